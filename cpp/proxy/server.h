@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/callback.h"
+#include "base/result.h"
+#include "proxy/config.h"
+
+namespace llm_proxy {
+
+class PythonBackends;
+class RingHost;
+
+// What the engine calls to reach Python; null where the process has none. All outlive the server.
+struct PluginHosts {
+  std::shared_ptr<RingHost> rings;
+  std::shared_ptr<PythonBackends> backends;
+};
+
+struct ServerStats {
+  std::uint64_t requests = 0;       // finished exchanges, since start
+  std::uint64_t active = 0;         // exchanges under way
+  std::uint64_t client_connections = 0;
+  std::uint64_t upstream_connections = 0;
+  std::uint64_t upstream_idle = 0;
+};
+
+// The proxy: a set of workers that accept, and the snapshot they run on.
+//
+// Owned by the hosting program (the extension module or llm-proxyd). Its public functions are called on one thread,
+// the lane's; they return at once and never need the GIL to make progress.
+//
+//   created ─► running ─► draining ─► stopped
+class Server {
+ public:
+  Server(std::shared_ptr<const ServerConfig> config, PluginHosts hosts);
+  // Stops at once if still running: connections are cut, threads joined.
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Binds and starts the workers. An address in use or a bad one is an Error that says so.
+  Result<void> start();
+  // The port that was bound; 0 before start.
+  std::uint16_t port() const;
+
+  // Publishes a new snapshot (backends, keys, limits, deadlines; not the address or the number of workers).
+  // Exchanges under way keep the old one.
+  void reload(std::shared_ptr<const ServerConfig> config);
+  // Publishes new rings; same rule.
+  void set_rings(std::shared_ptr<RingHost> rings);
+
+  // Stops accepting, lets exchanges finish until the deadline, then cuts the rest. `on_drained` is called on a worker
+  // thread, once, when nothing is left; then `join` returns quickly. Calling it again with 0 cuts at once.
+  void drain(std::chrono::milliseconds deadline, Callback<void()> on_drained);
+  // Joins the workers. The caller has released the GIL: lane jobs may need it to finish.
+  void join();
+
+  ServerStats stats() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace llm_proxy
