@@ -1,0 +1,188 @@
+#include "proxy/config.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+namespace llm_proxy {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Reads one object member by member and, at the end, refuses what it was not asked for: a misspelt key never passes.
+class Fields {
+ public:
+  Fields(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
+    if (!object_.is_object()) throw std::invalid_argument(where_ + ": must be an object");
+  }
+
+  template <typename T>
+  void read(const char* key, T& out) {
+    known_.push_back(key);
+    if (const auto found = object_.find(key); found != object_.end() && !found->is_null()) {
+      convert(*found, out, where_ + "." + key);
+    }
+  }
+
+  const Json* child(const char* key) {
+    known_.push_back(key);
+    const auto found = object_.find(key);
+    return found == object_.end() || found->is_null() ? nullptr : &*found;
+  }
+
+  std::string path(const char* key) const { return where_ + "." + key; }
+
+  void end() const {
+    for (const auto& [key, value] : object_.items()) {
+      if (std::find(known_.begin(), known_.end(), key) == known_.end()) {
+        throw std::invalid_argument(where_ + "." + key + ": no such setting");
+      }
+    }
+  }
+
+ private:
+  static void convert(const Json& json, std::chrono::milliseconds& out, const std::string& where) {
+    if (!json.is_number() || json.get<double>() < 0 || json.get<double>() > 1e9) {
+      throw std::invalid_argument(where + ": must be a number of seconds");
+    }
+    out = std::chrono::milliseconds(static_cast<std::int64_t>(json.get<double>() * 1000));
+  }
+  static void convert(const Json& json, std::string& out, const std::string& where) {
+    if (!json.is_string()) throw std::invalid_argument(where + ": must be a string");
+    out = json.get<std::string>();
+  }
+  static void convert(const Json& json, bool& out, const std::string& where) {
+    if (!json.is_boolean()) throw std::invalid_argument(where + ": must be true or false");
+    out = json.get<bool>();
+  }
+  template <std::integral T>
+  static void convert(const Json& json, T& out, const std::string& where) {
+    if (!json.is_number_integer() || json.get<std::int64_t>() < 0 ||
+        static_cast<std::uint64_t>(json.get<std::int64_t>()) > static_cast<std::uint64_t>(std::numeric_limits<T>::max())) {
+      throw std::invalid_argument(where + ": must be a whole number from 0 to " +
+                                  std::to_string(std::numeric_limits<T>::max()));
+    }
+    out = json.get<T>();
+  }
+  static void convert(const Json& json, std::vector<std::string>& out, const std::string& where) {
+    if (!json.is_array()) throw std::invalid_argument(where + ": must be a list of strings");
+    for (const auto& item : json) convert(item, out.emplace_back(), where);
+  }
+  static void convert(const Json& json, WireFormat& out, const std::string& where) {
+    std::string text;
+    convert(json, text, where);
+    const auto format = wire_format_named(text);
+    if (!format) throw std::invalid_argument(where + ": no wire format is called '" + text + "'");
+    out = *format;
+  }
+  static void convert(const Json& json, BackendConfig::Kind& out, const std::string& where) {
+    std::string text;
+    convert(json, text, where);
+    if (text == "http") {
+      out = BackendConfig::Kind::http;
+    } else if (text == "echo") {
+      out = BackendConfig::Kind::echo;
+    } else if (text == "python") {
+      out = BackendConfig::Kind::python;
+    } else {
+      throw std::invalid_argument(where + ": must be http, echo or python, not '" + text + "'");
+    }
+  }
+  static void convert(const Json& json, std::map<std::string, std::string>& out, const std::string& where) {
+    if (!json.is_object()) throw std::invalid_argument(where + ": must map names to names");
+    for (const auto& [key, value] : json.items()) convert(value, out[key], where + "." + key);
+  }
+  static void convert(const Json& json, std::vector<std::pair<std::string, std::string>>& out,
+                      const std::string& where) {
+    if (!json.is_object()) throw std::invalid_argument(where + ": must map header names to values");
+    for (const auto& [key, value] : json.items()) {
+      convert(value, out.emplace_back(key, std::string()).second, where + "." + key);
+    }
+  }
+
+  const Json& object_;
+  std::string where_;
+  std::vector<std::string_view> known_;
+};
+
+Timeouts parse_timeouts(const Json& json, const std::string& where) {
+  Timeouts out;
+  Fields fields(json, where);
+  fields.read("client_head", out.client_head);
+  fields.read("client_body", out.client_body);
+  fields.read("client_idle", out.client_idle);
+  fields.read("client_write", out.client_write);
+  fields.read("connect", out.connect);
+  fields.read("first_byte", out.first_byte);
+  fields.read("stream_idle", out.stream_idle);
+  fields.read("drain", out.drain);
+  fields.read("keep_alive", out.keep_alive);
+  fields.read("upstream_idle", out.upstream_idle);
+  fields.end();
+  return out;
+}
+
+Quirks parse_quirks(const Json& json, const std::string& where) {
+  Quirks out;
+  Fields fields(json, where);
+  fields.read("max_completion_tokens", out.max_completion_tokens);
+  fields.read("developer_role", out.developer_role);
+  fields.read("reasoning_content", out.reasoning_content);
+  fields.read("reasoning_details", out.reasoning_details);
+  fields.read("nine_char_ids", out.nine_char_ids);
+  fields.end();
+  return out;
+}
+
+BackendConfig parse_backend(const Json& json, const std::string& where) {
+  BackendConfig out;
+  Fields fields(json, where);
+  fields.read("name", out.name);
+  fields.read("type", out.type);
+  fields.read("kind", out.kind);
+  fields.read("format", out.format);
+  fields.read("base_url", out.base_url);
+  fields.read("auth_header", out.auth_header);
+  fields.read("auth_prefix", out.auth_prefix);
+  fields.read("keys", out.keys);
+  fields.read("headers", out.headers);
+  fields.read("models", out.models);
+  if (const Json* quirks = fields.child("quirks")) out.quirks = parse_quirks(*quirks, fields.path("quirks"));
+  fields.end();
+  if (out.name.empty()) throw std::invalid_argument(where + ".name: must not be empty");
+  return out;
+}
+
+}  // namespace
+
+std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) throw std::invalid_argument("config: not JSON");
+  auto out = std::make_shared<ServerConfig>();
+  Fields fields(json, "config");
+  fields.read("host", out->host);
+  fields.read("port", out->port);
+  fields.read("workers", out->workers);
+  fields.read("body_limit", out->body_limit);
+  fields.read("head_limit", out->head_limit);
+  if (const Json* timeouts = fields.child("timeouts")) {
+    out->timeouts = parse_timeouts(*timeouts, fields.path("timeouts"));
+  }
+  fields.read("client_keys", out->client_keys);
+  if (const Json* backends = fields.child("backends")) {
+    if (!backends->is_array()) throw std::invalid_argument("config.backends: must be a list");
+    for (std::size_t i = 0; i < backends->size(); ++i) {
+      out->backends.push_back(parse_backend((*backends)[i], "config.backends[" + std::to_string(i) + "]"));
+    }
+  }
+  fields.read("default_backend", out->default_backend);
+  fields.read("default_model", out->default_model);
+  fields.read("model_aliases", out->model_aliases);
+  fields.read("access_log", out->access_log);
+  fields.read("access_log_path", out->access_log_path);
+  fields.read("version", out->version);
+  fields.end();
+  return out;
+}
+
+}  // namespace llm_proxy
