@@ -8,20 +8,13 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/worker_post.h"
 
 namespace llm_proxy {
 
 // The seam between an exchange and a backend that lives in another language's runtime. The engine sees only what is
 // here; cpp/python/py_backend implements it for Python. A hosted backend speaks OpenAI chat: it is given a chat
 // request, it answers a chat completion or chat SSE frames, and the exchange translates for every other frontend.
-
-// Runs work on one worker, soon and in order. Implemented by the worker; compared by address, so that a host posts
-// once per worker for everything it learnt in one turn. May be called on any thread while the worker lives.
-class WorkerPost {
- public:
-  virtual ~WorkerPost() = default;
-  virtual void post(std::function<void()> work) = 0;
-};
 
 struct HostedRequest {
   std::string instance;    // "my-backend", "my-backend.2": BackendConfig::name
