@@ -9,9 +9,10 @@ namespace llm_proxy {
 // A view; empty means absent. The source must outlive it.
 using JsonSlice = std::string_view;
 
-// A string value inside a request or a reply, in whichever of two spellings its source had: the bytes between the
-// quotes of a JSON string (still escaped, already validated) or plain UTF-8. Copying one into another JSON document
-// needs no decoding when it is escaped already. A view; the source must outlive it.
+// A string value inside a request or a reply, in whichever of two spellings its source had: the
+// bytes between the quotes of a JSON string (still escaped, already validated) or plain UTF-8.
+// Copying one into another JSON document needs no decoding when it is escaped already. A view; the
+// source must outlive it.
 class Text {
  public:
   Text() = default;

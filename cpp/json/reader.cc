@@ -1,0 +1,390 @@
+#include "json/reader.h"
+
+#include <simdjson.h>
+
+#include <charconv>
+#include <cmath>
+
+#include "json/scan.h"
+
+namespace llm_proxy {
+namespace {
+
+bool is_hex(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+}  // namespace
+
+JsonKind JsonReader::kind() {
+  if (failed_) return JsonKind::none;
+  space();
+  if (at_ == end_) return JsonKind::none;
+  switch (*at_) {
+    case '{':
+      return JsonKind::object;
+    case '[':
+      return JsonKind::array;
+    case '"':
+      return JsonKind::string;
+    case 't':
+    case 'f':
+      return JsonKind::boolean;
+    case 'n':
+      return JsonKind::null;
+    default:
+      return *at_ == '-' || is_digit(*at_) ? JsonKind::number : JsonKind::none;
+  }
+}
+
+bool JsonReader::take(char expected, std::string_view problem) {
+  if (failed_) return false;
+  space();
+  if (at_ == end_ || *at_ != expected) return fail(problem);
+  ++at_;
+  return true;
+}
+
+bool JsonReader::begin(char opening, std::int64_t index, std::string_view problem) {
+  if (!take(opening, problem)) return false;
+  if (open_ == kMaxOpen) return fail("is nested too deeply");
+  frames_[open_++] = Frame{{}, index, true};
+  pending_ = false;
+  return true;
+}
+
+bool JsonReader::begin_object() {
+  return begin('{', -1, "must be an object");
+}
+bool JsonReader::begin_array() {
+  return begin('[', 0, "must be an array");
+}
+
+bool JsonReader::next_key(std::string_view& key) {
+  if (pending_ && !failed_) skip();
+  if (failed_) return false;
+  Frame& frame = frames_[open_ - 1];
+  space();
+  if (at_ != end_ && *at_ == '}') {
+    ++at_;
+    --open_;
+    return false;
+  }
+  if (!frame.first && !take(',', "is followed by neither a comma nor a closing brace"))
+    return false;
+  frame.first = false;
+  space();
+  std::string_view raw;
+  if (at_ == end_ || *at_ != '"') return fail("has a member without a quoted key");
+  if (!scan_string(raw)) return false;
+  if (raw.find('\\') != std::string_view::npos) {
+    key_scratch_ = Text::escaped(raw).decode();
+    key = key_scratch_;
+  } else {
+    key = raw;
+  }
+  frame.key = raw;
+  if (!take(':', "is not followed by a colon")) return false;
+  pending_ = true;
+  return true;
+}
+
+bool JsonReader::next_item() {
+  if (pending_ && !failed_) skip();
+  if (failed_) return false;
+  Frame& frame = frames_[open_ - 1];
+  space();
+  if (at_ != end_ && *at_ == ']') {
+    ++at_;
+    --open_;
+    return false;
+  }
+  if (!frame.first) {
+    if (!take(',', "is followed by neither a comma nor a closing bracket")) return false;
+    ++frame.index;
+  }
+  frame.first = false;
+  pending_ = true;
+  return true;
+}
+
+bool JsonReader::string(Text& out) {
+  if (failed_) return false;
+  space();
+  if (at_ == end_ || *at_ != '"') return fail("must be a string");
+  std::string_view raw;
+  if (!scan_string(raw)) return false;
+  pending_ = false;
+  out = Text::escaped(raw);
+  return true;
+}
+
+bool JsonReader::boolean(bool& out) {
+  if (kind() != JsonKind::boolean) return fail("must be true or false");
+  const bool is_true = *at_ == 't';
+  if (!scan_word(is_true ? "true" : "false")) return false;
+  pending_ = false;
+  out = is_true;
+  return true;
+}
+
+bool JsonReader::number(JsonSlice& out) {
+  if (kind() != JsonKind::number) return fail("must be a number");
+  const char* start = at_;
+  if (!scan_number()) return false;
+  pending_ = false;
+  out = {start, static_cast<std::size_t>(at_ - start)};
+  return true;
+}
+
+bool JsonReader::integer(std::int64_t& out) {
+  JsonSlice digits;
+  if (!number(digits)) return false;
+  const char* const last = digits.data() + digits.size();
+  const auto whole = std::from_chars(digits.data(), last, out);
+  if (whole.ec == std::errc() && whole.ptr == last) return true;
+  double fraction = 0;
+  const auto real = std::from_chars(digits.data(), last, fraction);
+  if (real.ec != std::errc() || !(std::fabs(fraction) < 9.2e18)) return fail("is out of range");
+  out = static_cast<std::int64_t>(fraction);
+  return true;
+}
+
+bool JsonReader::object(JsonSlice& out) {
+  if (kind() != JsonKind::object) return fail("must be an object");
+  return value(out);
+}
+
+bool JsonReader::value(JsonSlice& out) {
+  if (failed_) return false;
+  space();
+  const char* start = at_;
+  if (!scan_value(0)) return false;
+  pending_ = false;
+  out = {start, static_cast<std::size_t>(at_ - start)};
+  return true;
+}
+
+bool JsonReader::skip() {
+  JsonSlice ignored;
+  return value(ignored);
+}
+
+bool JsonReader::null() {
+  if (kind() != JsonKind::null || !scan_word("null")) return false;
+  pending_ = false;
+  return true;
+}
+
+bool JsonReader::finish() {
+  if (pending_ && !failed_) skip();
+  if (failed_) return false;
+  space();
+  return at_ == end_ || fail("is followed by something else");
+}
+
+std::size_t JsonReader::position() {
+  space();
+  return static_cast<std::size_t>(at_ - begin_);
+}
+
+bool JsonReader::scan_string(std::string_view& between_quotes) {
+  const char* const start = ++at_;
+  for (;;) {
+    at_ = json_detail::find_special(at_, end_);
+    if (at_ == end_) return fail("is a string without an end");
+    if (*at_ == '"') {
+      between_quotes = {start, static_cast<std::size_t>(at_ - start)};
+      ++at_;
+      return true;
+    }
+    if (*at_ != '\\') return fail("has a control character inside a string");
+    if (end_ - at_ < 2) return fail("is a string without an end");
+    switch (at_[1]) {
+      case '"':
+      case '\\':
+      case '/':
+      case 'b':
+      case 'f':
+      case 'n':
+      case 'r':
+      case 't':
+        at_ += 2;
+        break;
+      case 'u':
+        if (end_ - at_ < 6 || !is_hex(at_[2]) || !is_hex(at_[3]) || !is_hex(at_[4]) ||
+            !is_hex(at_[5])) {
+          return fail("has an invalid escape");
+        }
+        at_ += 6;
+        break;
+      default:
+        return fail("has an invalid escape");
+    }
+  }
+}
+
+bool JsonReader::scan_number() {
+  if (*at_ == '-') ++at_;
+  const auto digits = [this] {
+    const char* start = at_;
+    while (at_ != end_ && is_digit(*at_)) ++at_;
+    return at_ != start;
+  };
+  const bool zero = at_ != end_ && *at_ == '0';
+  const char* start = at_;
+  bool good = digits() && !(zero && at_ - start > 1);
+  if (good && at_ != end_ && *at_ == '.') {
+    ++at_;
+    good = digits();
+  }
+  if (good && at_ != end_ && (*at_ == 'e' || *at_ == 'E')) {
+    ++at_;
+    if (at_ != end_ && (*at_ == '+' || *at_ == '-')) ++at_;
+    good = digits();
+  }
+  return good || fail("is not a valid number");
+}
+
+bool JsonReader::scan_word(std::string_view word) {
+  if (std::string_view(at_, static_cast<std::size_t>(end_ - at_)).substr(0, word.size()) != word) {
+    return fail("is not valid JSON");
+  }
+  at_ += word.size();
+  return true;
+}
+
+bool JsonReader::scan_value(int depth) {
+  space();
+  if (at_ == end_) return fail("ends too early");
+  switch (*at_) {
+    case '"': {
+      std::string_view ignored;
+      return scan_string(ignored);
+    }
+    case '{': {
+      if (depth == kMaxDepth) return fail("is nested too deeply");
+      ++at_;
+      space();
+      if (at_ != end_ && *at_ == '}') return ++at_, true;
+      for (;;) {
+        space();
+        std::string_view ignored;
+        if (at_ == end_ || *at_ != '"') return fail("has a member without a quoted key");
+        if (!scan_string(ignored) || !take(':', "has a key without a colon")) return false;
+        if (!scan_value(depth + 1)) return false;
+        space();
+        if (at_ != end_ && *at_ == '}') return ++at_, true;
+        if (!take(',', "has neither a comma nor a closing brace where one is due")) return false;
+      }
+    }
+    case '[': {
+      if (depth == kMaxDepth) return fail("is nested too deeply");
+      ++at_;
+      space();
+      if (at_ != end_ && *at_ == ']') return ++at_, true;
+      for (;;) {
+        if (!scan_value(depth + 1)) return false;
+        space();
+        if (at_ != end_ && *at_ == ']') return ++at_, true;
+        if (!take(',', "has neither a comma nor a closing bracket where one is due")) return false;
+      }
+    }
+    case 't':
+      return scan_word("true");
+    case 'f':
+      return scan_word("false");
+    case 'n':
+      return scan_word("null");
+    default:
+      if (*at_ == '-' || is_digit(*at_)) return scan_number();
+      return fail("is not valid JSON");
+  }
+}
+
+bool JsonReader::fail(std::string_view problem) {
+  if (!failed_) {
+    failed_ = true;
+    problem_ = problem;
+  }
+  return false;
+}
+
+std::string JsonReader::path() const {
+  std::string path;
+  for (std::size_t i = 0; i < open_; ++i) {
+    if (frames_[i].index >= 0) {
+      path += '[';
+      path += std::to_string(frames_[i].index);
+      path += ']';
+    } else if (!frames_[i].key.empty()) {
+      if (!path.empty()) path += '.';
+      path += Text::escaped(frames_[i].key.substr(0, 100)).decode();
+    }
+  }
+  return path;
+}
+
+Error JsonReader::error(ErrorKind kind) const {
+  Error error;
+  error.kind = kind;
+  error.param = path();
+  error.message = (error.param.empty() ? "The JSON body" : error.param) + ' ' + problem_ +
+                  " (at byte " + std::to_string(at_ - begin_) + ").";
+  return error;
+}
+
+bool valid_utf8(std::string_view bytes) {
+  return simdjson::validate_utf8(bytes.data(), bytes.size());
+}
+
+bool is_json_object(std::string_view text) {
+  JsonReader json(text);
+  JsonSlice ignored;
+  return json.object(ignored) && json.finish();
+}
+
+void compact_to(JsonSlice json, std::string& out) {
+  const char* at = json.data();
+  const char* const end = at + json.size();
+  const char* run = at;
+  while (at != end) {
+    if (*at == '"') {
+      for (++at; at != end && *at != '"'; ++at) {
+        at = json_detail::find_special(at, end);
+        if (at == end) break;
+        if (*at == '"') break;
+        if (*at == '\\') ++at;
+      }
+      if (at != end) ++at;
+    } else if (static_cast<unsigned char>(*at) <= ' ') {
+      out.append(run, at);
+      run = ++at;
+    } else {
+      ++at;
+    }
+  }
+  out.append(run, at);
+}
+
+JsonSlice member(JsonSlice text, std::string_view key) {
+  JsonReader json(text);
+  JsonSlice found;
+  std::string_view name;
+  if (json.kind() != JsonKind::object || !json.begin_object()) return {};
+  while (json.next_key(name)) {
+    if (name == key) json.value(found);
+  }
+  return found;
+}
+
+Text string_member(JsonSlice json, std::string_view key) {
+  const JsonSlice found = member(json, key);
+  if (found.size() < 2 || found.front() != '"') return {};
+  return Text::escaped(found.substr(1, found.size() - 2));
+}
+
+}  // namespace llm_proxy

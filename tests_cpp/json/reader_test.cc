@@ -1,0 +1,173 @@
+#include "json/reader.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <vector>
+
+namespace llm_proxy {
+namespace {
+
+bool accepts(std::string_view text) {
+  JsonReader json(text);
+  return json.skip() && json.finish();
+}
+
+TEST(JsonReader, gives_members_as_views_and_skips_what_nobody_takes) {
+  JsonReader json(R"( { "model" : "a\"b", "x": {"deep":[1,2,{"y":null}]}, "n": 12, "on": true } )");
+  Text model;
+  std::int64_t n = 0;
+  bool on = false;
+  std::string_view key;
+  ASSERT_TRUE(json.begin_object());
+  while (json.next_key(key)) {
+    if (key == "model") json.string(model);
+    if (key == "n") json.integer(n);
+    if (key == "on") json.boolean(on);
+  }
+  EXPECT_TRUE(json.finish());
+  EXPECT_EQ(model.bytes(), R"(a\"b)");
+  EXPECT_EQ(model.decode(), R"(a"b)");
+  EXPECT_EQ(n, 12);
+  EXPECT_TRUE(on);
+}
+
+TEST(JsonReader, names_the_path_of_a_wrong_type) {
+  JsonReader json(R"({"messages":[{"role":"user"},{"role":5}]})");
+  std::string_view key;
+  Text role;
+  ASSERT_TRUE(json.begin_object());
+  while (json.next_key(key)) {
+    ASSERT_TRUE(json.begin_array());
+    while (json.next_item()) {
+      ASSERT_TRUE(json.begin_object());
+      while (json.next_key(key)) json.string(role);
+    }
+  }
+  EXPECT_FALSE(json.finish());
+  const Error error = json.error(ErrorKind::malformed_request);
+  EXPECT_EQ(error.param, "messages[1].role");
+  EXPECT_EQ(error.message, "messages[1].role must be a string (at byte 37).");
+}
+
+TEST(JsonReader, decodes_escaped_keys) {
+  JsonReader json(R"({"m\u006fdel":1})");
+  std::string_view key;
+  ASSERT_TRUE(json.begin_object());
+  ASSERT_TRUE(json.next_key(key));
+  EXPECT_EQ(key, "model");
+}
+
+TEST(JsonReader, refuses_and_accepts_as_an_independent_parser_does) {
+  const std::vector<std::string> cases{"{}",
+                                       "[]",
+                                       "1",
+                                       "-0",
+                                       "01",
+                                       "1.",
+                                       ".5",
+                                       "1e",
+                                       "1e5",
+                                       "1E+5",
+                                       "-",
+                                       "+1",
+                                       "NaN",
+                                       "Infinity",
+                                       "nul",
+                                       "null",
+                                       "true",
+                                       "truee",
+                                       "\"\"",
+                                       "\"a",
+                                       "\"\\x\"",
+                                       "\"\\u12\"",
+                                       "\"\\u12g4\"",
+                                       "\"\\u1234\"",
+                                       "\"\n\"",
+                                       "\"\t\"",
+                                       "{\"a\":1,}",
+                                       "{\"a\"}",
+                                       "{a:1}",
+                                       "{\"a\":1 \"b\":2}",
+                                       "[1,]",
+                                       "[,1]",
+                                       "[1 2]",
+                                       "[1,2",
+                                       "{\"a\":[}",
+                                       "[]]",
+                                       "{} {}",
+                                       " \r\n\t[ 1 , 2 ] ",
+                                       "",
+                                       " ",
+                                       "\xEF\xBB\xBF{}",
+                                       "[1e400]",
+                                       "123456789012345678901234567890",
+                                       "{\"a\":{\"a\":{\"a\":[[[]]]}}}",
+                                       "\"\\",
+                                       "\"\\u",
+                                       "'a'",
+                                       "[\"\\/\\b\\f\\n\\r\\t\\\\\\\"\"]",
+                                       "/**/1",
+                                       "\x01"};
+  for (const std::string& text : cases) {
+    bool expected = nlohmann::ordered_json::accept(text);
+    if (text == "[1e400]") expected = true;  // its value is nobody's business here
+    if (text.substr(0, 3) == "\xEF\xBB\xBF") expected = false;  // a byte order mark is no JSON
+    EXPECT_EQ(accepts(text), expected) << text;
+  }
+}
+
+TEST(JsonReader, refuses_every_prefix_of_a_document) {
+  const std::string_view whole = R"({"a":["x\u0041\n",-1.5e3,true,false,null,{"b":{}}],"c":""})";
+  EXPECT_TRUE(accepts(whole));
+  for (std::size_t cut = 0; cut < whole.size(); ++cut)
+    EXPECT_FALSE(accepts(whole.substr(0, cut))) << cut;
+}
+
+TEST(JsonReader, bounds_the_depth) {
+  const auto nested = [](int depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  EXPECT_TRUE(accepts(nested(JsonReader::kMaxDepth)));
+  EXPECT_FALSE(accepts(nested(JsonReader::kMaxDepth + 1)));
+  EXPECT_FALSE(accepts(nested(1'000'000)));
+}
+
+TEST(JsonReader, finds_special_bytes_at_every_offset) {
+  for (const char special : {'"', '\\', '\x1f', '\n', '\0'}) {
+    for (std::size_t at = 0; at < 40; ++at) {
+      std::string text = "\"" + std::string(40, 'a') + "\"";
+      text[1 + at] = special;
+      EXPECT_FALSE(accepts(text)) << static_cast<int>(special) << " at " << at;
+    }
+  }
+  for (std::size_t size = 0; size < 70; ++size)
+    EXPECT_TRUE(accepts('"' + std::string(size, '\x7f') + '"'));
+}
+
+TEST(JsonReader, reads_integers_in_every_spelling) {
+  const auto read = [](std::string_view text) {
+    JsonReader json(text);
+    std::int64_t out = -1;
+    return json.integer(out) && json.finish() ? out : -999;
+  };
+  EXPECT_EQ(read("12"), 12);
+  EXPECT_EQ(read("12.0"), 12);
+  EXPECT_EQ(read("1.2e1"), 12);
+  EXPECT_EQ(read("9223372036854775807"), 9223372036854775807);
+  EXPECT_EQ(read("1e400"), -999);
+  EXPECT_EQ(read("\"12\""), -999);
+}
+
+TEST(Compact, drops_white_space_between_tokens_only) {
+  std::string out;
+  compact_to("{ \"a b\" : [ 1 , \"x \\\" y\\\\\" ] ,\n\t\"c\" : {} }", out);
+  EXPECT_EQ(out, R"({"a b":[1,"x \" y\\"],"c":{}})");
+}
+
+TEST(Member, gives_the_last_of_duplicates) {
+  EXPECT_EQ(member(R"({"a":1,"b":{"a":9},"a": [2] })", "a"), "[2]");
+  EXPECT_EQ(member("[]", "a"), "");
+  EXPECT_EQ(string_member(R"({"a":"x"})", "a").bytes(), "x");
+}
+
+}  // namespace
+}  // namespace llm_proxy
