@@ -23,6 +23,7 @@ using RingHeaders = std::vector<std::pair<std::string, std::string>>;
 
 // What is known of an exchange when its first ring runs.
 struct RingRequest {
+  std::string body;  // OpenAI chat JSON; parsed only if a plugin reads it, whatever the ring
   std::string request_id;
   std::string session_id;   // empty: none known
   std::string client_host;  // "127.0.0.1"
@@ -103,8 +104,8 @@ class RingSession {
 
   virtual ~RingSession() = default;
 
-  // Rings 1-3 as one job. `chat_request` is parsed only if a plugin reads it.
-  virtual void run_request(std::string chat_request, Done done) = 0;
+  // Rings 1-3 as one job.
+  virtual void run_request(Done done) = 0;
   // Ring 4.
   virtual void run_reply(RingReply reply, Done done) = 0;
   // Ring 5; nobody waits for it.
