@@ -78,6 +78,10 @@ class JsonReader {
 
   // Offset of the value that comes next.
   std::size_t position();
+  // The source from `start` (a position()) up to what was read last.
+  JsonSlice since(std::size_t start) const {
+    return {begin_ + start, static_cast<std::size_t>(at_ - begin_) - start};
+  }
   std::size_t offset_of(std::string_view slice) const {
     return static_cast<std::size_t>(slice.data() - begin_);
   }

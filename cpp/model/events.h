@@ -11,14 +11,20 @@
 
 namespace llm_proxy {
 
-// A reply, whole or streamed, as a sequence of typed events. Decoders produce it, encoders consume it, and neither
-// knows the other's format. Views are valid only during the call that delivers the event.
+// A reply, whole or streamed, as a sequence of typed events. Decoders produce it, encoders consume
+// it, and neither knows the other's format. Views are valid only during the call that delivers the
+// event.
 //
-//   ReplyStart ( PartStart PartDelta* PartSeal? PartEnd )* UsageUpdate* Finish
+//   ReplyStart ( PartStart (PartDelta | PartAnnotation)* PartSeal? PartEnd )* Finish
 //   or, at any point after which nothing follows: Error
 //
-// Parts have dense indexes from 0 and never overlap: a decoder whose upstream interleaves holds the later part back.
-// UsageUpdate may come at any time after ReplyStart and also after Finish; the last one counts.
+// Parts have dense indexes from 0 and never overlap: a decoder whose upstream interleaves holds the
+// later part back. UsageUpdate may come anywhere between ReplyStart and Finish; the last one
+// counts, whole. Finish is the last event of a good reply. A decoder holds it back until it has
+// seen its format's terminator (or, where there is none, the orderly end), so an encoder may write
+// its whole ending, terminator included, on Finish. A signature that Gemini puts on a call comes as
+// the seal of a thinking part before that call, empty if need be; one on a text part comes as that
+// part's seal.
 
 struct ReplyStart {
   Text id;
@@ -53,7 +59,7 @@ struct PartDelta {
   Text text;
 };
 
-// The seal of the open part (or, Gemini, of the thinking that came before the call that carries it).
+// The seal of the open part: thinking, or (Gemini) text.
 struct PartSeal {
   std::uint32_t index = 0;
   Seal seal;
@@ -75,15 +81,15 @@ struct UsageUpdate {
 };
 
 enum class FinishReason : std::uint8_t {
-  stop,           // natural end
-  stop_sequence,  // a stop sequence was hit
-  length,         // the output limit
-  context_full,   // the model's context window
-  tool_calls,     // the client must act
-  content_filter, // filtered by the provider
-  refusal,        // the model's own refusal
-  pause,          // a server-side tool loop paused
-  bad_call,       // the model made an invalid tool call
+  stop,            // natural end
+  stop_sequence,   // a stop sequence was hit
+  length,          // the output limit
+  context_full,    // the model's context window
+  tool_calls,      // the client must act
+  content_filter,  // filtered by the provider
+  refusal,         // the model's own refusal
+  pause,           // a server-side tool loop paused
+  bad_call,        // the model made an invalid tool call
   other,
 };
 
@@ -93,8 +99,8 @@ struct Finish {
   std::string_view word;  // the upstream's own word, for the log
 };
 
-using Event = std::variant<ReplyStart, PartStart, PartDelta, PartSeal, PartAnnotation, PartEnd, UsageUpdate, Finish,
-                           Error>;
+using Event = std::variant<ReplyStart, PartStart, PartDelta, PartSeal, PartAnnotation, PartEnd,
+                           UsageUpdate, Finish, Error>;
 
 // Receives the events of one reply, in order, on the thread that decodes.
 class EventSink {

@@ -14,12 +14,14 @@
 
 namespace llm_proxy {
 
-// The canonical request: what the four formats have in common, as plain structs. Strings and JSON slices are views
-// into the client's body (or into `Request::owned`), which must outlive the request. What the model does not name
-// stays as a raw slice beside its message and returns only to the format it came from.
+// The canonical request: what the four formats have in common, as plain structs. Strings and JSON
+// slices are views into the client's body (or into `Request::owned`), which must outlive the
+// request. What the model does not name stays as a raw slice beside its message and returns only to
+// the format it came from.
 
-// An opaque proof of reasoning that only its maker can read: Anthropic's signature or redacted data, OpenAI's
-// encrypted_content, Gemini's thoughtSignature. Never shown to a provider that did not make it.
+// An opaque proof of reasoning that only its maker can read: Anthropic's signature or redacted
+// data, OpenAI's encrypted_content, Gemini's thoughtSignature. Never shown to a provider that did
+// not make it.
 struct Seal {
   WireFormat maker = WireFormat::openai_chat;
   Text token;
@@ -64,7 +66,8 @@ struct ToolCallPart {
   Text name;
   Text tool_namespace;  // Responses' namespace tools
   CallKind kind = CallKind::function;
-  // Exactly one is set: an object as JSON (Anthropic, Gemini) or the text of one (Chat, Responses; may be invalid JSON).
+  // Exactly one is set: an object as JSON (Anthropic, Gemini) or the text of one (Chat, Responses;
+  // may be invalid JSON).
   JsonSlice arguments_object;
   Text arguments_text;
   Seal seal;  // Gemini: the signature on the call
@@ -87,19 +90,24 @@ struct RefusalPart {
   Text text;
 };
 
-// Something only one format knows: server tool calls and their results, code execution, compaction, item references.
+// Something only one format knows: server tool calls and their results, code execution, compaction,
+// item references.
 struct RawPart {
   WireFormat owner = WireFormat::openai_chat;
   std::string_view type;  // the format's word for it: "server_tool_use", "web_search_call", …
   JsonSlice json;
 };
 
-struct Part : std::variant<TextPart, MediaPart, ThinkingPart, ToolCallPart, ToolResultPart, RefusalPart, RawPart> {
+struct Part : std::variant<TextPart, MediaPart, ThinkingPart, ToolCallPart, ToolResultPart,
+                           RefusalPart, RawPart> {
   using variant::variant;
 };
 
 enum class Role : std::uint8_t { system, developer, user, assistant, tool };
 
+// One turn, in the shape of its source: Anthropic and Gemini keep tool results inside a user
+// message, Chat and Responses have a message of role tool for each. An encoder regroups as its
+// format demands.
 struct Message {
   Role role = Role::user;
   std::vector<Part> parts;
@@ -121,10 +129,10 @@ struct Tool {
   Text description;
   JsonSlice schema;  // JSON Schema of the arguments; empty: none given
   std::optional<bool> strict;
-  bool deferred = false;   // Anthropic's defer_loading: known, not offered
-  std::string_view type;   // server and custom tools: the format's own type word
+  bool deferred = false;  // Anthropic's defer_loading: known, not offered
+  std::string_view type;  // server and custom tools: the format's own type word
   JsonSlice cache_control;
-  JsonSlice source;        // the whole declaration as it stood
+  JsonSlice source;  // the whole declaration as it stood
   WireFormat owner = WireFormat::openai_chat;
 };
 
@@ -132,8 +140,8 @@ struct ToolChoice {
   enum class Mode : std::uint8_t { automatic, none, required, one, subset };
 
   Mode mode = Mode::automatic;
-  bool subset_required = false;   // subset: must one of them be called?
-  std::vector<Text> names;        // one: exactly one name; subset: the names
+  bool subset_required = false;  // subset: must one of them be called?
+  std::vector<Text> names;       // one: exactly one name; subset: the names
 };
 
 struct OutputFormat {
@@ -158,7 +166,8 @@ struct Reasoning {
 
 // Numbers keep the spelling of their source.
 struct Sampling {
-  JsonSlice temperature, top_p, top_k, seed, presence_penalty, frequency_penalty, logit_bias, logprobs, top_logprobs;
+  JsonSlice temperature, top_p, top_k, seed, presence_penalty, frequency_penalty, logit_bias,
+      logprobs, top_logprobs;
   std::optional<std::int64_t> n;
   std::optional<std::int64_t> max_output_tokens;
   std::vector<Text> stop;
@@ -170,8 +179,9 @@ struct Request {
   bool stream = false;
   bool include_usage = false;  // Chat: stream_options.include_usage
 
-  // In the order of the conversation. Leading system text is here too, as system (or developer) messages; formats
-  // with a system field of their own (Anthropic, Gemini, Responses' instructions) decode it to leading messages.
+  // In the order of the conversation. Leading system text is here too, as system (or developer)
+  // messages; formats with a system field of their own (Anthropic, Gemini, Responses' instructions)
+  // decode it to leading messages.
   std::vector<Message> messages;
   std::vector<Tool> tools;
   std::optional<ToolChoice> tool_choice;
@@ -184,9 +194,12 @@ struct Request {
   Text previous_response_id;  // Responses
   Text conversation;          // Responses
 
-  // Top-level keys the model does not name, in their order, as they stood: `key`, value. For the same format only,
-  // and for the list of losses.
+  // Top-level keys the model does not name, in their order, as they stood: `key`, value. For the
+  // same format only, and for the list of losses.
   std::vector<std::pair<std::string_view, JsonSlice>> rest;
+  // Every top-level member as it stood, in the order of the source: what an encoder of the same
+  // format writes again, with `model` replaced.
+  std::vector<std::pair<std::string_view, JsonSlice>> members;
 
   // Storage for strings that exist nowhere in the source. A deque: growing it moves nothing.
   std::deque<std::string> owned;

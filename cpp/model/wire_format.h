@@ -6,8 +6,8 @@
 
 namespace llm_proxy {
 
-// The four dialects a client or an upstream may speak. Everything that knows one of them is in its file pair
-// under translate/; the rest of the program only carries this value.
+// The four dialects a client or an upstream may speak. Everything that knows one of them is in its
+// file pair under translate/; the rest of the program only carries this value.
 enum class WireFormat : std::uint8_t {
   openai_chat,         // POST /v1/chat/completions
   openai_responses,    // POST /v1/responses
@@ -17,7 +17,8 @@ enum class WireFormat : std::uint8_t {
 
 inline constexpr int kWireFormatCount = 4;
 
-// "openai-chat", "openai-responses", "anthropic-messages", "gemini-generate": the spelling of config and logs.
+// "openai-chat", "openai-responses", "anthropic-messages", "gemini-generate": the spelling of
+// config and logs.
 std::string_view name(WireFormat format);
 std::optional<WireFormat> wire_format_named(std::string_view name);
 

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "json/text.h"
+#include "json/writer.h"
+#include "translate/codec.h"
+
+namespace llm_proxy {
+
+// What the codecs share: rules of section 7 that are the same for every pair. Stateless.
+
+// ---- Ids. Made-up and mapped ids are pure functions, so that no state is needed and prompt caches
+// hold.
+
+// `prefix` and 24 letters or digits drawn from `seed` and `position`.
+std::string made_id(std::string_view prefix, std::string_view seed, std::uint64_t position);
+
+struct IdRule {
+  std::size_t max_length = 64;
+  bool word_only = false;          // [A-Za-z0-9_-] (Anthropic)
+  bool nine_alphanumeric = false;  // Mistral
+  std::string_view prefix = "call_";
+};
+// `id` as it is where the rule allows it; else a hash of it that does.
+std::string mapped_id(Text id, const IdRule& rule);
+
+// ---- Tool names. [A-Za-z0-9_-] up to `max_length`; a namespace, an odd name or a wrapped custom
+// tool gets an alias.
+
+std::string upstream_tool_name(Translation& translation, Text name, Text tool_namespace,
+                               CallKind kind, std::size_t max_length);
+const Translation::ToolAlias* find_alias(const Translation* translation, Text upstream_name);
+
+// ---- Arguments: a JSON object here, the text of one there.
+
+inline constexpr std::string_view kRawArgumentsKey = "_raw_arguments";
+inline constexpr std::string_view kWrappedInputSchema =
+    R"({"type":"object","properties":{"input":{"type":"string"}},"required":["input"]})";
+
+// The arguments as one JSON object. Text that is none is wrapped under kRawArgumentsKey; a custom
+// call's input under "input".
+void write_arguments_object(const ToolCallPart& call, JsonWriter& json);
+// The arguments' text between the quotes of a JSON string, escaped; the wrap undone.
+void append_arguments_text(const ToolCallPart& call, std::string& escaped);
+// The input of a wrapped custom tool: {"input": "text"} → text. Other arguments come back as they
+// are.
+std::string unwrapped_input(std::string_view arguments);
+
+// ---- Media.
+
+struct DataUrl {
+  Text mime_type;
+  Text data;
+  bool base64 = false;
+};
+std::optional<DataUrl> split_data_url(Text url);
+// Decodes base64 (either alphabet, padding optional); nothing when it is none.
+std::optional<std::string> decode_base64(std::string_view digits);
+
+// ---- Reasoning.
+
+std::string_view word(Reasoning::Effort effort);
+std::optional<Reasoning::Effort> effort_named(Text word);
+std::int64_t budget_of(Reasoning::Effort effort);
+Reasoning::Effort effort_of_budget(std::int64_t tokens);
+// The effort asked for in any of the ways there are; nothing when the request says nothing.
+std::optional<Reasoning::Effort> effort_of(const Reasoning& reasoning);
+
+// ---- Seals in a field that is not their maker's: a marker, the item's id, the token.
+// "r1:rs_1:gAAA…"
+
+// `redacted`: of an Anthropic redacted_thinking block.
+std::string carried_seal(const Seal& seal, bool redacted);
+struct OpenedSeal {
+  Seal seal;
+  bool redacted = false;
+  bool carried = false;  // it bore our marker
+};
+// What `token`, found in a field of `field_format`, is. Views into `token`.
+OpenedSeal opened_seal(Text token, WireFormat field_format);
+
+// ---- Losses.
+
+void lose(Translation& translation, Loss::Class what, std::string_view field,
+          std::string_view note = {});
+// Top-level keys the model does not name, by the table of losses; unsupported for the first of
+// class refuse.
+Result<void> lose_rest(const Request& request, Translation& translation);
+// unsupported, naming the field.
+Error refusal_of(std::string_view field, std::string_view why);
+
+// ---- Errors.
+
+// An error body of any server (section 9.1) with its status. Secrets are masked.
+Error decode_any_error(int status, std::string_view body);
+// The same for the JSON of an error inside a stream: an object that has `error`, or is one.
+Error decode_stream_error(JsonSlice json);
+// "sk-…", "Bearer …", "AIza…" and the like become "***".
+std::string masked(std::string_view text);
+
+}  // namespace llm_proxy
