@@ -1,0 +1,1 @@
+"""`python -m cli`: the command line of llm_proxy under the name users type."""

@@ -1,0 +1,286 @@
+"""Catalog rows, keys in the environment and sections of the file become backend instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from llm_proxy.backends.catalog import (
+    CATALOG,
+    INSTALL_OAUTH,
+    NO_AUTH,
+    OAUTH_PACKAGE_BACKENDS,
+    Auth,
+    Row,
+)
+from llm_proxy.config.errors import Problem, nearest
+from llm_proxy.config.settings import Backend, Origin
+from llm_proxy.config.table import Value
+
+LAST_NUMBERED_KEY = 99
+
+
+@dataclass
+class SectionValues:
+    """What stands under one `backends: NAME:` of the file."""
+
+    origin: Origin
+    values: dict[str, Value] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+
+    def put(self, path: str, value: Value, origin: Origin) -> None:
+        self.values[path], self.origins[path] = value, origin
+
+    def text(self, key: str) -> str:
+        return str(self.values.get(key, ""))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key, ())
+        assert isinstance(value, tuple)
+        return value
+
+    def mapping(self, key: str) -> Mapping[str, object]:
+        value = self.values.get(key, {})
+        assert isinstance(value, Mapping)
+        return value
+
+
+def numbered_keys(row: Row, environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(variable, key) of KEY, KEY_1, KEY_2, ...; gaps are no end."""
+    if not row.key_env:
+        return []
+    names = [row.key_env, *(f"{row.key_env}_{n}" for n in range(1, LAST_NUMBERED_KEY + 1))]
+    found = ((name, environment.get(name, "").strip()) for name in names)
+    return [(name, key.removeprefix("Bearer ").strip()) for name, key in found if key]
+
+
+def make_backends(
+    sections: Mapping[str, SectionValues],
+    environment: Mapping[str, str],
+    plugins: tuple[str, ...],
+    problems: list[Problem],
+) -> list[Backend]:
+    """Every configured instance: catalog order first, then the file's own, then plugins."""
+    out: dict[str, Backend] = {}
+    empty = SectionValues(Origin("default"))
+    for row in CATALOG.values():
+        keys = numbered_keys(row, environment)
+        url_variable = next((name for name in row.url_env if environment.get(name, "").strip()), "")
+        if not keys and not url_variable and row.type not in sections:
+            continue
+        section = sections.get(row.type, empty)
+        origin = Origin("environment", keys[0][0] if keys else url_variable)
+        if row.type in sections:
+            origin = section.origin
+        out[row.type] = _instance(row.type, row, section, environment, origin, problems)
+        for variable, key in keys:
+            number = variable.removeprefix(row.key_env).removeprefix("_")
+            if number:
+                name = f"{row.type}.{number}"
+                own = SectionValues(Origin("environment", variable), dict(section.values))
+                own.values["api_key"] = (key,)
+                out[name] = _instance(name, row, own, environment, own.origin, problems)
+    for name, section in sections.items():
+        if name in CATALOG:
+            continue
+        wanted = section.text("type") or name.split(".")[0]
+        origin = section.origins.get("type", section.origin)
+        if wanted in plugins:
+            out[name] = _plugin(name, wanted, section)
+        elif wanted in CATALOG:
+            out[name] = _instance(name, CATALOG[wanted], section, environment, origin, problems)
+        else:
+            key = f"backends.{name}.type" if section.text("type") else f"backends.{name}"
+            problems.append(Problem(origin.where, key, unknown_backend(wanted, plugins)))
+    for name in plugins:
+        out.setdefault(name, _plugin(name, name, empty))
+    return list(out.values())
+
+
+def unknown_backend(name: str, plugins: tuple[str, ...]) -> str:
+    if name in OAUTH_PACKAGE_BACKENDS:
+        return f"backend '{name}' comes with the optional package: {INSTALL_OAUTH}"
+    return f"no backend is called '{name}'" + nearest(name, [*CATALOG, *plugins])
+
+
+def _plugin(name: str, plugin: str, section: SectionValues) -> Backend:
+    return Backend(
+        name,
+        plugin,
+        "python",
+        "openai-chat",
+        section.text("api_url"),
+        NO_AUTH,
+        section.origin,
+        keys=section.texts("api_key"),
+        models=section.texts("models"),
+        extra=section.mapping("extra"),
+    )
+
+
+def _instance(
+    name: str,
+    row: Row,
+    section: SectionValues,
+    environment: Mapping[str, str],
+    origin: Origin,
+    problems: list[Problem],
+) -> Backend:
+    """The row, overridden by the file, and that by the environment where it means this instance."""
+    plain = name == row.type
+    keys = section.texts("api_key")
+    if plain and (from_environment := numbered_keys(row, environment)):
+        keys = tuple(dict.fromkeys(key for _, key in from_environment))
+    elif not keys and not plain:
+        keys = tuple(dict.fromkeys(key for _, key in numbered_keys(row, environment)))
+    url, url_origin = row.base_url, origin
+    if section.text("api_url"):
+        url, url_origin = section.text("api_url"), section.origins.get("api_url", origin)
+    own_url = name in ("", row.type) or not section.text("api_url")
+    variable = next((v for v in row.url_env if environment.get(v, "").strip()), "")
+    if variable and own_url:
+        url, url_origin = environment[variable].strip(), Origin("environment", variable)
+    base_url = _base_url(name, url, row, url_origin, problems) if row.kind == "http" else ""
+    auth = row.auth
+    if "auth_header" in section.values or "auth_prefix" in section.values:
+        auth = Auth(
+            section.text("auth_header").lower() or row.auth.header, section.text("auth_prefix")
+        )
+    headers = {**dict(row.headers), **{k: str(v) for k, v in section.mapping("headers").items()}}
+    for header, value in headers.items():
+        if (
+            not header.isascii()
+            or any(c in "\r\n\0 :" for c in header)
+            or any(c in "\r\n\0" for c in value)
+        ):
+            problems.append(
+                Problem(origin.where, f"backends.{name}.headers", f"{header!r} is no valid header")
+            )
+    for key in keys:
+        if not key.isascii() or not key.isprintable() or " " in key:
+            problems.append(
+                Problem(
+                    origin.where,
+                    f"backends.{name}.api_key",
+                    "holds a blank or a character no key has",
+                )
+            )
+    return Backend(
+        name,
+        row.type,
+        row.kind,
+        section.text("format") or row.format,
+        base_url,
+        auth,
+        origin,
+        keys=keys,
+        headers=headers,
+        models=section.texts("models") or row.models,
+        quirks=section.texts("quirks") if "quirks" in section.values else row.quirks,
+        example_model=row.default_model,
+        extra=section.mapping("extra"),
+    )
+
+
+def _base_url(name: str, url: str, row: Row, origin: Origin, problems: list[Problem]) -> str:
+    key = f"backends.{name}.api_url"
+    if not url:
+        hint = f" or {row.url_env[0]}" if row.url_env else ""
+        problems.append(
+            Problem(origin.where, key, f"'{row.type}' has no address of its own: set api_url{hint}")
+        )
+        return ""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid or any(c.isspace() for c in url) or parts.query or parts.fragment:
+        problems.append(
+            Problem(origin.where, key, f"'{url}' is not a URL like https://host[:port]/v1")
+        )
+        return ""
+    if parts.username or parts.password:
+        problems.append(Problem(origin.where, key, "must not hold a password; use api_key"))
+        return ""
+    return url.rstrip("/") + (row.version_path if parts.path in ("", "/") else "")
+
+
+@dataclass
+class Choice:
+    """Who answers when a model names nobody."""
+
+    backends: tuple[Backend, ...]
+    backend: str
+    model: str = ""
+    reason: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def pick_default(
+    backends: list[Backend],
+    wanted: str,
+    origin: Origin,
+    environment: Mapping[str, str],
+    plugins: tuple[str, ...],
+    reach: Callable[[str], bool],
+    problems: list[Problem],
+) -> Choice:
+    """The one named; else the first configured; else a local Ollama; else the built-in answerer."""
+    ready = [b for b in backends if b.keys or b.kind != "http" or CATALOG[b.type].keyless]
+    if wanted:
+        name, _, model = wanted.partition(":")
+        return _named(backends, name, model, origin, environment, plugins, problems)
+    real = [b for b in backends if b.kind == "http"]
+    first = next((b for b in ready if b.kind == "http"), real[0] if real else None)
+    if first is not None:
+        return Choice(tuple(backends), first.name, reason=f"first configured: {first.origin}")
+    for row, why in (
+        (CATALOG["ollama"], "an Ollama answers on this machine"),
+        (CATALOG["echo"], "no provider is configured"),
+    ):
+        if row.kind == "echo" or reach(row.base_url):
+            found = next((b for b in backends if b.name == row.type), None) or _instance(
+                row.type,
+                row,
+                SectionValues(Origin("derived", why)),
+                environment,
+                Origin("derived", why),
+                problems,
+            )
+            others = [b for b in backends if b.name != row.type]
+            return Choice((found, *others), found.name, reason=why)
+    raise AssertionError("echo is always there")
+
+
+def _named(
+    backends: list[Backend],
+    name: str,
+    model: str,
+    origin: Origin,
+    environment: Mapping[str, str],
+    plugins: tuple[str, ...],
+    problems: list[Problem],
+) -> Choice:
+    where = origin.where
+    found = next((b for b in backends if b.name == name), None)
+    if found is None and name in CATALOG:
+        row = CATALOG[name]
+        if not row.keyless:
+            problems.append(
+                Problem(
+                    where,
+                    "backends.default_backend",
+                    f"'{name}' needs a key: set {row.key_env} in the environment or in .env",
+                )
+            )
+            return Choice((), "")
+        found = _instance(name, row, SectionValues(origin), environment, origin, problems)
+        backends = [found, *backends]
+    if found is None:
+        known = [b.name for b in backends]
+        message = unknown_backend(name, (*plugins, *known))
+        problems.append(Problem(where, "backends.default_backend", message))
+        return Choice((), "")
+    return Choice(tuple(backends), name, model)

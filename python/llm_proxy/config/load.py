@@ -1,0 +1,216 @@
+"""Flags, environment, YAML and defaults become Settings, or one ConfigError with every problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from llm_proxy.config.backends import SectionValues, make_backends, pick_default
+from llm_proxy.config.errors import ConfigError, Problem, nearest
+from llm_proxy.config.settings import DEFAULT, Origin, Settings
+from llm_proxy.config.table import BACKEND_SETTINGS, SETTINGS, Setting, Value
+from llm_proxy.config.tree import Node, read
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a configuration is made from. `reach` tells whether a local server answers at a URL."""
+
+    flags: Mapping[str, tuple[str, Value]] = field(
+        default_factory=dict
+    )  # path → (flag as given, value)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    env_file: Mapping[str, str] = field(default_factory=dict)  # below the environment proper
+    config_file: Path | None = None
+    plugin_backends: tuple[str, ...] = ()
+    reach: Callable[[str], bool] = lambda url: False
+
+
+def load(sources: Sources) -> Settings:
+    problems: list[Problem] = []
+    values: dict[str, Value] = {setting.path: setting.default for setting in SETTINGS}
+    origins: dict[str, Origin] = {setting.path: DEFAULT for setting in SETTINGS}
+    sections: dict[str, SectionValues] = {}
+
+    def put(path: str, value: Value, origin: Origin) -> None:
+        values[path], origins[path] = value, origin
+
+    if sources.config_file is not None:
+        _from_tree(read(sources.config_file), str(sources.config_file), put, sections, problems)
+    environment = {**sources.env_file, **sources.environment}
+    _from_environment(environment, put, problems)
+    for path, (flag, value) in sources.flags.items():
+        put(path, value, Origin("cli", flag))
+
+    _silence(values, origins)
+    backends = make_backends(sections, environment, sources.plugin_backends, problems)
+    choice = pick_default(
+        backends,
+        str(values["backends.default_backend"]),
+        origins["backends.default_backend"],
+        environment,
+        sources.plugin_backends,
+        sources.reach,
+        problems,
+    )
+    if not str(values["backends.default_backend"]) and choice.backend:
+        put("backends.default_backend", choice.backend, Origin("derived", choice.reason))
+    _guard_address(values, origins, put, problems)
+    if problems:
+        raise ConfigError(problems)
+    return Settings(
+        values, origins, choice.backends, choice.backend, choice.model, tuple(choice.notes)
+    )
+
+
+def _from_tree(
+    root: Node,
+    file: str,
+    put: Callable[[str, Value, Origin], None],
+    sections: dict[str, SectionValues],
+    problems: list[Problem],
+) -> None:
+    places = {place: setting for setting in SETTINGS for place in (setting.path, *setting.also)}
+    whole_sections = {place.rpartition(".")[0] for place in places} - {""}
+
+    def walk(node: Node, prefix: str) -> None:
+        for name, child in node.children():
+            path = f"{prefix}{name}"
+            where = f"{file}:{child.line}"
+            if path in places:
+                _take(places[path], path, child, where, put, problems)
+            elif path in whole_sections:
+                if child.value is None:
+                    continue
+                if isinstance(child.value, dict):
+                    walk(child, path + ".")
+                else:
+                    problems.append(Problem(where, path, "must hold settings, NAME: VALUE"))
+            elif prefix == "backends.":
+                sections[name] = _section(name, child, file, problems)
+            else:
+                known = {
+                    place[len(prefix) :].split(".")[0]
+                    for place in places
+                    if place.startswith(prefix)
+                }
+                problems.append(Problem(where, path, "no such setting" + nearest(name, known)))
+
+    walk(root, "")
+
+
+def _section(name: str, node: Node, file: str, problems: list[Problem]) -> SectionValues:
+    where = f"{file}:{node.line}"
+    out = SectionValues(Origin("config", where))
+    if node.value is None:
+        return out
+    if not isinstance(node.value, dict):
+        problems.append(
+            Problem(where, f"backends.{name}", "must hold settings, such as api_url: URL")
+        )
+        return out
+    places = {
+        place: setting for setting in BACKEND_SETTINGS for place in (setting.path, *setting.also)
+    }
+    for key, child in node.children():
+        path, spot = f"backends.{name}.{key}", f"{file}:{child.line}"
+        if key not in places:
+            problems.append(Problem(spot, path, "no such setting" + nearest(key, places)))
+            continue
+        _take(places[key], path, child, spot, out.put, problems)
+    return out
+
+
+def _take(
+    setting: Setting,
+    path: str,
+    node: Node,
+    where: str,
+    put: Callable[[str, Value, Origin], None],
+    problems: list[Problem],
+) -> None:
+    plain = node.plain()
+    if plain is None:
+        return  # `key:` with nothing behind it says nothing
+    try:
+        put(setting.path, setting.from_tree(plain), Origin("config", where))
+    except ValueError as error:
+        problems.append(Problem(where, path, str(error)))
+
+
+def _from_environment(
+    environment: Mapping[str, str],
+    put: Callable[[str, Value, Origin], None],
+    problems: list[Problem],
+) -> None:
+    for setting in SETTINGS:
+        given = [name for name in setting.env if environment.get(name, "").strip()]
+        try:
+            if setting.kind == "texts" and given:
+                merged = [
+                    part for name in given for part in _texts(setting.from_text(environment[name]))
+                ]
+                put(
+                    setting.path,
+                    tuple(dict.fromkeys(merged)),
+                    Origin("environment", ", ".join(given)),
+                )
+            elif given:
+                put(
+                    setting.path,
+                    setting.from_text(environment[given[0]]),
+                    Origin("environment", given[0]),
+                )
+        except ValueError as error:
+            problems.append(Problem(f"environment variable {given[0]}", setting.path, str(error)))
+
+
+def _texts(value: Value) -> Iterable[str]:
+    assert isinstance(value, tuple)
+    return value
+
+
+def _silence(values: dict[str, Value], origins: dict[str, Origin]) -> None:
+    """proxy_timeout stands for both waits on a provider, unless they are given themselves."""
+    if origins["proxy_timeout"].source == "default":
+        return
+    for path in ("timeouts.first_byte", "timeouts.stream_idle"):
+        if origins[path].source == "default":
+            values[path] = values["proxy_timeout"]
+            origins[path] = Origin("derived", f"proxy_timeout: {origins['proxy_timeout']}")
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _guard_address(
+    values: dict[str, Value],
+    origins: dict[str, Origin],
+    put: Callable[[str, Value, Origin], None],
+    problems: list[Problem],
+) -> None:
+    """Nobody serves strangers by accident: beyond this machine only with client keys."""
+    host = str(values["host"])
+    if is_loopback(host):
+        return
+    if values["auth.disable_auth"]:
+        put(
+            "host",
+            "127.0.0.1",
+            Origin("derived", "auth.disable_auth keeps the proxy on this machine"),
+        )
+    elif not values["auth.api_keys"]:
+        problems.append(
+            Problem(
+                origins["host"].where,
+                "host",
+                f"{host} is open to other machines and no client key is set; "
+                "set API_KEYS=KEY[,KEY...] (or auth.api_keys), or listen on 127.0.0.1",
+            )
+        )

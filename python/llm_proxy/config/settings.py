@@ -1,0 +1,98 @@
+"""What the proxy runs on, typed: made by `load`, turned into the engine's JSON by `snapshot`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llm_proxy.backends.catalog import Auth, Kind
+from llm_proxy.config.table import Value
+
+Source = Literal["default", "config", "environment", "cli", "derived"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value came from."""
+
+    source: Source
+    where: str = ""  # "proxy.yaml:12", "APP_PORT", "--port", or why it was derived
+
+    def __str__(self) -> str:
+        return f"{self.source} ({self.where})" if self.where else self.source
+
+
+DEFAULT = Origin("default")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One instance of a backend: whom to ask, how, with which keys."""
+
+    name: str
+    type: str
+    kind: Kind
+    format: str
+    base_url: str
+    auth: Auth
+    origin: Origin
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    quirks: tuple[str, ...] = ()
+    example_model: str = ""
+    extra: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting with its value and origin, and the backends made from them."""
+
+    values: Mapping[str, Value] = field(repr=False)
+    origins: Mapping[str, Origin]
+    backends: tuple[Backend, ...]
+    default_backend: str
+    default_model: str
+    notes: tuple[str, ...] = ()  # what a user should know and no setting says
+
+    def text(self, path: str) -> str:
+        return str(self.values[path])
+
+    def whole(self, path: str) -> int:
+        value = self.values[path]
+        assert isinstance(value, int)
+        return value
+
+    def seconds(self, path: str) -> float:
+        value = self.values[path]
+        assert isinstance(value, (int, float))
+        return float(value)
+
+    def switch(self, path: str) -> bool:
+        return self.values[path] is True
+
+    def texts(self, path: str) -> tuple[str, ...]:
+        value = self.values[path]
+        assert isinstance(value, tuple)
+        return value
+
+    def names(self, path: str) -> dict[str, str]:
+        value = self.values[path]
+        assert isinstance(value, Mapping)
+        return {name: str(target) for name, target in value.items()}
+
+    @property
+    def host(self) -> str:
+        return self.text("host")
+
+    @property
+    def port(self) -> int:
+        return self.whole("port")
+
+    @property
+    def client_keys(self) -> tuple[str, ...]:
+        return () if self.switch("auth.disable_auth") else self.texts("auth.api_keys")
+
+    def backend(self, name: str) -> Backend:
+        return next(backend for backend in self.backends if backend.name == name)

@@ -1,0 +1,51 @@
+"""Settings as the JSON text the engine runs on: the members of `ServerConfig` in C++."""
+
+from __future__ import annotations
+
+import json
+
+from llm_proxy import __version__
+from llm_proxy.config.settings import Backend, Settings
+from llm_proxy.config.table import SETTINGS
+
+
+def snapshot(settings: Settings) -> str:
+    return json.dumps(
+        {
+            "host": settings.host,
+            "port": settings.port,
+            "workers": settings.whole("io_threads"),
+            "body_limit": settings.whole("limits.body_bytes"),
+            "head_limit": settings.whole("limits.head_bytes"),
+            "timeouts": {
+                setting.path.removeprefix("timeouts."): settings.seconds(setting.path)
+                for setting in SETTINGS
+                if setting.path.startswith("timeouts.")
+            },
+            "client_keys": list(settings.client_keys),
+            "backends": [_backend(backend) for backend in settings.backends],
+            "default_backend": settings.default_backend,
+            "default_model": settings.default_model,
+            "model_aliases": settings.names("model_aliases"),
+            "access_log": settings.switch("logging.access_log"),
+            "access_log_path": settings.text("logging.access_log_file"),
+            "version": __version__,
+        },
+        ensure_ascii=False,
+    )
+
+
+def _backend(backend: Backend) -> dict[str, object]:
+    return {
+        "name": backend.name,
+        "type": backend.type,
+        "kind": backend.kind,
+        "format": backend.format,
+        "base_url": backend.base_url,
+        "auth_header": backend.auth.header,
+        "auth_prefix": backend.auth.prefix,
+        "keys": list(backend.keys) if backend.kind == "http" else [],
+        "headers": dict(backend.headers),
+        "models": list(backend.models),
+        "quirks": dict.fromkeys(backend.quirks, True),
+    }

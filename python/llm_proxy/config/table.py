@@ -1,0 +1,222 @@
+"""Every setting, one row each: the command line, the environment, the YAML file, its schema and `--explain` come from here.
+
+Precedence: command line, environment, YAML, default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from llm_proxy.backends.catalog import FORMATS, QUIRKS
+
+Kind = Literal["text", "whole", "seconds", "switch", "texts", "names", "aliases", "mapping"]
+Value = str | int | float | bool | tuple[str, ...] | Mapping[str, object]
+
+TRUE_WORDS = ("1", "true", "yes", "on")
+FALSE_WORDS = ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Setting:
+    path: str  # where it stands in YAML: "auth.api_keys"
+    kind: Kind
+    default: Value
+    help: str
+    flags: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    secret: bool = False
+    flag_value: bool = True  # of a switch: what giving the flag means
+    also: tuple[str, ...] = ()  # other places in YAML that mean the same
+
+    def from_text(self, text: str) -> Value:
+        """The value of an environment variable or a flag. Raises ValueError saying what would be valid."""
+        text = text.strip()
+        if self.kind == "switch":
+            word = text.lower()
+            if word not in TRUE_WORDS + FALSE_WORDS:
+                raise ValueError(
+                    f"'{text}' is not a switch; use one of {', '.join(TRUE_WORDS + FALSE_WORDS)}"
+                )
+            return word in TRUE_WORDS
+        if self.kind == "texts":
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if self.kind in ("names", "aliases", "mapping"):
+            try:
+                return self.from_tree(json.loads(text))
+            except json.JSONDecodeError:
+                raise ValueError(f"must be JSON, {self._expected()}") from None
+        if self.kind in ("whole", "seconds"):
+            try:
+                return self.from_tree(float(text) if self.kind == "seconds" else int(text))
+            except ValueError as error:
+                if "invalid literal" in str(error) or "could not convert" in str(error):
+                    raise ValueError(f"'{text}' is not {self._expected()}") from None
+                raise
+        return self.from_tree(text)
+
+    def from_tree(self, value: object) -> Value:
+        """The value as YAML or JSON gives it. Raises ValueError saying what would be valid."""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if self.kind == "text" and (isinstance(value, str) or number):
+            text = str(value)
+            folded = {choice.lower(): choice for choice in self.choices}
+            if self.choices and text.lower() not in folded:
+                raise ValueError(f"'{text}' is not one of {', '.join(self.choices)}")
+            return folded.get(text.lower(), text)
+        if self.kind == "whole" and isinstance(value, int) and number:
+            return int(self._in_range(value))
+        if self.kind == "seconds" and isinstance(value, (int, float)) and number:
+            return self._in_range(float(value))
+        if self.kind == "switch" and isinstance(value, bool):
+            return value
+        if self.kind == "texts":
+            if isinstance(value, str):
+                return self.from_text(value)
+            if isinstance(value, (list, tuple)) and all(
+                isinstance(part, (str, int)) and not isinstance(part, bool) for part in value
+            ):
+                texts = tuple(str(part) for part in value)
+                for text in texts:
+                    if self.choices and text not in self.choices:
+                        raise ValueError(f"'{text}' is not one of {', '.join(self.choices)}")
+                return texts
+        if self.kind == "aliases" and isinstance(value, (list, dict)):
+            return _aliases(value)
+        if (
+            self.kind == "names"
+            and isinstance(value, dict)
+            and all(isinstance(part, (str, int, float)) for part in value.values())
+        ):
+            return {str(name): str(part) for name, part in value.items()}
+        if self.kind == "mapping" and isinstance(value, dict):
+            return value
+        shown = "nothing" if value is None else f"'{value}'" if not self.secret else "what is there"
+        raise ValueError(f"{shown} is not {self._expected()}")
+
+    def _in_range(self, number: float) -> float:
+        low, high = self.at_least, self.at_most
+        if (
+            (low is not None and number < low)
+            or (high is not None and number > high)
+            or number != number
+        ):
+            raise ValueError(f"{number} is not {self._expected()}")
+        return number
+
+    def _expected(self) -> str:
+        bounds = ""
+        if self.at_least is not None and self.at_most is not None:
+            bounds = f" from {self.at_least:g} to {self.at_most:.15g}"
+        elif self.at_least is not None:
+            bounds = f" of at least {self.at_least:g}"
+        return {
+            "text": f"one of {', '.join(self.choices)}" if self.choices else "a text",
+            "whole": f"a whole number{bounds}",
+            "seconds": f"a number of seconds{bounds}",
+            "switch": "true or false",
+            "texts": "a list of texts",
+            "names": "a mapping of names to texts",
+            "aliases": "a mapping of model names, or a list of {pattern, replacement}",
+            "mapping": "a mapping",
+        }[self.kind]
+
+
+def _aliases(value: list[object] | dict[object, object]) -> Mapping[str, object]:
+    pairs: list[tuple[object, object]] = []
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    else:
+        for item in value:
+            if not isinstance(item, dict) or set(item) != {"pattern", "replacement"}:
+                raise ValueError("each alias of a list needs exactly 'pattern' and 'replacement'")
+            pairs.append((item["pattern"], item["replacement"]))
+    out: dict[str, object] = {}
+    for name, target in pairs:
+        if not isinstance(name, str) or not isinstance(target, str) or not name or not target:
+            raise ValueError("an alias maps one model name to another")
+        plain = name.removeprefix("^").removesuffix("$")
+        if any(character in plain for character in r"*+?()[]{}|^$\\"):
+            raise ValueError(f"'{name}' is a pattern; only plain model names can be aliased")
+        out[plain] = target
+    return out
+
+
+def _timeout(name: str, default: float, text: str) -> Setting:
+    return Setting(
+        f"timeouts.{name}",
+        "seconds",
+        default,
+        text,
+        flags=(f"--timeout-{name.replace('_', '-')}",),
+        env=(f"LLM_PROXY_TIMEOUT_{name.upper()}",),
+        at_least=0,
+        at_most=86400,
+    )
+
+
+# fmt: off
+SETTINGS: tuple[Setting, ...] = (
+    Setting("host", "text", "127.0.0.1", "address to listen on", ("--host",), ("APP_HOST",)),
+    Setting("port", "whole", 8000, "port to listen on; 0 takes any free one", ("--port",), ("APP_PORT",),
+            at_least=0, at_most=65535),
+    Setting("io_threads", "whole", 0, "threads that move bytes; 0: one per core", ("--io-threads",),
+            ("LLM_PROXY_IO_THREADS",), at_least=0, at_most=1024),
+    Setting("auth.api_keys", "texts", (), "keys clients must present; none: no key is asked for", (),
+            ("API_KEYS", "LLM_INTERACTIVE_PROXY_API_KEY"), secret=True),
+    Setting("auth.disable_auth", "switch", False, "ask no key of anybody; listens on 127.0.0.1 only",
+            ("--disable-auth",), ("DISABLE_AUTH",)),
+    Setting("backends.default_backend", "text", "", "who answers when the model names nobody: NAME or NAME:MODEL",
+            ("--default-backend", "--backend"), ("LLM_BACKEND",), also=("default_backend",)),
+    Setting("model_aliases", "aliases", {}, "model names that stand for others: NAME=MODEL, repeatable",
+            ("--model-alias",), ("MODEL_ALIASES",)),
+    Setting("plugins.directory", "text", "", "folder with manifest.yaml of the ring plugins; empty: none",
+            ("--plugins-dir",), ("LLM_PROXY_PLUGINS_DIR",)),
+    Setting("limits.head_bytes", "whole", 32 << 10, "largest request head", ("--max-head-bytes",),
+            ("LLM_PROXY_MAX_HEAD_BYTES",), at_least=1024, at_most=1 << 20),
+    Setting("limits.body_bytes", "whole", 64 << 20, "largest request body", ("--max-body-bytes",),
+            ("LLM_PROXY_MAX_BODY_BYTES",), at_least=1024, at_most=1 << 32),
+    Setting("proxy_timeout", "seconds", 300.0, "how long a silent provider is waited for: sets timeouts.first_byte "
+            "and timeouts.stream_idle where those are not given", ("--timeout",), ("PROXY_TIMEOUT",),
+            at_least=0.001, at_most=86400),
+    _timeout("client_head", 30.0, "a client's request head, from its first byte"),
+    _timeout("client_body", 60.0, "silence while a client sends its body"),
+    _timeout("client_idle", 120.0, "a kept connection without a request"),
+    _timeout("client_write", 60.0, "a client that does not read its answer"),
+    _timeout("connect", 10.0, "connecting to a provider"),
+    _timeout("first_byte", 300.0, "a provider's first byte"),
+    _timeout("stream_idle", 300.0, "silence inside a provider's answer"),
+    _timeout("drain", 30.0, "requests under way when the proxy is told to stop"),
+    _timeout("keep_alive", 15.0, "silence after which a streaming client gets a sign of life"),
+    _timeout("upstream_idle", 60.0, "a kept connection to a provider that nobody uses"),
+    Setting("logging.level", "text", "INFO", "least severe message that is logged", ("--log-level",), ("LOG_LEVEL",),
+            choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+    Setting("logging.log_file", "text", "", "file for the log; empty: standard error", ("--log",), ("LOG_FILE",)),
+    Setting("logging.access_log", "switch", True, "one line a request; the flag switches it off",
+            ("--no-access-log",), ("LLM_PROXY_ACCESS_LOG",), flag_value=False),
+    Setting("logging.access_log_file", "text", "", "file for those lines; empty: standard error",
+            ("--access-log-file",), ("LLM_PROXY_ACCESS_LOG_FILE",)),
+)
+
+# What stands under `backends: NAME:` in YAML. Unset: the catalog row's own.
+BACKEND_SETTINGS: tuple[Setting, ...] = (
+    Setting("type", "text", "", "catalog row or installed plugin; the name up to its first dot when unset",
+            also=("connector",)),
+    Setting("api_key", "texts", (), "key, or a list of keys", secret=True, also=("api_keys",)),
+    Setting("api_url", "text", "", "base URL", also=("base_url", "api_base_url")),
+    Setting("format", "text", "", "wire format", choices=FORMATS),
+    Setting("auth_header", "text", "", "header that carries the key"),
+    Setting("auth_prefix", "text", "", "what stands before the key in it"),
+    Setting("headers", "names", {}, "headers sent with every request"),
+    Setting("models", "texts", (), "the models it has; empty: any"),
+    Setting("quirks", "texts", (), "deviations from the format", choices=QUIRKS),
+    Setting("extra", "mapping", {}, "passed to a plugin backend's initialize() as it is"),
+)
+# fmt: on
+
+BY_PATH = {setting.path: setting for setting in SETTINGS}
