@@ -1,0 +1,199 @@
+"""Which backends a configuration makes, and who of them answers by default."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from llm_proxy.backends.catalog import CATALOG, QUIRKS, Row
+from llm_proxy.config.errors import ConfigError
+from llm_proxy.config.load import Sources, load
+from llm_proxy.config.settings import Settings
+from llm_proxy.config.snapshot import snapshot
+
+KEYED = [row for row in CATALOG.values() if row.key_env and row.base_url]
+
+
+def configured(
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    plugins: tuple[str, ...] = (),
+    ollama: bool = False,
+) -> Settings:
+    return load(Sources({}, environment or {}, {}, file, plugins, lambda url: ollama))
+
+
+def yaml_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "proxy.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_without_anything_the_built_in_answerer_serves() -> None:
+    settings = configured()
+    assert [(b.name, b.kind) for b in settings.backends] == [("echo", "echo")]
+    assert settings.default_backend == "echo"
+
+
+def test_an_ollama_on_this_machine_serves_when_nothing_is_configured() -> None:
+    settings = configured(ollama=True)
+    assert settings.default_backend == "ollama"
+    assert settings.backend("ollama").base_url == "http://127.0.0.1:11434/v1"
+
+
+@pytest.mark.parametrize("row", KEYED, ids=lambda row: row.type)
+def test_a_key_alone_makes_its_backend_ready(row: Row) -> None:
+    settings = configured({row.key_env: "key-of-the-test"}, ollama=False)
+    backend = settings.backend(row.type)
+    assert backend.base_url == row.base_url
+    assert backend.keys == ("key-of-the-test",)
+    assert backend.auth == row.auth
+    assert CATALOG[settings.default_backend].key_env == row.key_env
+
+
+@pytest.mark.parametrize(
+    ("row", "variable"),
+    [(row, variable) for row in CATALOG.values() for variable in row.url_env],
+    ids=lambda value: value if isinstance(value, str) else value.type,
+)
+def test_a_base_url_variable_moves_its_backend(row: Row, variable: str) -> None:
+    settings = configured({row.key_env: "k", variable: "http://127.0.0.1:9/deep/v9/"})
+    assert settings.backend(row.type).base_url == "http://127.0.0.1:9/deep/v9"
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9/v1"),
+        ("http://127.0.0.1:9/", "http://127.0.0.1:9/v1"),
+        ("https://host.example/v1/", "https://host.example/v1"),
+        ("http://[::1]:9/openai", "http://[::1]:9/openai"),
+    ],
+)
+def test_a_base_url_without_a_path_gets_the_usual_one(given: str, made: str) -> None:
+    assert configured({"OPENAI_API_BASE_URL": given}).backend("openai").base_url == made
+
+
+def test_numbered_keys_make_a_pool_and_an_instance_each() -> None:
+    settings = configured(
+        {"OPENAI_API_KEY": "a", "OPENAI_API_KEY_2": "b", "OPENAI_API_KEY_17": "Bearer c"}
+    )
+    keys = {b.name: b.keys for b in settings.backends if b.type == "openai"}
+    assert keys == {"openai": ("a", "b", "c"), "openai.2": ("b",), "openai.17": ("c",)}
+
+
+def test_the_first_configured_in_catalog_order_is_the_default() -> None:
+    settings = configured({"GEMINI_API_KEY": "g", "ANTHROPIC_API_KEY": "a"})
+    assert settings.default_backend == "anthropic"
+    assert "ANTHROPIC_API_KEY" in str(settings.origins["backends.default_backend"])
+
+
+def test_a_named_default_carries_its_model() -> None:
+    settings = configured({"OPENAI_API_KEY": "k", "LLM_BACKEND": "openai:gpt-5:free"})
+    assert (settings.default_backend, settings.default_model) == ("openai", "gpt-5:free")
+
+
+def test_the_file_makes_instances_of_any_row(tmp_path: Path) -> None:
+    file = yaml_file(
+        tmp_path,
+        """
+default_backend: mine
+backends:
+  openai: {type: openai, api_key: [k1, k2]}
+  openai.work: {api_key: k3, api_url: "https://gateway.example/openai/v1"}
+  mine:
+    type: openai-compatible
+    api_url: http://10.0.0.1:8080
+    auth_header: X-Token
+    headers: {x-team: blue, x-floor: 7}
+    models: [m1, m2]
+    quirks: [nine_char_ids]
+""",
+    )
+    settings = configured(file=file)
+    assert settings.default_backend == "mine"
+    mine = settings.backend("mine")
+    assert mine.base_url == "http://10.0.0.1:8080/v1"
+    assert (mine.auth.header, mine.auth.prefix) == ("x-token", "")
+    assert mine.headers == {"x-team": "blue", "x-floor": "7"}
+    assert mine.models == ("m1", "m2")
+    assert mine.quirks == ("nine_char_ids",)
+    assert settings.backend("openai").keys == ("k1", "k2")
+    work = settings.backend("openai.work")
+    assert (work.base_url, work.keys) == ("https://gateway.example/openai/v1", ("k3",))
+
+
+def test_the_environments_key_outranks_the_files(tmp_path: Path) -> None:
+    file = yaml_file(tmp_path, "backends:\n  openai: {api_key: from-file}\n")
+    assert configured({"OPENAI_API_KEY": "from-env"}, file).backend("openai").keys == ("from-env",)
+
+
+def test_an_installed_plugin_backend_can_be_named(tmp_path: Path) -> None:
+    file = yaml_file(
+        tmp_path, "default_backend: mine\nbackends:\n  mine.2: {extra: {region: eu}}\n"
+    )
+    settings = configured(file=file, plugins=("mine",))
+    assert [(b.name, b.kind, b.type) for b in settings.backends] == [
+        ("mine.2", "python", "mine"),
+        ("mine", "python", "mine"),
+    ]
+    assert settings.backend("mine.2").extra == {"region": "eu"}
+
+
+def test_an_installed_plugin_does_not_answer_unasked() -> None:
+    assert configured(plugins=("mine",)).default_backend == "echo"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
+def test_beyond_this_machine_only_with_client_keys(host: str) -> None:
+    with pytest.raises(ConfigError, match="API_KEYS"):
+        configured({"APP_HOST": host})
+    assert configured({"APP_HOST": host, "API_KEYS": "k"}).host == host
+
+
+def test_switching_auth_off_keeps_the_proxy_on_this_machine() -> None:
+    settings = configured({"APP_HOST": "0.0.0.0", "API_KEYS": "k", "DISABLE_AUTH": "1"})
+    assert settings.host == "127.0.0.1"
+    assert settings.client_keys == ()
+
+
+def test_both_names_of_the_client_keys_are_read() -> None:
+    settings = configured({"API_KEYS": "a,b", "LLM_INTERACTIVE_PROXY_API_KEY": "c"})
+    assert settings.client_keys == ("a", "b", "c")
+
+
+def test_the_snapshot_holds_what_the_engine_asks_for() -> None:
+    settings = configured({"ANTHROPIC_API_KEY": "k", "APP_PORT": "0", "API_KEYS": "c"})
+    made = json.loads(snapshot(settings))
+    assert made["port"] == 0
+    assert made["client_keys"] == ["c"]
+    assert made["default_backend"] == "anthropic"
+    assert made["timeouts"]["connect"] == 10
+    assert made["backends"] == [
+        {
+            "name": "anthropic",
+            "type": "anthropic",
+            "kind": "http",
+            "format": "anthropic-messages",
+            "base_url": "https://api.anthropic.com/v1",
+            "auth_header": "x-api-key",
+            "auth_prefix": "",
+            "keys": ["k"],
+            "headers": {"anthropic-version": "2023-06-01"},
+            "models": [],
+            "quirks": {},
+        }
+    ]
+
+
+def test_every_quirk_of_the_catalog_is_one_the_engine_knows() -> None:
+    for row in CATALOG.values():
+        assert set(row.quirks) <= set(QUIRKS)
+
+
+def test_no_key_shows_in_a_repr() -> None:
+    settings = configured({"OPENAI_API_KEY": "sk-very-secret", "API_KEYS": "client-secret"})
+    assert "secret" not in repr(settings)

@@ -1,0 +1,122 @@
+"""A wrong configuration ends in a message that names the place, the key and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llm_proxy.cli.arguments import parse
+from llm_proxy.config.errors import ConfigError
+from llm_proxy.config.load import Sources, load
+
+# The file's text, then what the message must hold: place, key, and the way out.
+BROKEN_FILES: list[tuple[str, list[str]]] = [
+    ("hots: 127.0.0.1\n", [":1:", "hots", "did you mean 'host'?", "Known:"]),
+    ("port: eight\n", [":1:", "port", "'eight'", "whole number from 0 to 65535"]),
+    ("port: 70000\n", [":1:", "port", "70000", "65535"]),
+    ("port: true\n", [":1:", "port", "'True'", "whole number"]),
+    ("host: 127.0.0.1\nport: [1]\n", [":2:", "port", "whole number"]),
+    ("auth:\n  api_kyes: [a]\n", [":2:", "auth.api_kyes", "did you mean 'api_keys'?"]),
+    ("auth:\n  api_keys:\n    a: b\n", [":2:", "auth.api_keys", "what is there", "list of texts"]),
+    ("auth: yes\n", [":1:", "auth", "NAME: VALUE"]),
+    ("auth:\n  disable_auth: maybe\n", [":2:", "auth.disable_auth", "'maybe'", "true or false"]),
+    ("logging:\n  level: LOUD\n", [":2:", "logging.level", "'LOUD'", "DEBUG", "CRITICAL"]),
+    ("timeouts:\n  connect: -1\n", [":2:", "timeouts.connect", "-1", "seconds from 0"]),
+    ("timeouts:\n  conect: 1\n", [":2:", "timeouts.conect", "did you mean 'connect'?"]),
+    ("host: a\nhost: b\n", [":2:", "host", "line 1"]),
+    ("port: 1\n  host: 2\n", [":2:", "not YAML"]),
+    ("- a\n- b\n", [":1:", "NAME: VALUE"]),
+    ("backends:\n  openai:\n    api_ur: x\n", [":3:", "backends.openai.api_ur", "'api_url'"]),
+    ("backends:\n  openai: sk-1\n", [":2:", "backends.openai", "api_url: URL"]),
+    ("backends:\n  a:\n    type: opnai\n", [":3:", "backends.a.type", "did you mean 'openai'?"]),
+    ("backends:\n  nobody: {}\n", [":2:", "backends.nobody", "no backend is called 'nobody'"]),
+    ("backends:\n  v: {type: vllm}\n", [":2:", "backends.v.api_url", "VLLM_API_BASE_URL"]),
+    (
+        "backends:\n  openai:\n    api_url: api.openai.com\n",
+        [":3:", "backends.openai.api_url", "'api.openai.com'", "https://host"],
+    ),
+    (
+        "backends:\n  openai:\n    api_url: http://me:secret@host/v1\n",
+        [":3:", "backends.openai.api_url", "api_key"],
+    ),
+    (
+        "backends:\n  openai:\n    quirks: [telepathy]\n",
+        [":3:", "backends.openai.quirks", "telepathy", "developer_role"],
+    ),
+    (
+        "backends:\n  openai:\n    format: opnai-chat\n",
+        [":3:", "backends.openai.format", "anthropic-messages"],
+    ),
+    (
+        "backends:\n  gemini-oauth-auto: {}\n",
+        [":2:", "gemini-oauth-auto", "pip install llm-interactive-proxy[oauth]"],
+    ),
+    ("default_backend: openai\n", [":1:", "default_backend", "OPENAI_API_KEY"]),
+    ("model_aliases:\n  gpt.*: openai\n", [":1:", "model_aliases", "pattern"]),
+    ("host: 0.0.0.0\n", [":1:", "host", "API_KEYS", "127.0.0.1"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), BROKEN_FILES, ids=[text for text, _ in BROKEN_FILES])
+def test_a_broken_file_gives_a_message_to_act_on(
+    text: str, expected: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(Sources(config_file=file))
+    assert len(caught.value.problems) == 1, caught.value
+    message = str(caught.value)
+    assert message.startswith(str(file))
+    for part in expected:
+        assert part in message
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text("port: x\nhots: y\n")
+    with pytest.raises(ConfigError) as caught:
+        load(Sources(config_file=file, environment={"PROXY_TIMEOUT": "soon"}))
+    assert [problem.key for problem in caught.value.problems] == ["port", "hots", "proxy_timeout"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"APP_PORT": "eight"}, ["environment variable APP_PORT", "port", "'eight'"]),
+        ({"DISABLE_AUTH": "perhaps"}, ["DISABLE_AUTH", "'perhaps'", "true", "no"]),
+        ({"MODEL_ALIASES": "gpt"}, ["MODEL_ALIASES", "JSON"]),
+        ({"LLM_BACKEND": "claude"}, ["LLM_BACKEND", "no backend is called 'claude'"]),
+        ({"OPENAI_API_BASE_URL": "nowhere"}, ["OPENAI_API_BASE_URL", "'nowhere'"]),
+    ],
+)
+def test_a_broken_variable_is_named(environment: dict[str, str], expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(Sources(environment=environment))
+    for part in expected:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--prot", "1"], ["--prot", "did you mean '--port'?"]),
+        (["--port"], ["--port", "expected one argument"]),
+        (["--port", "x"], ["--port", "'x'"]),
+        (["--model-alias", "gpt"], ["--model-alias", "NAME=MODEL"]),
+        (["--openai-api-key", "sk-1"], ["OPENAI_API_KEY", "command line"]),
+        (["--openrouter-api-key=sk-1"], ["OPENROUTER_API_KEY", "command line"]),
+    ],
+)
+def test_a_broken_flag_is_named(argv: list[str], expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(argv)
+    for part in expected:
+        assert part in str(caught.value)
+    assert "sk-1" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(Sources(config_file=tmp_path / "none.yaml"))

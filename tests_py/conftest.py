@@ -1,0 +1,33 @@
+"""What every Python test shares: a clean environment and the place of the recorded traffic."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from repo import SHARED
+
+_PREFIXES = ("LLM_PROXY_", "APP_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "OLLAMA_")
+_NAMES = ("API_KEYS", "CONFIG_FILE", "DISABLE_AUTH", "LLM_BACKEND", "MODEL_ALIASES", "LOG_LEVEL")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key or setting of the developer's own shell reaches a test."""
+    for name in list(os.environ):
+        secret = name.endswith(("_API_KEY", "_API_BASE_URL"))
+        ours = name.startswith(_PREFIXES) and name != "LLM_PROXY_SANITIZED"
+        if secret or ours or name in _NAMES:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded provider traffic beside the repository, where there is one."""
+    if not (SHARED / "corpus").is_dir():
+        pytest.skip(
+            "../shared is not here: recorded provider traffic is not part of the repository"
+        )
+    return SHARED
