@@ -1,0 +1,12 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace llm_proxy {
+
+// The Python surface, in parts; module.cc puts them together. All of it is cold: made, published,
+// asked for numbers.
+void bind_lane(pybind11::module_& module);
+void bind_rings(pybind11::module_& module);
+
+}  // namespace llm_proxy

@@ -1,0 +1,166 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "python/bind.h"
+#include "python/json_convert.h"
+#include "python/py_rings.h"
+
+namespace py = pybind11;
+
+namespace llm_proxy {
+namespace {
+
+PyRef keep(const Lane& lane, const py::handle& object) {
+  return lane.ref(PyOwned::share(object.ptr()));
+}
+
+py::object taken(PyOwned object) {
+  if (!object) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object.release());
+}
+
+// (ring, name, call, facts, timeout_ms, fail_closed, direct, record): RingEntry.native() of
+// llm_proxy.plugins.engine.
+PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
+  const auto ring = ring_named(row[0].cast<std::string>());
+  if (!ring) throw py::value_error("no such ring: " + row[0].cast<std::string>());
+  PluginEntry entry;
+  entry.ring = *ring;
+  entry.name = row[1].cast<std::string>();
+  entry.call = keep(lane, row[2]);
+  entry.facts = keep(lane, row[3]);
+  entry.timeout = std::chrono::milliseconds(
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(row[4].cast<double>())));
+  entry.fail_closed = row[5].cast<bool>();
+  entry.direct = row[6].cast<bool>();
+  entry.record = row[7].cast<std::shared_ptr<PluginRecord>>();
+  return entry;
+}
+
+std::vector<PluginEntry> entries_from(const Lane& lane, const py::list& rows) {
+  std::vector<PluginEntry> entries;
+  for (const auto& row : rows) entries.push_back(entry_from(lane, row.cast<py::tuple>()));
+  return entries;
+}
+
+std::shared_ptr<RingHandlers> handlers_from(const Lane& lane, const py::object& engine) {
+  if (!learn_context_type(py::object(engine.attr("context_type")).ptr()))
+    throw py::error_already_set();
+  auto handlers = std::make_shared<RingHandlers>();
+  struct Row {
+    const char* name;
+    PyRef& place;
+  };
+  for (const Row& row :
+       {Row{"context_type", handlers->context_type}, Row{"state", handlers->state},
+        Row{"fill", handlers->fill}, Row{"begin", handlers->begin}, Row{"settle", handlers->settle},
+        Row{"failed", handlers->failed}, Row{"timed_out", handlers->timed_out},
+        Row{"quarantined", handlers->quarantined}, Row{"stopped", handlers->stopped},
+        Row{"verdict", handlers->verdict}, Row{"reply_change", handlers->reply_change}}) {
+    row.place = keep(lane, engine.attr(row.name));
+  }
+  return handlers;
+}
+
+}  // namespace
+
+void bind_lane(py::module_& module) {
+  py::class_<Lane, std::shared_ptr<Lane>>(
+      module, "Lane", "The thread that runs plugins: attaches to the running asyncio loop.")
+      .def(py::init([](const py::object& loop) {
+             auto lane = Lane::attach(loop.ptr());
+             if (lane == nullptr) throw py::error_already_set();
+             return lane;
+           }),
+           py::arg("loop"))
+      .def(
+          "close", [](Lane& lane) { return taken(lane.close()); },
+          "Detaches, cancels the tasks that run and returns them to be awaited.")
+      .def(
+          "lag",
+          [](const Lane& lane) {
+            return std::chrono::duration<double>(lane.inbox()->lag()).count();
+          },
+          "Seconds the oldest work has waited for the loop, or one turn has lasted.")
+      .def(
+          "start_task",
+          [](Lane& lane, const py::object& coroutine) {
+            return taken(lane.start_task(PyOwned::share(coroutine.ptr())));
+          },
+          py::arg("coroutine"), "Runs a coroutine as a Task whose first step runs now.")
+      .def_property_readonly("running_tasks", &Lane::running_tasks)
+      .def("counters", [](const Lane& lane) {
+        const Lane::Counters& c = lane.counters();
+        py::dict counters;
+        counters["jobs"] = c.jobs;
+        counters["drains"] = c.drains;
+        counters["posts"] = c.posts;
+        counters["tasks"] = c.tasks;
+        counters["suspended"] = c.suspended;
+        return counters;
+      });
+  module.def(
+      "loads", [](const py::bytes& json) { return taken(json_to_python(std::string_view(json))); },
+      py::arg("json"), "json.loads for UTF-8 bytes, as request bodies are read.");
+  module.def(
+      "dumps",
+      [](const py::object& value) {
+        std::string json;
+        if (!python_to_json(value.ptr(), json)) throw py::error_already_set();
+        return py::bytes(json);
+      },
+      py::arg("value"), "Compact JSON as UTF-8 bytes, as request bodies are written.");
+  module.def(
+      "compare_body",
+      [](const py::bytes& source, const py::object& body) {
+        const BodyChange change = compare_body(std::string_view(source), body.ptr());
+        return py::make_tuple(change.changed, change.keys, change.messages_from);
+      },
+      py::arg("source"), py::arg("body"),
+      "(changed, changed keys, where each message stood) of a body made from `source`.");
+}
+
+void bind_rings(py::module_& module) {
+  if (!init_ring_types()) throw py::error_already_set();
+  py::class_<PluginRecord, std::shared_ptr<PluginRecord>>(module, "PluginRecord",
+                                                          "The numbers of one plugin.")
+      .def(py::init<>())
+      .def_readonly("invocations", &PluginRecord::invocations)
+      .def_readonly("errors", &PluginRecord::errors)
+      .def_readonly("blocks", &PluginRecord::blocks)
+      .def_readonly("timeouts", &PluginRecord::timeouts)
+      .def_readonly("left_behind", &PluginRecord::left_behind)
+      .def_readonly("total_latency_ms", &PluginRecord::total_latency_ms)
+      .def_readonly("consecutive_errors", &PluginRecord::consecutive_errors)
+      .def_property_readonly(
+          "quarantined", [](const PluginRecord& record) { return record.quarantined_until != 0; })
+      .def_readonly("latencies_ms", &PluginRecord::latencies_ms);
+  py::class_<RingHandlers, std::shared_ptr<RingHandlers>>(
+      module, "RingHandlers", "The Python side of the plugin contract, bound to a lane.")
+      .def(py::init([](const Lane& lane, const py::object& engine) {
+             return handlers_from(lane, engine);
+           }),
+           py::arg("lane"), py::arg("engine"));
+  py::class_<PyRingHost, std::shared_ptr<PyRingHost>>(module, "RingHost",
+                                                      "One generation of Python plugins.")
+      .def(py::init([](const Lane& lane, const std::shared_ptr<RingHandlers>& handlers,
+                       const py::list& entries, const py::object& retired) {
+             return std::make_shared<PyRingHost>(lane.inbox(), handlers,
+                                                 entries_from(lane, entries),
+                                                 retired.is_none() ? PyRef() : keep(lane, retired));
+           }),
+           py::arg("lane"), py::arg("handlers"), py::arg("entries"),
+           py::arg("retired") = py::none());
+  module.def(
+      "run_chain",
+      [](Lane& lane, const std::shared_ptr<RingHandlers>& handlers, const py::list& entries,
+         const py::object& context) {
+        auto chain = std::make_shared<PluginChain>();
+        chain->entries = entries_from(lane, entries);
+        return taken(chain_coroutine(lane, handlers, std::move(chain), context.ptr()));
+      },
+      py::arg("lane"), py::arg("handlers"), py::arg("entries"), py::arg("context"),
+      "A coroutine that runs these entries on a context.");
+}
+
+}  // namespace llm_proxy

@@ -1,0 +1,10 @@
+#include <pybind11/pybind11.h>
+
+#include "python/bind.h"
+
+// `llm_proxy._core`: what the Python half sees of the C++ half. Also linked into llm-proxyd.
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "The C++ engine of llm_proxy.";
+  llm_proxy::bind_lane(module);
+  llm_proxy::bind_rings(module);
+}

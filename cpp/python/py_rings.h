@@ -1,0 +1,113 @@
+#pragma once
+
+#include "python/py_lane.h"
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plugin/ring_host.h"
+
+namespace llm_proxy {
+
+// Numbers of one plugin. Touched on the lane only. Kept across generations by whoever publishes
+// them.
+struct PluginRecord {
+  static constexpr std::size_t kWindow = 500;  // latencies kept for percentiles
+  static constexpr std::uint32_t kQuarantineAfter = 10;
+  static constexpr std::chrono::seconds kQuarantine{60};
+
+  std::uint64_t invocations = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t blocks = 0;
+  std::uint64_t timeouts = 0;
+  std::uint64_t left_behind = 0;  // timed out and did not even stop when cancelled
+  double total_latency_ms = 0;
+  std::uint32_t consecutive_errors = 0;
+  std::int64_t quarantined_until = 0;  // steady clock, ns; 0: not
+  std::vector<float> latencies_ms;     // a ring buffer once full
+
+  void ended(double latency_ms, bool failed);
+};
+
+// One plugin in a chain: what to call, how, and what its failure means.
+struct PluginEntry {
+  Ring ring = Ring::ingress;
+  PyRef call;   // execute(ctx) -> coroutine
+  PyRef facts;  // the Python entry the handlers are given: name, ring, fail policy
+  std::chrono::milliseconds timeout{500};
+  bool fail_closed = false;
+  bool direct = false;  // its coroutine cannot suspend: needs no Task
+  std::shared_ptr<PluginRecord> record;
+  std::string name;
+};
+
+// Plugins that run as one job. Immutable.
+struct PluginChain {
+  std::vector<PluginEntry> entries;
+  bool direct = true;  // every entry is
+};
+
+// The Python side of the contract, made once per lane from llm_proxy.plugins.engine. C++ runs the
+// plugins and handles what nearly always happens; everything rarer is a call of one of these.
+struct RingHandlers {
+  PyRef context_type;  // PluginContext
+  PyRef state;         // the PluginState shared by all contexts
+  PyRef fill;          // (name, facts) -> value of a lazy field of the context
+  PyRef begin;   // (ctx, "reply" | "background", facts): what the context learns before that ring
+  PyRef settle;  // (ctx, entry, result) -> None | "error" | "block"; not called for a plain
+                 // passthrough
+  PyRef failed;  // (ctx, entry, exception)
+  PyRef timed_out;    // (ctx, entry)
+  PyRef quarantined;  // (ctx, entry), fail-closed entries only
+  PyRef stopped;  // (ctx, entry) -> bool; stop_chain is set. True: the chain ends. False: only this
+                  // ring does
+  PyRef verdict;  // (ctx, entry) -> (kind, status, type, message, headers, body) of a chain that
+                  // ended so
+  PyRef reply_change;  // (ctx) -> None | (status, headers, body)
+};
+
+// One generation of Python plugins.
+//
+// Made on the lane, published to the server, dropped by the last exchange that uses it on any
+// thread; then `retired` is called on the lane (on_unload of the instances).
+class PyRingHost final : public RingHost, public std::enable_shared_from_this<PyRingHost> {
+ public:
+  PyRingHost(std::shared_ptr<LaneInbox> inbox, std::shared_ptr<const RingHandlers> handlers,
+             std::vector<PluginEntry> entries, PyRef retired);
+  ~PyRingHost() override;
+
+  std::shared_ptr<RingSession> open(RingRequest request, WorkerPost& worker) override;
+
+  enum class Phase : std::uint8_t { request, reply, background };
+  static Phase phase_of(Ring ring);
+  const PluginChain& chain(Phase phase) const { return chains_[static_cast<std::size_t>(phase)]; }
+  const RingHandlers& handlers() const { return *handlers_; }
+  const std::shared_ptr<LaneInbox>& inbox() const { return inbox_; }
+  // What a stuck chain means for the exchange.
+  RingVerdict overdue(Phase phase) const;
+  std::chrono::milliseconds patience(Phase phase) const;
+
+ private:
+  std::shared_ptr<LaneInbox> inbox_;
+  std::shared_ptr<const RingHandlers> handlers_;
+  std::array<PluginChain, 3> chains_;
+  PyRef retired_;
+};
+
+// Registers the C types of this file. Once, before anything else here. False with a Python error
+// set on failure.
+bool init_ring_types();
+// Where the hot fields of PluginContext live. Once, with the class. False with a Python error set
+// on failure.
+bool learn_context_type(PyObject* context_type);
+
+// A coroutine that runs `chain` on `context`, for Python code that drives a ring itself.
+PyOwned chain_coroutine(Lane& lane, std::shared_ptr<const RingHandlers> handlers,
+                        std::shared_ptr<const PluginChain> chain, PyObject* context);
+
+}  // namespace llm_proxy
