@@ -1,0 +1,1 @@
+"""A backend plugin that repeats what the user said."""

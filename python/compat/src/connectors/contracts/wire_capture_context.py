@@ -1,0 +1,11 @@
+from llm_proxy.contracts.requests import (
+    WIRE_CAPTURE_ACCOUNT_ID_KEY,
+    WIRE_CAPTURE_IS_RETRY_KEY,
+    WIRE_CAPTURE_RETRY_ATTEMPT_KEY,
+)
+
+__all__ = [
+    "WIRE_CAPTURE_ACCOUNT_ID_KEY",
+    "WIRE_CAPTURE_IS_RETRY_KEY",
+    "WIRE_CAPTURE_RETRY_ATTEMPT_KEY",
+]

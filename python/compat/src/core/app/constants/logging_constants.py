@@ -1,0 +1,3 @@
+from llm_proxy.contracts.trace import TRACE_LEVEL
+
+__all__ = ["TRACE_LEVEL"]

@@ -1,0 +1,31 @@
+from llm_proxy.contracts.app_config import (
+    AppConfig,
+    AppIdentityConfig,
+    AuthConfig,
+    BackendConfig,
+    BackendSettings,
+    FailureHandlingConfig,
+    HeaderConfig,
+    LoggingConfig,
+    ModelAliasRule,
+    NotificationConfig,
+    RoutingConfig,
+    SessionConfig,
+    load_config,
+)
+
+__all__ = [
+    "AppConfig",
+    "AppIdentityConfig",
+    "AuthConfig",
+    "BackendConfig",
+    "BackendSettings",
+    "FailureHandlingConfig",
+    "HeaderConfig",
+    "LoggingConfig",
+    "ModelAliasRule",
+    "NotificationConfig",
+    "RoutingConfig",
+    "SessionConfig",
+    "load_config",
+]

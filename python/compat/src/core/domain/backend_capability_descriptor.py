@@ -1,0 +1,3 @@
+from llm_proxy.contracts.listings import BackendCapabilityDescriptor
+
+__all__ = ["BackendCapabilityDescriptor"]

@@ -1,0 +1,3 @@
+from llm_proxy.contracts.session import ClientTerminationReason
+
+__all__ = ["ClientTerminationReason"]

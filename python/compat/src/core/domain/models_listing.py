@@ -1,0 +1,3 @@
+from llm_proxy.contracts.listings import ModelInfo, ModelsListingResponse
+
+__all__ = ["ModelInfo", "ModelsListingResponse"]

@@ -1,0 +1,3 @@
+from llm_proxy.contracts.session import SessionKey
+
+__all__ = ["SessionKey"]

@@ -1,0 +1,3 @@
+from llm_proxy.contracts.streaming import StreamingContent
+
+__all__ = ["StreamingContent"]

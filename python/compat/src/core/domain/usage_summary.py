@@ -1,0 +1,3 @@
+from llm_proxy.contracts.usage import UsagePayload, UsageSummary
+
+__all__ = ["UsagePayload", "UsageSummary"]

@@ -1,0 +1,3 @@
+from llm_proxy.contracts.listings import ValidationResult
+
+__all__ = ["ValidationResult"]

@@ -1,0 +1,3 @@
+from llm_proxy.backends.notifications import INotificationService
+
+__all__ = ["INotificationService"]

@@ -1,0 +1,26 @@
+from llm_proxy.plugins.backend_api import (
+    BACKEND_PLUGIN_ENTRY_POINT_GROUP,
+    PLUGIN_HTTP_CAPTURE_CONTEXT_EXTENSION,
+    PLUGIN_HTTP_CAPTURED_EXTENSION,
+    BackendFactory,
+    BackendPluginDefinition,
+    BackendPluginProvider,
+    PluginCompatibility,
+    PluginHttpCaptureContext,
+    PluginPostBuildHook,
+)
+from llm_proxy.plugins.backend_http import build_capture_aware_async_client, capture_http_response
+
+__all__ = [
+    "BACKEND_PLUGIN_ENTRY_POINT_GROUP",
+    "PLUGIN_HTTP_CAPTURED_EXTENSION",
+    "PLUGIN_HTTP_CAPTURE_CONTEXT_EXTENSION",
+    "BackendFactory",
+    "BackendPluginDefinition",
+    "BackendPluginProvider",
+    "PluginCompatibility",
+    "PluginHttpCaptureContext",
+    "PluginPostBuildHook",
+    "build_capture_aware_async_client",
+    "capture_http_response",
+]

@@ -1,0 +1,3 @@
+from llm_proxy.backends.factory import BackendFactory
+
+__all__ = ["BackendFactory"]

@@ -1,0 +1,3 @@
+from llm_proxy.backends.notifications import NotificationService
+
+__all__ = ["NotificationService"]

@@ -1,0 +1,3 @@
+from llm_proxy.backends.translation import TranslationService
+
+__all__ = ["TranslationService"]
