@@ -7,6 +7,9 @@ endfunction()
 
 find_package(Threads REQUIRED)
 
+if(POLICY CMP0167)
+  cmake_policy(SET CMP0167 NEW)  # Boost's own package file, not CMake's search
+endif()
 find_package(Boost 1.74 QUIET)
 if(NOT Boost_FOUND)
   llm_proxy_missing("Boost 1.74 or newer (headers)" libboost-dev boost-devel boost)
@@ -19,8 +22,8 @@ find_package(nlohmann_json 3.11 QUIET)
 if(NOT nlohmann_json_FOUND)
   llm_proxy_missing("nlohmann/json 3.11" nlohmann-json3-dev json-devel nlohmann-json)
 endif()
-find_package(simdjson 3 QUIET)
-if(NOT simdjson_FOUND)
+find_package(simdjson QUIET)  # its package file takes a newer major version for a misfit
+if(NOT simdjson_FOUND OR simdjson_VERSION VERSION_LESS 3.0.1)
   llm_proxy_missing("simdjson 3" libsimdjson-dev simdjson-devel simdjson)
 endif()
 find_package(ZLIB QUIET)

@@ -11,8 +11,10 @@ import pytest
 from llm_proxy.backends.catalog import CATALOG, QUIRKS, Row
 from llm_proxy.config.errors import ConfigError
 from llm_proxy.config.load import Sources, load
+from llm_proxy.config.plugin_view import plugin_view
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
+from llm_proxy.contracts.app_config import AppConfig
 
 KEYED = [row for row in CATALOG.values() if row.key_env and row.base_url]
 
@@ -133,14 +135,29 @@ def test_the_environments_key_outranks_the_files(tmp_path: Path) -> None:
 
 def test_an_installed_plugin_backend_can_be_named(tmp_path: Path) -> None:
     file = yaml_file(
-        tmp_path, "default_backend: mine\nbackends:\n  mine.2: {extra: {region: eu}}\n"
+        tmp_path, "default_backend: mine\nbackends:\n  mine.2: {timeout: 9, extra: {region: eu}}\n"
     )
     settings = configured(file=file, plugins=("mine",))
     assert [(b.name, b.kind, b.type) for b in settings.backends] == [
         ("mine.2", "python", "mine"),
         ("mine", "python", "mine"),
     ]
-    assert settings.backend("mine.2").extra == {"region": "eu"}
+    assert settings.backend("mine.2").own == {"timeout": 9.0, "extra": {"region": "eu"}}
+
+
+def test_plugins_are_given_the_configuration_in_their_contracts_shape(tmp_path: Path) -> None:
+    file = yaml_file(
+        tmp_path,
+        "default_backend: mine\nmodel_aliases: {fast: mine}\n"
+        "backends:\n  mine: {api_key: [k1, k2], api_url: http://h/v1, extra: {region: eu}}\n",
+    )
+    config = AppConfig(plugin_view(configured(file=file, plugins=("mine",))))
+    mine = config.backends.lookup("mine")
+    assert mine is not None
+    assert (mine.api_key, mine.api_url, mine.extra) == ("k1", "http://h/v1", {"region": "eu"})
+    assert config.get("backends.default_backend") == "mine"
+    assert config.model_aliases[0].pattern == "fast"
+    assert config.proxy_timeout == 300
 
 
 def test_an_installed_plugin_does_not_answer_unasked() -> None:

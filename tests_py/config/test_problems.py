@@ -52,6 +52,10 @@ BROKEN_FILES: list[tuple[str, list[str]]] = [
         "backends:\n  gemini-oauth-auto: {}\n",
         [":2:", "gemini-oauth-auto", "pip install llm-interactive-proxy[oauth]"],
     ),
+    (
+        "backends:\n  openai:\n    extra: {a: b}\n",
+        [":3:", "backends.openai.extra", "plugin backends only"],
+    ),
     ("default_backend: openai\n", [":1:", "default_backend", "OPENAI_API_KEY"]),
     ("model_aliases:\n  gpt.*: openai\n", [":1:", "model_aliases", "pattern"]),
     ("host: 0.0.0.0\n", [":1:", "host", "API_KEYS", "127.0.0.1"]),

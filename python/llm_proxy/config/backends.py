@@ -16,9 +16,10 @@ from llm_proxy.backends.catalog import (
 )
 from llm_proxy.config.errors import Problem, nearest
 from llm_proxy.config.settings import Backend, Origin
-from llm_proxy.config.table import Value
+from llm_proxy.config.table import BACKEND_SETTINGS, Value
 
 LAST_NUMBERED_KEY = 99
+PLUGIN_ROWS = tuple(row for row in BACKEND_SETTINGS if row.plugin_only)
 
 
 @dataclass
@@ -115,7 +116,9 @@ def _plugin(name: str, plugin: str, section: SectionValues) -> Backend:
         section.origin,
         keys=section.texts("api_key"),
         models=section.texts("models"),
-        extra=section.mapping("extra"),
+        own={
+            row.path: section.values[row.path] for row in PLUGIN_ROWS if row.path in section.values
+        },
     )
 
 
@@ -157,6 +160,15 @@ def _instance(
             problems.append(
                 Problem(origin.where, f"backends.{name}.headers", f"{header!r} is no valid header")
             )
+    for plugin_row in PLUGIN_ROWS:
+        if plugin_row.path in section.origins:
+            problems.append(
+                Problem(
+                    section.origins[plugin_row.path].where,
+                    f"backends.{name}.{plugin_row.path}",
+                    f"means something to plugin backends only, and '{row.type}' is none",
+                )
+            )
     for key in keys:
         if not key.isascii() or not key.isprintable() or " " in key:
             problems.append(
@@ -179,7 +191,6 @@ def _instance(
         models=section.texts("models") or row.models,
         quirks=section.texts("quirks") if "quirks" in section.values else row.quirks,
         example_model=row.default_model,
-        extra=section.mapping("extra"),
     )
 
 

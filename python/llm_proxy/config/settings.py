@@ -42,7 +42,7 @@ class Backend:
     models: tuple[str, ...] = ()
     quirks: tuple[str, ...] = ()
     example_model: str = ""
-    extra: Mapping[str, object] = field(default_factory=dict, repr=False)
+    own: Mapping[str, Value] = field(default_factory=dict, repr=False)  # a plugin's own settings
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Setting:
     secret: bool = False
     flag_value: bool = True  # of a switch: what giving the flag means
     also: tuple[str, ...] = ()  # other places in YAML that mean the same
+    plugin_only: bool = False  # of a backend: nothing to a catalog row
 
     def from_text(self, text: str) -> Value:
         """The value of an environment variable or a flag. Raises ValueError saying what would be valid."""
@@ -215,7 +216,9 @@ BACKEND_SETTINGS: tuple[Setting, ...] = (
     Setting("headers", "names", {}, "headers sent with every request"),
     Setting("models", "texts", (), "the models it has; empty: any"),
     Setting("quirks", "texts", (), "deviations from the format", choices=QUIRKS),
-    Setting("extra", "mapping", {}, "passed to a plugin backend's initialize() as it is"),
+    Setting("timeout", "seconds", 0.0, "a plugin backend's own limit", at_least=0, at_most=86400, plugin_only=True),
+    Setting("credentials_path", "text", "", "where a plugin backend finds its credentials", plugin_only=True),
+    Setting("extra", "mapping", {}, "passed to a plugin backend's initialize() as it is", plugin_only=True),
 )
 # fmt: on
 
