@@ -8,5 +8,6 @@ namespace llm_proxy {
 // asked for numbers.
 void bind_lane(pybind11::module_& module);
 void bind_rings(pybind11::module_& module);
+void bind_backends(pybind11::module_& module);
 
 }  // namespace llm_proxy

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "The C++ engine of llm_proxy.";
   llm_proxy::bind_lane(module);
   llm_proxy::bind_rings(module);
+  llm_proxy::bind_backends(module);
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -85,33 +85,23 @@ class Call:
 class Running:
     """One running call, as the engine holds it.
 
-    Both functions are called on the lane and return at once.
+    `cancel` and `resume` are called on the lane and return at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key: SessionKey, coordinator: SessionCancellationCoordinator) -> None:
         self.cancelled = False
-        self._task: asyncio.Task[None] | None = None
-        self._gate: asyncio.Event = asyncio.Event()
-        self._key: SessionKey | None = None
-        self._coordinator: SessionCancellationCoordinator | None = None
-
-    def attach(
-        self,
-        task: asyncio.Task[None],
-        key: SessionKey,
-        coordinator: SessionCancellationCoordinator,
-    ) -> None:
-        self._task, self._key, self._coordinator = task, key, coordinator
+        self.key = key
+        self.task: asyncio.Task[None] | None = None
+        self._coordinator = coordinator
+        self._gate = asyncio.Event()
 
     def cancel(self) -> None:
-        """The client is gone: what the backend awaits is cancelled now, its stream is closed
-        after that."""
-        if self.cancelled or self._task is None or self._task.done():
+        """The client is gone: what the backend awaits is cancelled now, its stream closed."""
+        if self.cancelled or self.task is None or self.task.done():
             return
         self.cancelled = True
-        if self._key is not None and self._coordinator is not None:
-            self._coordinator.mark_cancelled(self._key, ClientTerminationReason.CLIENT_DISCONNECTED)
-        self._task.cancel()
+        self._coordinator.mark_cancelled(self.key, ClientTerminationReason.CLIENT_DISCONNECTED)
+        self.task.cancel()
 
     def resume(self) -> None:
         """The client has read on: below the low watermark again."""
@@ -129,8 +119,12 @@ class BackendBridge:
     """
 
     def __init__(
-        self, config: AppConfig | Mapping[str, Any], registry: BackendRegistry = backend_registry
+        self,
+        config: AppConfig | Mapping[str, Any],
+        registry: BackendRegistry = backend_registry,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = asyncio.create_task,
     ) -> None:
+        """`spawn` starts a coroutine as a task: the lane's own way where there is a lane."""
         self.config = config if isinstance(config, AppConfig) else AppConfig(config)
         self.translation = TranslationService()
         self.coordinator = SessionCancellationCoordinator()
@@ -138,6 +132,8 @@ class BackendBridge:
         factory = BackendFactory(self.client, registry, self.config, self.translation)
         self.backends = BackendLifecycleManager(factory, self.config)
         self._invoker = ConnectorInvoker()
+        self._spawn = spawn
+        self._calls = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.services = self._build_services(factory, registry)
 
@@ -157,13 +153,19 @@ class BackendBridge:
         call = Call(
             instance, model, body, stream, request_id, session_id, client_host, tuple(headers)
         )
-        running = Running()
-        key = SessionKey("openai", request_id or f"call-{id(running):x}", session_id or None)
-        task = asyncio.get_running_loop().create_task(self._run(call, key, sink, running))
-        running.attach(task, key, self.coordinator)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        self._calls += 1
+        key = SessionKey("openai", request_id or f"call-{self._calls}", session_id or None)
+        running = Running(key, self.coordinator)
+        running.task = self._keep(self._run(call, sink, running))
         return running
+
+    def list_models(self, done: Callable[[list[tuple[str, list[str]]]], None]) -> None:
+        """The same as `models`, for the engine: `done` is called once."""
+
+        async def tell() -> None:
+            done(list((await self.models()).items()))
+
+        self._keep(tell())
 
     @property
     def running_calls(self) -> int:
@@ -193,6 +195,12 @@ class BackendBridge:
         await self.backends.shutdown()
         await self.client.aclose()
 
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._spawn(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -218,12 +226,12 @@ class BackendBridge:
             services.add_instance(kind, instance)
         return services.build_service_provider()
 
-    async def _run(self, call: Call, key: SessionKey, sink: ReplySink, running: Running) -> None:
+    async def _run(self, call: Call, sink: ReplySink, running: Running) -> None:
         begin_exchange()
         backend: Any = None
         try:
             backend = await self.backends.acquire(call.instance)
-            request = self._request(call, key)
+            request = self._request(call, running.key)
             envelope = as_envelope(await self._invoker.invoke(backend, request))
             await self._answer(call, envelope, sink, running)
         except asyncio.CancelledError as error:
@@ -240,10 +248,10 @@ class BackendBridge:
             if running.cancelled:
                 await _within_reason(
                     self.coordinator.cancel_session(
-                        key, ClientTerminationReason.CLIENT_DISCONNECTED
+                        running.key, ClientTerminationReason.CLIENT_DISCONNECTED
                     )
                 )
-            self.coordinator.cleanup(key)
+            self.coordinator.cleanup(running.key)
 
     def _request(self, call: Call, key: SessionKey) -> ConnectorChatCompletionsRequest:
         try:

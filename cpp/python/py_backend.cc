@@ -1,0 +1,257 @@
+#include "python/py_backend.h"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "python/bind.h"
+
+namespace py = pybind11;
+
+namespace llm_proxy {
+namespace {
+
+Error gone() {
+  return Error{.kind = ErrorKind::unavailable,
+               .message = "The proxy is stopping; ask again in a moment."};
+}
+
+// A method without arguments of an object of ours; what it raises is logged.
+void invoke(const PyRef& object, const char* method) {
+  if (!object) return;
+  if (!PyOwned::steal(PyObject_CallMethod(object.get(), method, nullptr)))
+    PyErr_WriteUnraisable(object.get());
+}
+
+// The exchange's handle: dropping it cancels.
+class Handle final : public HostedCall {
+ public:
+  explicit Handle(std::shared_ptr<PyBackendCall> call) : call_(std::move(call)) {}
+  ~Handle() override { call_->cancel(); }
+  void cancel() override { call_->cancel(); }
+  void consumed(std::size_t bytes) override { call_->consumed(bytes); }
+
+ private:
+  const std::shared_ptr<PyBackendCall> call_;
+};
+
+// `ReplySink` of llm_proxy.plugins.backend_bridge. Lane only; lives as long as the backend's task.
+class ReplySink {
+ public:
+  ReplySink(Lane& lane, std::shared_ptr<PyBackendCall> call)
+      : lane_(lane.shared_from_this()), call_(std::move(call)) {}
+  ReplySink(const ReplySink&) = delete;
+  ReplySink& operator=(const ReplySink&) = delete;
+  ~ReplySink() { call_->abandon(); }
+
+  void head(int status, bool streaming, std::string media_type,
+            std::vector<std::pair<std::string, std::string>> headers) {
+    call_->head(*lane_, HostedHead{status, streaming, std::move(media_type), std::move(headers)});
+  }
+  bool data(const py::bytes& chunk) { return call_->data(*lane_, std::string(chunk)); }
+  void end() { call_->end(*lane_); }
+  void error(int status, std::string type, std::string code, std::string message,
+             std::optional<double> retry_after) {
+    Error error{.kind = kind_of_status(status),
+                .message = std::move(message),
+                .status = status,
+                .type = std::move(type),
+                .code = std::move(code)};
+    if (retry_after)
+      error.retry_after = std::chrono::milliseconds(static_cast<std::int64_t>(*retry_after * 1000));
+    call_->error(*lane_, std::move(error));
+  }
+
+ private:
+  const std::shared_ptr<Lane> lane_;
+  const std::shared_ptr<PyBackendCall> call_;
+};
+
+// Begins one call on the lane.
+class StartWork final : public LaneWork {
+ public:
+  StartWork(std::shared_ptr<PyBackendCall> call, HostedRequest request,
+            std::shared_ptr<const PyRef> start)
+      : call_(std::move(call)), request_(std::move(request)), start_(std::move(start)) {}
+  // Unrun: the lane has closed.
+  ~StartWork() override {
+    if (call_ != nullptr) call_->abandon();
+  }
+
+  void run(Lane& lane) override {
+    const std::shared_ptr<PyBackendCall> call = std::exchange(call_, nullptr);
+    if (!call->wanted()) return;
+    try {
+      const py::object sink = py::cast(std::make_unique<ReplySink>(lane, call));
+      const py::handle start = start_->get();
+      py::object running =
+          start(sink, request_.instance, request_.model, py::bytes(request_.body), request_.stream,
+                request_.request_id, request_.session_id, request_.client_host, request_.headers);
+      call->runs_as(lane.ref(PyOwned::steal(running.release().ptr())));
+    } catch (py::error_already_set& raised) {
+      raised.restore();
+      PyErr_WriteUnraisable(start_->get());
+      call->error(lane, Error{.kind = ErrorKind::internal,
+                              .message = "The backend could not be called.",
+                              .code = "backend_error"});
+    }
+  }
+
+ private:
+  std::shared_ptr<PyBackendCall> call_;
+  HostedRequest request_;
+  const std::shared_ptr<const PyRef> start_;
+};
+
+// Asks for the models; whatever happens, `done` is called once on the worker.
+class ModelsWork final : public LaneWork {
+ public:
+  using Done = std::function<void(std::vector<HostedModels>)>;
+
+  ModelsWork(std::shared_ptr<const PyRef> list_models, WorkerPost& worker, Done done)
+      : list_models_(std::move(list_models)), worker_(worker), done_(std::move(done)) {}
+  ~ModelsWork() override {
+    if (done_) tell({});
+  }
+
+  void run(Lane& lane) override {
+    auto held = std::make_shared<ModelsWork>(std::move(list_models_), worker_,
+                                             std::exchange(done_, nullptr));
+    try {
+      const py::handle list_models = held->list_models_->get();
+      list_models(py::cpp_function(
+          [held](const std::vector<std::pair<std::string, std::vector<std::string>>>& offered) {
+            std::vector<HostedModels> models;
+            for (const auto& [instance, names] : offered) models.push_back({instance, names});
+            held->tell(std::move(models));
+          }));
+    } catch (py::error_already_set& raised) {
+      raised.restore();
+      PyErr_WriteUnraisable(held->list_models_->get());
+    }
+  }
+
+ private:
+  void tell(std::vector<HostedModels> models) {
+    if (Done done = std::exchange(done_, nullptr))
+      worker_.post([done = std::move(done), models = std::move(models)]() mutable {
+        done(std::move(models));
+      });
+  }
+
+  std::shared_ptr<const PyRef> list_models_;
+  WorkerPost& worker_;
+  Done done_;
+};
+
+}  // namespace
+
+// ---- on the worker
+
+void PyBackendCall::cancel() {
+  if (sink_ == nullptr) return;
+  sink_.reset();
+  cancelled_.store(true, std::memory_order_relaxed);
+  inbox_->post([call = shared_from_this()](Lane&) { invoke(call->running_, "cancel"); });
+}
+
+void PyBackendCall::consumed(std::size_t bytes) {
+  const std::size_t left = unread_.fetch_sub(bytes) - bytes;
+  if (left <= HostedCall::kLowWatermark && waiting_.exchange(false))
+    inbox_->post([call = shared_from_this()](Lane&) { invoke(call->running_, "resume"); });
+}
+
+void PyBackendCall::settle_with(Error error) {
+  if (const auto sink = std::exchange(sink_, nullptr)) sink->on_error(std::move(error));
+}
+
+// ---- on the lane
+
+// Once nobody wants it, nothing is posted any more: a backend that goes on may outlive the worker.
+
+void PyBackendCall::head(Lane& lane, HostedHead head) {
+  if (!wanted()) return;
+  Lane::Scope scope(lane);
+  lane.reply(worker_, [call = shared_from_this(), head = std::move(head)]() mutable {
+    if (const auto sink = call->sink_) sink->on_head(std::move(head));
+  });
+}
+
+bool PyBackendCall::data(Lane& lane, std::string bytes) {
+  if (!wanted()) return false;
+  Lane::Scope scope(lane);
+  const std::size_t unread = unread_.fetch_add(bytes.size()) + bytes.size();
+  lane.reply(worker_, [call = shared_from_this(), bytes = std::move(bytes)]() mutable {
+    if (const auto sink = call->sink_) sink->on_data(std::move(bytes));
+  });
+  if (unread <= HostedCall::kHighWatermark) return false;
+  waiting_.store(true);
+  // The worker may have caught up in between, without having seen that anybody waits.
+  return unread_.load() > HostedCall::kLowWatermark || !waiting_.exchange(false);
+}
+
+void PyBackendCall::end(Lane& lane) {
+  if (!wanted() || told_.exchange(true)) return;
+  Lane::Scope scope(lane);
+  lane.reply(worker_, [call = shared_from_this()] {
+    if (const auto sink = std::exchange(call->sink_, nullptr)) sink->on_end();
+  });
+}
+
+void PyBackendCall::error(Lane& lane, Error error) {
+  if (!wanted() || told_.exchange(true)) return;
+  Lane::Scope scope(lane);
+  lane.reply(worker_, [call = shared_from_this(), error = std::move(error)]() mutable {
+    call->settle_with(std::move(error));
+  });
+}
+
+void PyBackendCall::abandon() {
+  if (!wanted() || told_.exchange(true)) return;
+  worker_.post([call = shared_from_this()] { call->settle_with(gone()); });
+}
+
+// ---- the host
+
+PyBackendHost::PyBackendHost(std::shared_ptr<LaneInbox> inbox, PyRef start, PyRef list_models)
+    : inbox_(std::move(inbox)),
+      start_(std::make_shared<PyRef>(std::move(start))),
+      list_models_(std::make_shared<PyRef>(std::move(list_models))) {}
+
+std::shared_ptr<HostedCall> PyBackendHost::call(HostedRequest request,
+                                                std::shared_ptr<HostedSink> sink,
+                                                WorkerPost& worker) {
+  auto call = std::make_shared<PyBackendCall>(std::move(sink), worker, inbox_);
+  inbox_->submit(std::make_unique<StartWork>(call, std::move(request), start_));
+  return std::make_shared<Handle>(std::move(call));
+}
+
+void PyBackendHost::models(WorkerPost& worker,
+                           std::function<void(std::vector<HostedModels>)> done) {
+  inbox_->submit(std::make_unique<ModelsWork>(list_models_, worker, std::move(done)));
+}
+
+void bind_backends(py::module_& module) {
+  py::class_<ReplySink>(module, "ReplySink", "Where a backend's reply goes: into one exchange.")
+      .def("head", &ReplySink::head, py::arg("status"), py::arg("streaming"), py::arg("media_type"),
+           py::arg("headers"))
+      .def("data", &ReplySink::data, py::arg("chunk"),
+           "True: the client reads slowly; wait for Running.resume before the next chunk.")
+      .def("end", &ReplySink::end)
+      .def("error", &ReplySink::error, py::arg("status"), py::arg("type"), py::arg("code"),
+           py::arg("message"), py::arg("retry_after"));
+  py::class_<BackendHost, std::shared_ptr<BackendHost>>(module, "BackendHostBase");
+  py::class_<PyBackendHost, BackendHost, std::shared_ptr<PyBackendHost>>(
+      module, "BackendHost", "The Python backends of this process, for the engine.")
+      .def(py::init([](const Lane& lane, const py::object& bridge) {
+             const auto keep = [&](const char* method) {
+               return lane.ref(PyOwned::steal(py::object(bridge.attr(method)).release().ptr()));
+             };
+             return std::make_shared<PyBackendHost>(lane.inbox(), keep("start"),
+                                                    keep("list_models"));
+           }),
+           py::arg("lane"), py::arg("bridge"));
+}
+
+}  // namespace llm_proxy
