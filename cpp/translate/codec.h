@@ -21,7 +21,7 @@ struct Loss {
   enum class Class : std::uint8_t { refuse, degrade, drop };
 
   Class what = Class::drop;
-  std::string_view field;  // static string: "n", "cache_control", "logit_bias"
+  std::string field;  // "n", "cache_control", "logit_bias"
   std::string note;
 };
 

@@ -50,6 +50,13 @@ void append_arguments_text(const ToolCallPart& call, std::string& escaped);
 // are.
 std::string unwrapped_input(std::string_view arguments);
 
+// The text of a Gemini functionResponse.response: its only string under output, result, error or
+// content, else the object as compact JSON. Escaped.
+std::string response_text(JsonSlice response);
+
+// A deferred tool is offered only once a tool_reference in the history has loaded it.
+bool is_offered(const Tool& tool, const Request& request);
+
 // ---- Media.
 
 struct DataUrl {
@@ -99,6 +106,8 @@ Error refusal_of(std::string_view field, std::string_view why);
 Error decode_any_error(int status, std::string_view body);
 // The same for the JSON of an error inside a stream: an object that has `error`, or is one.
 Error decode_stream_error(JsonSlice json);
+// The status a client of `format` gets for `error`: 529 is Anthropic's own, 503 elsewhere.
+int status_for(WireFormat format, const Error& error);
 // "sk-…", "Bearer …", "AIza…" and the like become "***".
 std::string masked(std::string_view text);
 

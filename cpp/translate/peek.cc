@@ -1,0 +1,50 @@
+#include "json/reader.h"
+#include "translate/codec.h"
+
+namespace llm_proxy {
+namespace {
+
+Error malformed(std::string message) {
+  Error error;
+  error.kind = ErrorKind::malformed_request;
+  error.message = std::move(message);
+  return error;
+}
+
+void peek_stream_options(JsonSlice object, RequestPeek& peek) {
+  peek.include_usage.reset();
+  const JsonSlice include = member(object, "include_usage");
+  if (include == "true" || include == "false") peek.include_usage = include == "true";
+}
+
+}  // namespace
+
+Result<RequestPeek> peek_request(std::string_view body) {
+  if (!valid_utf8(body)) return malformed("The body is not valid UTF-8.");
+  RequestPeek peek;
+  JsonReader json(body);
+  std::string_view key;
+  if (!json.begin_object()) return json.error(ErrorKind::malformed_request);
+  peek.object_begin = json.position();
+  while (json.next_key(key)) {
+    if (key == "model") {
+      Text model;
+      peek.model_begin = json.position();
+      if (!json.null() && json.string(model)) peek.model = model.decode();
+      peek.model_end = peek.model_begin + json.since(peek.model_begin).size();
+    } else if (key == "stream") {
+      if (!json.null()) json.boolean(peek.stream);
+    } else if (key == "stream_options") {
+      peek.stream_options_begin = json.position();
+      JsonSlice object;
+      if (!json.null() && json.object(object)) peek_stream_options(object, peek);
+      peek.has_stream_options = true;
+      peek.stream_options_end =
+          peek.stream_options_begin + json.since(peek.stream_options_begin).size();
+    }
+  }
+  if (!json.finish()) return json.error(ErrorKind::malformed_request);
+  return peek;
+}
+
+}  // namespace llm_proxy
