@@ -1,6 +1,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <map>
+
 #include "python/bind.h"
 #include "python/json_convert.h"
 #include "python/py_rings.h"
@@ -61,6 +64,92 @@ std::shared_ptr<RingHandlers> handlers_from(const Lane& lane, const py::object& 
   }
   return handlers;
 }
+
+const char* kind_name(RingVerdict::Kind kind) {
+  constexpr std::array kNames{"proceed", "replace", "block", "answer"};
+  return kNames[static_cast<std::size_t>(kind)];
+}
+
+// A verdict as Python reads it: only what its kind uses.
+py::dict as_dict(const RingVerdict& verdict) {
+  py::dict out;
+  out["kind"] = kind_name(verdict.kind);
+  if (verdict.kind == RingVerdict::Kind::proceed) return out;
+  if (verdict.kind == RingVerdict::Kind::block) {
+    out["status"] = verdict.status;
+    out["type"] = verdict.type;
+    out["message"] = verdict.message;
+  } else {
+    py::dict headers;
+    for (const auto& [name, value] : verdict.headers) headers[py::str(name)] = value;
+    out["body"] = py::bytes(verdict.body);
+    out["status"] = verdict.status;
+    out["headers"] = headers;
+    out["messages_from"] = verdict.messages_from;
+    out["changed_keys"] = verdict.changed_keys;
+  }
+  out["plugin"] = verdict.plugin;
+  out["ring"] = std::string(name(verdict.ring));
+  return out;
+}
+
+// An exchange without a client: runs a generation as the engine does, from Python. For health
+// checks and tests. Its worker is the lane itself.
+class RingProbe {
+ public:
+  RingProbe(std::shared_ptr<Lane> lane, PyRingHost& host, RingRequest request)
+      : lane_(std::move(lane)), session_(host.open(std::move(request), lane_->as_worker())) {}
+
+  py::object request() {
+    return expect([this](RingSession::Done done) { session_->run_request(std::move(done)); });
+  }
+
+  py::object reply(int status, const py::bytes& body, bool streamed) {
+    return expect([&](RingSession::Done done) {
+      RingReply reply;
+      reply.status = status;
+      reply.headers = {{"content-type", "application/json"}};
+      reply.body = std::string(body);
+      reply.streamed = streamed;
+      session_->run_reply(std::move(reply), std::move(done));
+    });
+  }
+
+  void background(int status, std::int64_t input_tokens, std::int64_t output_tokens) {
+    RingOutcome outcome;
+    outcome.status = status;
+    outcome.input_tokens = input_tokens;
+    outcome.output_tokens = output_tokens;
+    session_->run_background(std::move(outcome));
+  }
+
+  void cancel() { session_->cancel(); }
+  py::dict overdue(const std::string& ring) { return as_dict(session_->overdue(ring_of(ring))); }
+  double patience(const std::string& ring) const {
+    return std::chrono::duration<double>(session_->patience(ring_of(ring))).count();
+  }
+
+ private:
+  static Ring ring_of(const std::string& name) {
+    const auto ring = ring_named(name);
+    if (!ring) throw py::value_error("no such ring: " + name);
+    return *ring;
+  }
+
+  template <typename Start>
+  py::object expect(Start start) {
+    py::object future = py::reinterpret_borrow<py::object>(lane_->loop()).attr("create_future")();
+    auto held = std::make_shared<PyRef>(keep(*lane_, future));
+    start([held](RingVerdict verdict) {
+      const py::handle waiting(held->get());
+      if (!waiting.attr("done")().cast<bool>()) waiting.attr("set_result")(as_dict(verdict));
+    });
+    return future;
+  }
+
+  const std::shared_ptr<Lane> lane_;
+  const std::shared_ptr<RingSession> session_;
+};
 
 }  // namespace
 
@@ -151,6 +240,30 @@ void bind_rings(py::module_& module) {
            }),
            py::arg("lane"), py::arg("handlers"), py::arg("entries"),
            py::arg("retired") = py::none());
+  py::class_<RingProbe>(module, "RingProbe",
+                        "An exchange without a client: runs a generation as the engine does.")
+      .def(py::init([](const std::shared_ptr<Lane>& lane, PyRingHost& host, const py::bytes& body,
+                       std::string session_id, const std::map<std::string, std::string>& headers) {
+             RingRequest request;
+             request.body = std::string(body);
+             request.request_id = "probe";
+             request.session_id = std::move(session_id);
+             request.client_host = "127.0.0.1";
+             request.path = "/v1/chat/completions";
+             request.frontend = "openai-chat";
+             request.headers.assign(headers.begin(), headers.end());
+             return std::make_unique<RingProbe>(lane, host, std::move(request));
+           }),
+           py::arg("lane"), py::arg("host"), py::arg("body"), py::arg("session_id") = "",
+           py::arg("headers") = std::map<std::string, std::string>())
+      .def("request", &RingProbe::request, "A future of the verdict of rings 1-3.")
+      .def("reply", &RingProbe::reply, py::arg("status"), py::arg("body"),
+           py::arg("streamed") = false, "A future of the verdict of ring 4.")
+      .def("background", &RingProbe::background, py::arg("status") = 200,
+           py::arg("input_tokens") = -1, py::arg("output_tokens") = -1)
+      .def("cancel", &RingProbe::cancel)
+      .def("overdue", &RingProbe::overdue, py::arg("ring"))
+      .def("patience", &RingProbe::patience, py::arg("ring"));
   module.def(
       "run_chain",
       [](Lane& lane, const std::shared_ptr<RingHandlers>& handlers, const py::list& entries,

@@ -105,6 +105,10 @@ Lane::Scope::~Scope() {
 
 // ---- lane
 
+void Lane::OwnPost::post(std::function<void()> work) {
+  inbox.post([held = std::move(work)](Lane&) { held(); });
+}
+
 std::shared_ptr<Lane> Lane::attach(PyObject* loop) {
   std::shared_ptr<Lane> lane(new Lane);
   if (!lane->init(loop)) return nullptr;
@@ -177,7 +181,11 @@ void Lane::drain() {
     const std::unique_ptr<LaneWork> work = std::move(batch_.front());
     batch_.pop_front();
     ++counters_.jobs;
-    work->run(*this);
+    try {
+      work->run(*this);
+    } catch (const std::exception& error) {  // nothing may unwind into the interpreter
+      PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
     if (PyErr_Occurred() != nullptr) PyErr_WriteUnraisable(bell_function_.get());
     if (closed_) return;
   }

@@ -132,6 +132,10 @@ class Lane : public std::enable_shared_from_this<Lane> {
   // Runs `answer` on `worker`, batched with the other answers of this turn. Inside a Scope.
   void reply(WorkerPost& worker, std::function<void()> answer);
 
+  // The lane as somebody's worker: what is posted runs on the lane. For callers that live here
+  // themselves.
+  WorkerPost& as_worker() { return own_post_; }
+
   // Runs a coroutine as a real asyncio.Task whose first step runs now (EAGER). It is kept alive and
   // cancelled by close() until it ends. Null with a Python error set if no Task could be made.
   PyOwned start_task(PyOwned coroutine);
@@ -175,7 +179,14 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void tick();
   void start_ticker();
 
+  struct OwnPost final : WorkerPost {
+    explicit OwnPost(LaneInbox& box) : inbox(box) {}
+    void post(std::function<void()> work) override;
+    LaneInbox& inbox;
+  };
+
   std::shared_ptr<LaneInbox> inbox_ = std::make_shared<LaneInbox>();
+  OwnPost own_post_{*inbox_};
   PyOwned loop_;
   PyOwned self_;  // a capsule of this lane, the `self` of its Python callables
   PyOwned bell_function_;

@@ -74,7 +74,7 @@ PyOwned headers_dict(const RingHeaders& headers) {
   return dict;
 }
 
-PyOwned request_facts(const RingRequest& request) {
+PyOwned request_facts(const RingRequest& request, double arrived_at) {
   PyOwned facts = PyOwned::steal(PyDict_New());
   if (!facts) return facts;
   put(facts.get(), "request_id", text(request.request_id));
@@ -85,6 +85,7 @@ PyOwned request_facts(const RingRequest& request) {
   put(facts.get(), "frontend", text(request.frontend));
   put(facts.get(), "key_hash", text(request.key_hash));
   put(facts.get(), "headers", headers_dict(request.headers));
+  put(facts.get(), "arrived_at", PyOwned::steal(PyFloat_FromDouble(arrived_at)));
   return facts;
 }
 
@@ -130,6 +131,7 @@ PyOwned call(const PyRef& handler, PyObject* a, PyObject* b = nullptr, PyObject*
 struct SessionData {
   std::shared_ptr<const RingHandlers> handlers;
   RingRequest request;
+  double arrived_at = 0;  // Unix seconds
 };
 
 struct SourceObject {
@@ -143,7 +145,7 @@ PyObject* source_fill(PyObject* self, PyObject* name) {
     if (data.request.body.empty()) return PyDict_New();
     return json_to_python(data.request.body).release();
   }
-  const PyOwned facts = request_facts(data.request);
+  const PyOwned facts = request_facts(data.request, data.arrived_at);
   if (!facts) return nullptr;
   PyObject* const args[] = {name, facts.get()};
   return PyObject_Vectorcall(data.handlers->fill.get(), args, 2, nullptr);
@@ -631,6 +633,8 @@ class PyRingSession final : public RingSession,
       : host_(std::move(host)), data_(std::make_shared<SessionData>()), worker_(worker) {
     data_->handlers = std::move(handlers);
     data_->request = std::move(request);
+    data_->arrived_at =
+        std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   }
 
   void run_request(Done done) override { submit(Phase::request, std::move(done), {}); }

@@ -1,0 +1,225 @@
+"""What plugins' answers mean.
+
+The chain itself runs in C++ (`cpp/python/py_rings`), which deals with a plain passthrough alone and
+calls one of the functions here for everything else: an answer that does something, a failure, the
+end of a stopped chain.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_proxy import _core
+from llm_proxy.plugins.context import ClientRequest, Headers, PluginContext, PluginState, Reply
+from llm_proxy.plugins.sdk import PluginHook, PluginResponse, PluginResponseError
+from llm_proxy.plugins.tiers import is_direct
+
+logger = logging.getLogger("llm_proxy.plugins")
+
+DEFAULT_TIMEOUT_MS = 500.0
+CLASS_TIMEOUT_MS = 50.0
+FAIL_OPEN = "open"
+FAIL_CLOSED = "closed"
+# Where a failure stops the exchange unless the manifest says otherwise.
+FAIL_CLOSED_RINGS = frozenset((PluginHook.INGRESS, PluginHook.ROUTING))
+
+_BLOCK_STATUS = {PluginHook.ROUTING: 503}
+
+
+def default_fail_policy(ring: PluginHook) -> str:
+    return FAIL_CLOSED if ring in FAIL_CLOSED_RINGS else FAIL_OPEN
+
+
+@dataclass(slots=True)
+class RingEntry:
+    """One plugin in a ring."""
+
+    name: str
+    ring: PluginHook
+    kind: str  # "class" or "python" (a function)
+    call: Callable[[PluginContext], Awaitable[Any]]
+    timeout_ms: float
+    fail_policy: str
+    instance: Any = None
+    record: _core.PluginRecord = field(default_factory=_core.PluginRecord)
+
+    @property
+    def closed(self) -> bool:
+        return self.fail_policy == FAIL_CLOSED
+
+    def native(self) -> tuple[Any, ...]:
+        return (
+            self.ring.value,
+            self.name,
+            self.call,
+            self,
+            self.timeout_ms,
+            self.closed,
+            is_direct(self.call),
+            self.record,
+        )
+
+
+class RingEngine:
+    """The contract, as the functions C++ calls. One per lane; `state` is shared by all contexts."""
+
+    context_type = PluginContext
+
+    def __init__(self, state: PluginState) -> None:
+        self.state = state
+
+    # ---- what a context learns
+
+    def fill(self, name: str, facts: dict[str, Any]) -> Any:
+        if name == "session_id":
+            return facts["session_id"] or "default"
+        if name == "request":
+            return ClientRequest.of(facts)
+        headers = facts["headers"]
+        metadata = {
+            "req_id": facts["request_id"],
+            "api_key": facts["key_hash"] or None,
+            "_key_prefix": facts["key_hash"][:8],
+            "_frontend": facts["frontend"],
+            "_cache_control": headers.get("cache-control", ""),
+            "_request_start_time": facts["arrived_at"],
+            "_user_roles": [],
+        }
+        if "x-expected-schema" in headers:
+            metadata["_expected_schema"] = headers["x-expected-schema"]
+        return metadata
+
+    def begin(self, ctx: PluginContext, phase: str, facts: dict[str, Any]) -> None:
+        metadata = ctx.metadata
+        if facts.get("duration", -1) >= 0:
+            metadata["duration"] = facts["duration"]
+        if facts.get("first_token", -1) >= 0:
+            metadata["ttft_ms"] = facts["first_token"] * 1000
+            metadata["_ttft_time"] = metadata.get("_request_start_time", 0) + facts["first_token"]
+        if phase == "background":
+            metadata["_status"] = facts["status"]
+            metadata["_provider"] = facts["backend"]
+            metadata["_model"] = facts["model"]
+            if facts["input_tokens"] >= 0:
+                metadata["_usage"] = {
+                    "prompt_tokens": facts["input_tokens"],
+                    "completion_tokens": max(facts["output_tokens"], 0),
+                }
+        if "body" in facts:
+            headers = Headers(facts["headers"])
+            reply = Reply(facts["body"], facts["status"], headers, headers.get("content-type"))
+            ctx.response = reply
+            ctx.error = None
+            metadata["_streamed"] = facts["streamed"]
+            ctx._reply = (reply, reply.body, reply.status_code, dict(headers))
+
+    # ---- what an answer does
+
+    def settle(self, ctx: PluginContext, entry: RingEntry, result: Any) -> str | None:
+        if not isinstance(result, PluginResponse):
+            if entry.kind != "class":
+                return None  # a function may return what it likes
+            self._fail(ctx, entry, f"Plugin {entry.name} answered with {type(result).__name__}")
+            return "error"
+        if result.action == "modify":
+            if result.body:
+                ctx.body = result.body
+            if result.message:
+                ctx.metadata["_plugin_message"] = result.message
+        elif result.action == "block":
+            ctx.stop_chain = True
+            ctx.error = result.message or "Blocked by plugin"
+            ctx.metadata["_block_status"] = result.status_code
+            ctx.metadata["_block_error_type"] = result.error_type or "plugin_block"
+            return "block"
+        elif result.action == "cache_hit":
+            ctx.stop_chain = True
+            ctx.response = result.response
+            ctx.metadata["_cache_hit"] = True
+        return None
+
+    def failed(self, ctx: PluginContext, entry: RingEntry, error: BaseException) -> None:
+        logger.error("Plugin %s failed in %s.", entry.name, entry.ring.value, exc_info=error)
+        text = None if isinstance(error, PluginResponseError) else str(error) or repr(error)
+        self._fail(ctx, entry, text)
+
+    def timed_out(self, ctx: PluginContext, entry: RingEntry) -> None:
+        logger.warning("Plugin %s took more than %g ms.", entry.name, entry.timeout_ms)
+        ctx.error = f"Plugin {entry.name} timed out"
+        if entry.closed:
+            self._stop(ctx, 504, "plugin_timeout", ctx.error)
+
+    def quarantined(self, ctx: PluginContext, entry: RingEntry) -> None:
+        ctx.error = f"Plugin {entry.name} is quarantined after repeated failures"
+        self._stop(ctx, 503, "plugin_quarantined", ctx.error)
+
+    def _fail(self, ctx: PluginContext, entry: RingEntry, text: str | None) -> None:
+        if text is not None:
+            ctx.error = text
+        if entry.closed:
+            ctx.error = ctx.error or f"Plugin {entry.name} failed"
+            # The client is told who failed, not what Python said about it.
+            self._stop(ctx, 500, "plugin_error", f"Plugin {entry.name} failed")
+
+    @staticmethod
+    def _stop(ctx: PluginContext, status: int, error_type: str, message: str) -> None:
+        ctx.stop_chain = True
+        ctx.metadata["_block_status"] = status
+        ctx.metadata["_block_error_type"] = error_type
+        ctx.metadata["_block_message"] = message
+
+    # ---- what a chain's end means
+
+    def stopped(self, ctx: PluginContext, entry: RingEntry) -> bool:
+        """`stop_chain` is set. With an error or a reply the chain ends, else only this ring."""
+        if entry.ring in (PluginHook.POST_FLIGHT, PluginHook.BACKGROUND):
+            return ctx.error is not None
+        return ctx.error is not None or ctx.response is not None
+
+    def verdict(
+        self, ctx: PluginContext, entry: RingEntry
+    ) -> tuple[str, int, str, str, dict[str, str], bytes]:
+        metadata = ctx.metadata
+        if ctx.error is None:
+            reply = _as_reply(ctx.response)
+            if reply is not None:
+                return ("answer", reply[0], "", "", reply[1], reply[2])
+            message = f"Plugin {entry.name} gave a reply that cannot be sent"
+            return ("block", 500, "plugin_error", message, {}, b"")
+        status = metadata.get("_block_status", _BLOCK_STATUS.get(entry.ring, 403))
+        error_type = metadata.get("_block_error_type") or "plugin_block"
+        message = metadata.get("_block_message") or str(ctx.error)
+        return ("block", int(status), str(error_type), message, {}, b"")
+
+    def reply_change(self, ctx: PluginContext) -> tuple[int, dict[str, str], bytes] | None:
+        reply, body, status, headers = ctx._reply
+        now = ctx.response
+        if now is None:
+            return None
+        untouched = now is reply and reply.body is body and reply.status_code == status
+        if untouched and dict(reply.headers) == headers:
+            return None
+        taken = _as_reply(now)
+        if taken is None:
+            logger.error("A plugin left a response of type %s; it is ignored.", type(now).__name__)
+            return None
+        return taken if taken != (status, headers, body) else None
+
+
+def _as_reply(response: Any) -> tuple[int, dict[str, str], bytes] | None:
+    """Status, headers and body of whatever plugins use as a response; None if it is none."""
+    if isinstance(response, dict):
+        text = json.dumps(response, ensure_ascii=False, separators=(",", ":"))
+        return 200, {"content-type": "application/json"}, text.encode()
+    body = getattr(response, "body", None)
+    if isinstance(body, str):
+        body = body.encode()
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        return None
+    headers = {str(k).lower(): str(v) for k, v in dict(getattr(response, "headers", {})).items()}
+    headers.pop("content-length", None)
+    return int(getattr(response, "status_code", 200)), headers, bytes(body)

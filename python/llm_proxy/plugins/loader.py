@@ -1,0 +1,133 @@
+"""From a manifest entry to a plugin that runs. What goes wrong with one concerns no other."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from llm_proxy.plugins.engine import (
+    CLASS_TIMEOUT_MS,
+    DEFAULT_TIMEOUT_MS,
+    RingEntry,
+    default_fail_policy,
+)
+from llm_proxy.plugins.gate import PluginSecurityError, ast_scan, compute_plugin_sha256
+from llm_proxy.plugins.manifest import ENTRY_POINT_GROUP, ManifestEntry
+from llm_proxy.plugins.sdk import BasePlugin, PluginHook
+
+ON_LOAD_SECONDS = 30.0
+
+
+async def load_entry(entry: ManifestEntry, directory: Path | None) -> RingEntry:
+    """The plugin, loaded: `on_load` has run. Raises what its code raises, or RuntimeError."""
+    if entry.problem:
+        raise RuntimeError(entry.problem)
+    if entry.kind != "python":
+        raise RuntimeError(f"no runtime for plugins of type '{entry.kind}' is installed")
+    target = entry.point.load() if entry.point else _from_file(entry, directory)
+    ring = entry.hook or _own_ring(target)
+    if inspect.isclass(target) and issubclass(target, BasePlugin):
+        instance = target(config=entry.config)
+        async with _limit():
+            await instance.on_load()
+        call, kind = instance.execute, "class"
+        timeout = _class_timeout(entry, instance)
+    else:
+        if not inspect.iscoroutinefunction(target):
+            raise RuntimeError(
+                f"{entry.entrypoint} is neither a BasePlugin class nor an async function"
+            )
+        instance, call, kind = None, target, "python"
+        timeout = DEFAULT_TIMEOUT_MS if entry.timeout_ms is None else entry.timeout_ms
+    made = RingEntry(
+        name=entry.name,
+        ring=ring,
+        kind=kind,
+        call=call,
+        timeout_ms=timeout,
+        fail_policy=entry.fail_policy or default_fail_policy(ring),
+        instance=instance,
+    )
+    if instance is not None:
+        instance._record = made.record
+    return made
+
+
+def _class_timeout(entry: ManifestEntry, instance: BasePlugin) -> float:
+    if entry.timeout_ms is not None:
+        return entry.timeout_ms
+    own: Any = getattr(instance, "timeout_ms", None)
+    return float(own) if isinstance(own, (int, float)) and own > 0 else CLASS_TIMEOUT_MS
+
+
+def _own_ring(target: Any) -> PluginHook:
+    hook = getattr(target, "hook", None)
+    if isinstance(hook, PluginHook):
+        return hook
+    raise RuntimeError("it does not say its ring: set `hook`, or name it in a manifest")
+
+
+def _limit() -> Any:
+    return _Limit(ON_LOAD_SECONDS)
+
+
+class _Limit:
+    """asyncio.timeout for 3.10 too: cancels the block after so many seconds, as TimeoutError."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._expired = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._task.cancel()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
+        self._handle.cancel()
+        if self._expired and kind is asyncio.CancelledError:
+            if hasattr(self._task, "uncancel"):
+                self._task.uncancel()
+            raise TimeoutError(f"on_load took more than {self._seconds:g} s") from error
+
+
+def _from_file(entry: ManifestEntry, directory: Path | None) -> Any:
+    if entry.entrypoint.startswith(ENTRY_POINT_GROUP + ":"):
+        raise RuntimeError(f"no installed package offers {entry.entrypoint.partition(':')[2]!r}")
+    if directory is None:
+        raise RuntimeError("there is no plugin directory")
+    if entry.source == "installed" and not entry.allow_inprocess:
+        raise PluginSecurityError(
+            f"'{entry.name}' was installed and may not run in this process: set allow_inprocess"
+        )
+    module, _, symbol = entry.entrypoint.partition(":")
+    if not module or not symbol or ":" in symbol:
+        raise RuntimeError(f"'{entry.entrypoint}' must be of the form folder.module:Name")
+    root = directory.resolve()
+    path = (root / (module.replace(".", "/") + ".py")).resolve()
+    if not path.is_relative_to(root):
+        raise PluginSecurityError(f"'{entry.entrypoint}' leads out of the plugin directory")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    source = path.read_text(encoding="utf-8")
+    ast_scan(source, entry.name)
+    digest = compute_plugin_sha256(source)
+    if entry.sha256 and entry.sha256.lower() != digest:
+        raise PluginSecurityError(f"'{entry.name}' is not the file that was pinned: {digest}")
+    loaded = ModuleType(f"_llm_proxy_plugin_{digest[:16]}")
+    loaded.__file__ = str(path)
+    sys.modules[loaded.__name__] = loaded  # dataclasses and pickle look a class's module up there
+    exec(compile(source, str(path), "exec"), loaded.__dict__)  # the very bytes that were scanned
+    try:
+        return getattr(loaded, symbol)
+    except AttributeError:
+        raise RuntimeError(f"{path.name} has no '{symbol}'") from None

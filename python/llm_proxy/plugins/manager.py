@@ -1,0 +1,229 @@
+"""The plugins of a process: loaded from the manifests, run ring by ring, counted, replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llm_proxy import _core
+from llm_proxy.plugins.context import PluginContext, PluginState
+from llm_proxy.plugins.engine import (
+    CLASS_TIMEOUT_MS,
+    DEFAULT_TIMEOUT_MS,
+    FAIL_CLOSED,
+    RingEngine,
+    RingEntry,
+    default_fail_policy,
+)
+from llm_proxy.plugins.loader import load_entry
+from llm_proxy.plugins.manifest import ManifestEntry, read_manifests
+from llm_proxy.plugins.sdk import PluginHook
+
+logger = logging.getLogger("llm_proxy.plugins")
+
+
+class RequiredPluginMissing(RuntimeError):
+    """A plugin marked `required` cannot be loaded: traffic must not pass without it."""
+
+
+@dataclass
+class Generation:
+    """Rings, instances and descriptions that belong together. Immutable once it serves."""
+
+    entries: list[RingEntry] = field(default_factory=list)
+    meta: list[dict[str, Any]] = field(default_factory=list)
+
+    async def unload(self) -> None:
+        for entry in self.entries:
+            if entry.instance is not None:
+                await _unload(entry)
+
+
+async def _unload(entry: RingEntry) -> None:
+    try:
+        await entry.instance.on_unload()
+    except Exception:
+        logger.exception("Plugin %s failed in on_unload.", entry.name)
+
+
+class PluginManager:
+    """Loads the manifests of one directory and runs their plugins.
+
+    Lives on the lane. `host()` is what the C++ engine serves traffic with; `execute_ring` runs one
+    ring from Python.
+    """
+
+    def __init__(self, plugins_dir: str | Path | None = "plugins", config: Any = None) -> None:
+        self.plugins_dir = None if plugins_dir is None else Path(plugins_dir)
+        directory = self.plugins_dir or Path("plugins")
+        self.installed_dir = directory / "installed"
+        self.manifest_path = directory / "manifest.yaml"
+        self.config = config
+        self.state = PluginState(config=dict(config) if isinstance(config, Mapping) else {})
+        self.rings: dict[PluginHook, list[dict[str, Any]]] = {hook: [] for hook in PluginHook}
+        self.generation = Generation()
+        self._engine = RingEngine(self.state)
+        self._lane: _core.Lane | None = None
+        self._handlers: _core.RingHandlers | None = None
+        self._unloading: set[asyncio.Task[None]] = set()
+
+    # ---- loading
+
+    async def load_plugins(self) -> Generation:
+        """Builds a generation from the manifests and makes it the current one."""
+        self.generation = await self.build()
+        self.rings = {hook: [] for hook in PluginHook}
+        for entry in self.generation.entries:
+            self.rings[entry.ring].append(_as_dict(entry))
+        return self.generation
+
+    async def build(self) -> Generation:
+        generation = Generation()
+        for row in read_manifests(self.plugins_dir):
+            made: RingEntry | None = None
+            problem = None if row.enabled else "disabled"
+            if row.enabled:
+                try:
+                    made = await load_entry(row, self.plugins_dir)
+                except Exception as error:
+                    problem = f"{type(error).__name__}: {error}"
+                    logger.error("Plugin %s is not loaded: %s", row.name, problem)
+                    if row.required:
+                        await generation.unload()
+                        raise RequiredPluginMissing(f"{row.name}: {problem}") from error
+            if made is not None:
+                generation.entries.append(made)
+            generation.meta.append(_describe(row, made, problem))
+        return generation
+
+    # ---- serving
+
+    def bind(self, lane: _core.Lane) -> None:
+        self._lane = lane
+        self._handlers = _core.RingHandlers(lane, self._engine)
+
+    def host(self) -> _core.RingHost:
+        """The current generation for the C++ engine, unloaded after its last exchange."""
+        lane, handlers = self._bound()
+        generation = self.generation
+
+        def retired() -> None:
+            task = asyncio.get_running_loop().create_task(generation.unload())
+            self._unloading.add(task)
+            task.add_done_callback(self._unloading.discard)
+
+        rows = [entry.native() for entry in generation.entries]
+        return _core.RingHost(lane, handlers, rows, retired)
+
+    async def close(self) -> None:
+        """Unloads what is still loaded. The engine has stopped."""
+        while self._unloading:
+            await asyncio.gather(*self._unloading)
+
+    def _bound(self) -> tuple[_core.Lane, _core.RingHandlers]:
+        if self._lane is None or self._handlers is None:
+            self.bind(_core.Lane(asyncio.get_running_loop()))
+        assert self._lane is not None and self._handlers is not None
+        return self._lane, self._handlers
+
+    async def execute_ring(self, hook: PluginHook, ctx: PluginContext) -> None:
+        """Runs one ring on a context, as the engine would."""
+        lane, handlers = self._bound()
+        rows = [_from_dict(hook, row).native() for row in self.rings[hook]]
+        await _core.run_chain(lane, handlers, rows, ctx)
+
+    # ---- numbers
+
+    def get_plugin_stats(self, name: str | None = None) -> dict[str, Any]:
+        stats = {entry.name: _numbers(entry.record) for entry in self.generation.entries}
+        return stats if name is None else stats.get(name, {})
+
+    def list_plugins(self) -> list[dict[str, Any]]:
+        return list(self.generation.meta)
+
+    def get_plugin(self, name: str) -> dict[str, Any] | None:
+        return next((meta for meta in self.generation.meta if meta["name"] == name), None)
+
+
+def _describe(row: ManifestEntry, made: RingEntry | None, problem: str | None) -> dict[str, Any]:
+    ring = made.ring if made else row.hook
+    return {
+        "name": row.name,
+        "hook": ring.value if ring else None,
+        "type": row.kind,
+        "version": row.version,
+        "author": row.author,
+        "description": row.description,
+        "ui_schema": row.ui_schema,
+        "enabled": row.enabled,
+        "timeout_ms": made.timeout_ms if made else row.timeout_ms,
+        "fail_policy": made.fail_policy if made else row.fail_policy,
+        "priority": row.priority,
+        "source": row.source,
+        "loaded": made is not None,
+        "problem": problem,
+    }
+
+
+def _as_dict(entry: RingEntry) -> dict[str, Any]:
+    """A ring's row, in the shape that tools and tests read and build by hand."""
+    row: dict[str, Any] = {
+        "type": entry.kind,
+        "name": entry.name,
+        "timeout_ms": entry.timeout_ms,
+        "fail_policy": entry.fail_policy,
+        "_entry": entry,
+    }
+    row["instance" if entry.instance is not None else "func"] = entry.instance or entry.call
+    return row
+
+
+def _from_dict(hook: PluginHook, row: dict[str, Any]) -> RingEntry:
+    known = row.get("_entry")
+    if isinstance(known, RingEntry):
+        return known
+    is_class = row["type"] == "class"
+    entry = RingEntry(
+        name=row["name"],
+        ring=hook,
+        kind=row["type"],
+        call=row["instance"].execute if is_class else row["func"],
+        timeout_ms=row.get("timeout_ms", CLASS_TIMEOUT_MS if is_class else DEFAULT_TIMEOUT_MS),
+        fail_policy=FAIL_CLOSED
+        if row.get("fail_policy", default_fail_policy(hook)) == FAIL_CLOSED
+        else "open",
+        instance=row.get("instance"),
+    )
+    row["_entry"] = entry
+    return entry
+
+
+def _numbers(record: _core.PluginRecord) -> dict[str, Any]:
+    count = record.invocations
+    return {
+        "invocations": count,
+        "errors": record.errors,
+        "blocks": record.blocks,
+        "timeouts": record.timeouts,
+        "left_behind": record.left_behind,
+        "total_latency_ms": record.total_latency_ms,
+        "consecutive_errors": record.consecutive_errors,
+        "quarantined": record.quarantined,
+        "avg_latency_ms": round(record.total_latency_ms / count, 2) if count else 0.0,
+        "latency_percentiles": _percentiles(record.latencies_ms),
+    }
+
+
+def _percentiles(samples: list[float]) -> dict[str, float]:
+    ordered = sorted(samples)
+
+    def at(quantile: float) -> float:
+        if not ordered:
+            return 0.0
+        return round(ordered[min(int(len(ordered) * quantile), len(ordered) - 1)], 3)
+
+    return {"p50": at(0.50), "p95": at(0.95), "p99": at(0.99)}

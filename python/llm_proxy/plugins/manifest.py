@@ -1,0 +1,143 @@
+"""The plugin manifests: which plugins there are, in which ring and order, with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm_proxy.plugins.sdk import PluginHook
+
+ENTRY_POINT_GROUP = "llm_proxy_plugins"
+KINDS = ("python", "wasm")
+DEFAULT_PRIORITY = 100.0
+
+
+@dataclass(slots=True)
+class ManifestEntry:
+    """One row of a manifest, or one installed entry point that no row names."""
+
+    name: str
+    hook: PluginHook | None
+    entrypoint: str
+    kind: str = "python"
+    source: str = "bundled"  # "bundled", "installed" or "package"
+    enabled: bool = True
+    required: bool = False
+    priority: float = DEFAULT_PRIORITY
+    timeout_ms: float | None = None
+    fail_policy: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    version: str = "0.0.0"
+    author: str = "unknown"
+    description: str = ""
+    ui_schema: list[Any] = field(default_factory=list)
+    sha256: str | None = None
+    allow_inprocess: bool = False
+    point: EntryPoint | None = None
+    problem: str | None = None  # why it cannot be loaded, if its row is wrong
+
+
+def read_manifests(directory: Path | None) -> list[ManifestEntry]:
+    """Every entry in the order it runs: bundled, overridden by installed, and packages."""
+    entries: dict[str, ManifestEntry] = {}
+    if directory is not None:
+        for path, source in (
+            (directory / "manifest.yaml", "bundled"),
+            (directory / "installed" / "manifest.yaml", "installed"),
+        ):
+            for entry in _read(path, source):
+                entries[entry.name] = entry
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        spelling = f"{ENTRY_POINT_GROUP}:{point.name}"
+        row = next((entry for entry in entries.values() if entry.entrypoint == spelling), None)
+        if row is not None:
+            row.point = point
+        elif point.name not in entries:
+            entries[point.name] = ManifestEntry(
+                point.name, None, point.value, source="package", point=point
+            )
+    return sorted(entries.values(), key=lambda entry: entry.priority)
+
+
+def _read(path: Path, source: str) -> list[ManifestEntry]:
+    if not path.is_file():
+        return []
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        return [_broken(str(path), source, f"cannot be read: {error}")]
+    rows = document.get("plugins") if isinstance(document, Mapping) else None
+    if rows is None:
+        return []
+    if not isinstance(rows, list):
+        return [_broken(str(path), source, "'plugins' must be a list")]
+    return [parse_row(row, source, index) for index, row in enumerate(rows)]
+
+
+def _broken(name: str, source: str, problem: str) -> ManifestEntry:
+    return ManifestEntry(name, None, "", source=source, problem=problem)
+
+
+def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
+    """One row; what is wrong with it is said in `problem` and concerns no other row."""
+    if not isinstance(row, Mapping):
+        return _broken(f"#{index}", source, "an entry must be a mapping")
+    name = row.get("name")
+    if not isinstance(name, str) or not name:
+        return _broken(f"#{index}", source, "'name' is missing")
+    problems: list[str] = []
+
+    def number(key: str, default: float | None) -> float | None:
+        value = row.get(key, default)
+        if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            return value
+        problems.append(f"'{key}' must be a number, not {value!r}")
+        return default
+
+    hook = None
+    try:
+        hook = PluginHook(str(row["hook"]).lower())
+    except KeyError:
+        problems.append("'hook' is missing")
+    except ValueError:
+        rings = ", ".join(ring.value for ring in PluginHook)
+        problems.append(f"'hook' is {row['hook']!r}; the rings are {rings}")
+    entrypoint = row.get("entrypoint")
+    if not isinstance(entrypoint, str) or not entrypoint:
+        problems.append("'entrypoint' is missing")
+    kind = str(row.get("type", "python"))
+    if kind not in KINDS:
+        problems.append(f"'type' is {kind!r}; it must be one of {', '.join(KINDS)}")
+    policy = row.get("fail_policy")
+    if policy not in (None, "open", "closed"):
+        problems.append(f"'fail_policy' is {policy!r}; it must be open or closed")
+    config = row.get("config") or {}
+    if not isinstance(config, Mapping):
+        problems.append("'config' must be a mapping")
+        config = {}
+    priority = number("priority", DEFAULT_PRIORITY)
+    return ManifestEntry(
+        name=name,
+        hook=hook,
+        entrypoint=entrypoint if isinstance(entrypoint, str) else "",
+        kind=kind,
+        source=source,
+        enabled=bool(row.get("enabled", True)),
+        required=bool(row.get("required", False)),
+        priority=DEFAULT_PRIORITY if priority is None else priority,
+        timeout_ms=number("timeout_ms", None),
+        fail_policy=policy,
+        config=dict(config),
+        version=str(row.get("version", "0.0.0")),
+        author=str(row.get("author", "unknown")),
+        description=str(row.get("description", "")),
+        ui_schema=list(row.get("ui_schema") or []),
+        sha256=row.get("sha256"),
+        allow_inprocess=bool(row.get("allow_inprocess", False)),
+        problem="; ".join(problems) or None,
+    )
