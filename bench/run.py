@@ -134,7 +134,7 @@ class Bench:
         command = [str(self._house.binaries / "load_generator"), "--port", str(server.port)]
         command += ["--path", path, "--body", str(body)]
         if load.stream == "paced":
-            # Whole streams, never fewer at once: a chunk costs less while others keep the core awake.
+            # Whole streams, never fewer at once: a chunk costs less if others keep the core awake.
             connections = connections if part == 1 else 4
             rounds = max(1, round(2 * self._options.scale)) if part == 1 else 1
             command += ["--requests", str(connections * rounds), "--stagger-ms", "20"]
