@@ -490,6 +490,7 @@ class RequestDecoder {
     }
     if (!json_.begin_object()) return;
     while (json_.next_key(key)) {
+      if (json_.null()) continue;
       if (key == "type") {
         json_.string(type);
       } else if (key == "text") {
@@ -1143,6 +1144,7 @@ class ChatReplyDecoder : public ReplyDecoder {
  public:
   Result<void> on_whole(std::string_view body, EventSink& sink) override {
     if (!valid_utf8(body)) return garbled("not valid UTF-8");
+    whole_ = true;
     if (Result<void> read = read_chunk(body, sink); !read) return read;
     if (state_ == State::failed) return {};
     if (state_ == State::fresh) return garbled("without choices");
@@ -1300,7 +1302,7 @@ class ChatReplyDecoder : public ReplyDecoder {
       }
       if (index != 0) continue;
       has_choice = true;
-      delta = has_delta ? own : message;
+      delta = has_delta && !whole_ ? own : message;
       if (!finish.empty()) finish_word_ = finish.decode();
     }
   }
@@ -1607,6 +1609,7 @@ class ChatReplyDecoder : public ReplyDecoder {
   }
 
   State state_ = State::fresh;
+  bool whole_ = false;       // a body, not a stream: some servers add an empty delta to it
   std::uint32_t index_ = 0;  // of the open part, or of the next one
   bool open_ = false;
   PartKind open_kind_ = PartKind::text;
@@ -2011,11 +2014,13 @@ class WholeEncoder : public ChatReplyEncoder {
 class ChatObserver : public ReplyObserver {
  public:
   void on_stream_event(std::string_view event, std::string_view data) override {
+    if (error_) return;
     if (data == "[DONE]") {
       terminated_ = true;
       return;
     }
     if (event == "error") {
+      terminated_ = false;
       error_ = decode_stream_error(data);
       return;
     }
@@ -2065,6 +2070,7 @@ class ChatObserver : public ReplyObserver {
       }
     }
     if (!json.failed() && !error.empty() && error != "null" && error != "{}" && error != "\"\"") {
+      terminated_ = false;
       error_ = decode_stream_error(data);
     }
   }

@@ -17,7 +17,7 @@ struct Facts {
   std::string text, thinking, refusal;
   std::vector<std::pair<std::string, Json>> calls;
   std::string finish;
-  std::int64_t input = 0, output = 0, total = 0;
+  std::int64_t input = 0, output = 0, total = 0, cached = 0;
   bool ended = false, error = false;
 };
 
@@ -43,6 +43,7 @@ void chat_usage(const Json& usage, Facts& facts) {
   facts.input = count_at(usage, "prompt_tokens");
   facts.output = count_at(usage, "completion_tokens");
   facts.total = count_at(usage, "total_tokens");
+  facts.cached = count_at(usage.value("prompt_tokens_details", Json()), "cached_tokens");
 }
 
 struct ChatCall {
@@ -171,6 +172,13 @@ Facts messages_facts(std::string_view body, bool stream) {
       const Json data = Json::parse(frame.data);
       const std::string type = string_at(data, "type");
       EXPECT_EQ(type, frame.event);
+      // A message that was cut by its limit may leave its last block open.
+      const bool ends = type == "message_start" || type == "message_stop";
+      if ((ends || type == "content_block_stop") && !open.is_null()) {
+        if (!pieces.empty()) open["input"] = arguments_of(pieces);
+        block_of(open);
+        open = Json();
+      }
       if (type == "message_start") messages_usage(data["message"].value("usage", Json()), counts);
       if (type == "content_block_start") {
         open = data["content_block"];
@@ -183,10 +191,6 @@ Facts messages_facts(std::string_view body, bool stream) {
         if (delta.contains("thinking"))
           open["thinking"] = string_at(open, "thinking") + string_at(delta, "thinking");
         pieces += string_at(delta, "partial_json");
-      }
-      if (type == "content_block_stop") {
-        if (!pieces.empty()) open["input"] = arguments_of(pieces);
-        block_of(open);
       }
       if (type == "message_delta") {
         facts.finish = string_at(data["delta"], "stop_reason");
@@ -208,7 +212,7 @@ struct Translated {
 };
 
 Translated translate(const Codec& from, const Codec& to, const std::string& body, bool stream_in,
-              bool stream_out) {
+                     bool stream_out) {
   Translation translation;
   Request request;
   request.include_usage = true;
@@ -253,7 +257,10 @@ void expect_same_facts(const Record& record, const Facts& want, const Facts& got
   EXPECT_EQ(finish_class(got.finish, !got.calls.empty()),
             finish_class(want.finish, !want.calls.empty()))
       << record.id << " " << want.finish << " → " << got.finish;
-  EXPECT_EQ(got.input, want.input) << record.id;
+  // Some servers count more cached tokens than read ones: Anthropic's uncached rest is then 0.
+  EXPECT_EQ(got.input,
+            std::max(want.input, chat_source && got.input > want.input ? want.cached : 0))
+      << record.id;
   const std::int64_t output =
       chat_source ? std::max(want.output, want.total - want.input) : want.output;
   EXPECT_EQ(got.output, output) << record.id;
@@ -313,7 +320,7 @@ TEST(Corpus, chat_replies_survive_the_way_to_messages_and_back) {
         translate(codec(WireFormat::openai_chat), codec(WireFormat::anthropic_messages),
                   record.response(), record.is_stream(), true);
     const Translated back = translate(codec(WireFormat::anthropic_messages),
-                               codec(WireFormat::openai_chat), there.out, true, true);
+                                      codec(WireFormat::openai_chat), there.out, true, true);
     ASSERT_FALSE(back.error) << record.id;
     expect_same_facts(record, want, chat_facts(back.out, true), true);
   }
@@ -403,6 +410,9 @@ RequestFacts chat_request_facts(const Json& body) {
   }
   for (const Json& tool : body.value("tools", Json::array())) {
     facts.tools.push_back(string_at(tool.value("function", Json::object()), "name"));
+  }
+  for (const Json& function : body.value("functions", Json::array())) {
+    facts.tools.push_back(string_at(function, "name"));
   }
   return facts;
 }
