@@ -1,6 +1,6 @@
 #pragma once
 
-#include <functional>
+#include "base/callback.h"
 
 namespace llm_proxy {
 
@@ -10,7 +10,7 @@ namespace llm_proxy {
 class WorkerPost {
  public:
   virtual ~WorkerPost() = default;
-  virtual void post(std::function<void()> work) = 0;
+  virtual void post(Callback<void()> work) = 0;
 };
 
 }  // namespace llm_proxy

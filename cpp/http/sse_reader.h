@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace llm_proxy {
+
+// One server-sent event. Views that live until the reader is called again.
+struct SseEvent {
+  std::string_view event;  // empty: none was named
+  std::string_view data;   // data lines joined by LF
+};
+
+// Finds the events in a text/event-stream as it arrives: LF, CR and CRLF, comments, BOM, many data
+// lines, all as WHATWG says, with the same events for every way the bytes are cut. `id` and `retry`
+// are passed over.
+//
+// Owned by whoever reads the stream; one per stream. An event of one data line that lies whole in
+// the input is handed out as views into the input; only what straddles two inputs is copied. An
+// event may hold `limit` bytes.
+//
+//   SseEvent event;
+//   for (;;) {
+//     Result<bool> got = reader.next(input, event);
+//     if (!got) return fail(got.error());
+//     if (!*got) break;                       // input is used up
+//     use(event);
+//   }
+class SseReader {
+ public:
+  static constexpr std::size_t kDefaultLimit = 16u << 20;
+
+  explicit SseReader(std::size_t limit = kDefaultLimit) : limit_(limit) {}
+
+  // Takes bytes off the front of `input` up to the end of an event: true, and `out` is that event.
+  // False: the input is used up and no event is complete. upstream_garbled: an event exceeds the
+  // limit.
+  Result<bool> next(std::string_view& input, SseEvent& out);
+
+  // The stream ended. True: an event was under way that lacked only its blank line, and `out` is
+  // it. Some servers end that way; whether the stream ended well is the format's terminator to say.
+  Result<bool> finish(SseEvent& out);
+
+ private:
+  Result<bool> line(std::string_view text, SseEvent& out);
+  bool dispatch(SseEvent& out);
+  void keep();
+  Error too_large() const;
+
+  const std::size_t limit_;
+  std::size_t size_ = 0;  // bytes of the lines of the event under way
+  bool has_data_ = false;
+  bool clear_ = false;      // an event was handed out; forget it before going on
+  bool skip_lf_ = false;    // the last line ended in CR at the end of an input
+  std::uint8_t bom_ = 0;    // bytes of the BOM seen; kBomPast once that is settled
+  std::string_view event_;  // the event under way: views into the input or into the strings below
+  std::string_view data_;
+  std::string line_;  // the line under way
+  std::string event_kept_;
+  std::string data_kept_;
+};
+
+}  // namespace llm_proxy

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace llm_proxy {
+
+// An absolute http or https URL: where a backend lives, or a proxy. Owns its strings.
+struct Url {
+  bool https = false;
+  std::string host;        // lower case; an IPv6 address without its brackets
+  std::uint16_t port = 0;  // the scheme's own if the text names none
+  std::string path;        // "" or "/v1": never ends in '/'; not decoded
+  std::string query;       // after the '?'; empty if none
+  std::string userinfo;    // "user:password", percent-decoded; for proxies. Secret.
+
+  // "host" or "host:port" as the Host field wants it: brackets for IPv6, no default port.
+  std::string authority() const;
+};
+
+// Parses the base URL of a backend or a proxy. The Error (malformed_request) says what is wrong
+// with it, without its userinfo. A fragment is refused.
+Result<Url> parse_url(std::string_view text);
+
+// Undoes %XX; nothing if an escape is broken or gives NUL. '+' stays what it is, as in paths.
+std::optional<std::string> percent_decode(std::string_view text);
+
+// Encodes what may not stand in one path segment or query value.
+void append_percent_encoded(std::string& out, std::string_view text);
+
+// The decoded value of a key in "a=1&b=2" ('+' is a space here); nothing if absent.
+std::optional<std::string> query_value(std::string_view query, std::string_view key);
+
+}  // namespace llm_proxy

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <boost/system/error_code.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/callback.h"
+
+namespace llm_proxy {
+
+using ErrorCode = boost::system::error_code;
+using ReadHandler = Callback<void(ErrorCode, std::size_t)>;
+using BytesHandler = Callback<void(ErrorCode, std::string_view)>;
+using WriteHandler = Callback<void(ErrorCode)>;
+
+// A connected socket, plain or TLS: bytes in, bytes out, both at once.
+//
+// Held by a StreamPtr; lives on one worker. After close(), reset() or the end of its StreamPtr no
+// handler is called any more and no buffer is touched, so handlers may capture a plain `this` of
+// the owner. Handlers are never called from within the function that took them; they may read,
+// write, close or destroy the stream.
+//
+//   open ─► half-closed (shutdown_write) ─► closed
+class ByteStream : public boost::intrusive_ref_counter<ByteStream, boost::thread_unsafe_counter> {
+ public:
+  virtual ~ByteStream() = default;
+
+  // Reads what there is, at least one byte. One read at a time, which may stay pending through any
+  // number of writes: that is how a peer's leaving is seen. End of stream is the error is_eof(); n
+  // is then 0.
+  virtual void read_some(std::span<char> into, ReadHandler done) = 0;
+  // The same into the worker's scratch (up to 64 KB): no buffer is held while waiting. The bytes
+  // are gone when the handler returns.
+  virtual void read_scratch(BytesHandler done) = 0;
+  // Forgets the pending read; its handler is not called. The next read costs no system call to arm.
+  virtual void cancel_read() = 0;
+
+  // Writes all pieces, with one system call if the kernel takes them. True: done already, and
+  // `done` will not be called. False: `done` is called when everything is written or an error
+  // stopped it; until then the bytes (not the span) must stay. One write at a time.
+  [[nodiscard]] virtual bool write(std::span<const std::string_view> pieces, WriteHandler done) = 0;
+  virtual bool writing() const = 0;
+
+  // Sends FIN (TLS: close_notify first) and goes on reading: how to end when the peer may still be
+  // sending.
+  virtual void shutdown_write() = 0;
+  // Ends at once; what is written still goes out.
+  virtual void close() = 0;
+  // Ends at once with a RST: the peer sees an error, never a clean end.
+  virtual void reset() = 0;
+  virtual bool is_open() const = 0;
+
+  // Nothing to read and the peer has not left: an idle connection that may be used again. One
+  // system call.
+  virtual bool quiet() = 0;
+
+  // "203.0.113.7", without the port; asked of the kernel at accept or connect.
+  virtual std::string peer_address() const = 0;
+};
+
+// The peer ended its direction properly (for TLS: with close_notify).
+bool is_eof(const ErrorCode& error);
+
+struct StreamCloser {
+  void operator()(ByteStream* stream) const {
+    stream->close();
+    intrusive_ptr_release(stream);
+  }
+};
+
+// The one owner of a stream: closes it.
+using StreamPtr = std::unique_ptr<ByteStream, StreamCloser>;
+
+}  // namespace llm_proxy

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+
+namespace llm_proxy {
+
+class ProxyRules;
+class Resolver;
+class TlsClient;
+
+// What the program was told about the way out: given as values, read from no environment here.
+struct UpstreamOptions {
+  std::size_t max_idle_per_endpoint = 256;  // per worker
+  std::chrono::milliseconds idle_timeout{60'000};
+  std::chrono::milliseconds attempt_timeout{3'000};  // for one of several addresses
+  std::chrono::milliseconds dns_ttl{30'000};
+
+  std::string ca_file;  // SSL_CERT_FILE; both empty: the system's
+  std::string ca_dir;   // SSL_CERT_DIR
+
+  std::string http_proxy;  // "http://user:password@host:port"; empty: none
+  std::string https_proxy;
+  std::string no_proxy;  // "localhost,.example.com,10.0.0.0/8,*"
+};
+
+// What the pools of all workers share: TLS settings, names already resolved, the rules for proxies.
+// Made once at start; thread safe; outlives the pools.
+struct UpstreamEnvironment {
+  UpstreamOptions options;
+  std::shared_ptr<const TlsClient> tls;
+  std::shared_ptr<Resolver> resolver;
+  std::shared_ptr<const ProxyRules> proxies;
+};
+
+// An Error names the setting at fault: a CA file that cannot be read, a proxy that is no URL.
+Result<std::shared_ptr<const UpstreamEnvironment>> make_upstream_environment(
+    UpstreamOptions options);
+
+}  // namespace llm_proxy
