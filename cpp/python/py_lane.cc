@@ -105,8 +105,8 @@ Lane::Scope::~Scope() {
 
 // ---- lane
 
-void Lane::OwnPost::post(std::function<void()> work) {
-  inbox.post([held = std::move(work)](Lane&) { held(); });
+void Lane::OwnPost::post(Callback<void()> work) {
+  inbox.post([held = std::move(work)](Lane&) mutable { held(); });
 }
 
 std::shared_ptr<Lane> Lane::attach(PyObject* loop) {
@@ -196,14 +196,14 @@ void Lane::drain() {
   }
 }
 
-void Lane::reply(WorkerPost& worker, std::function<void()> answer) {
+void Lane::reply(WorkerPost& worker, Callback<void()> answer) {
   for (auto& [known, waiting] : answers_) {
     if (known == &worker) {
       waiting.push_back(std::move(answer));
       return;
     }
   }
-  answers_.emplace_back(&worker, std::vector<std::function<void()>>{});
+  answers_.emplace_back(&worker, std::vector<Callback<void()>>{});
   answers_.back().second.push_back(std::move(answer));
 }
 
@@ -213,8 +213,8 @@ void Lane::flush() {
     if (waiting.size() == 1) {
       worker->post(std::move(waiting.front()));
     } else {
-      worker->post([all = std::move(waiting)] {
-        for (const auto& answer : all) answer();
+      worker->post([all = std::move(waiting)]() mutable {
+        for (auto& answer : all) answer();
       });
     }
   }

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/callback.h"
 #include "base/worker_post.h"
 
 namespace llm_proxy {
@@ -130,7 +130,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   PyRef ref(PyOwned object) const { return PyRef(std::move(object), inbox_); }
 
   // Runs `answer` on `worker`, batched with the other answers of this turn. Inside a Scope.
-  void reply(WorkerPost& worker, std::function<void()> answer);
+  void reply(WorkerPost& worker, Callback<void()> answer);
 
   // The lane as somebody's worker: what is posted runs on the lane. For callers that live here
   // themselves.
@@ -181,7 +181,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
 
   struct OwnPost final : WorkerPost {
     explicit OwnPost(LaneInbox& box) : inbox(box) {}
-    void post(std::function<void()> work) override;
+    void post(Callback<void()> work) override;
     LaneInbox& inbox;
   };
 
@@ -205,7 +205,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   PyOwned caught_step_, caught_context_;
   std::deque<std::unique_ptr<LaneWork>> batch_;
   std::vector<std::unique_ptr<LaneWork>> fetched_;
-  std::vector<std::pair<WorkerPost*, std::vector<std::function<void()>>>> answers_;
+  std::vector<std::pair<WorkerPost*, std::vector<Callback<void()>>>> answers_;
   std::multimap<std::int64_t, LaneDeadline*> deadlines_;
   bool ticking_ = false;
   Counters counters_;

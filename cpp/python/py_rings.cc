@@ -767,10 +767,9 @@ void PyRingSession::on_chain_end(Lane& lane, std::uint32_t tag, PyObject* contex
 }
 
 void PyRingSession::answer(Lane& lane, RingVerdict verdict) {
-  lane.reply(worker_, [self = shared_from_this(), ticket = ticket_now_,
-                       held = std::make_shared<RingVerdict>(std::move(verdict))] {
-    self->deliver(ticket, std::move(*held));
-  });
+  lane.reply(worker_,
+             [self = shared_from_this(), ticket = ticket_now_,
+              held = std::move(verdict)]() mutable { self->deliver(ticket, std::move(held)); });
 }
 
 RingVerdict block(int status, std::string type, std::string message) {

@@ -26,7 +26,7 @@ async def branches(ctx: Any) -> int:
 
 
 async def starts_a_task(ctx: Any) -> None:
-    asyncio.create_task(plain(ctx))
+    ctx["task"] = asyncio.create_task(plain(ctx))
 
 
 async def awaits(ctx: Any) -> None:
