@@ -186,8 +186,10 @@ async def eager(ctx):
 '''
 
 # The bench's backend plugins: `bench-python` answers at once, `bench-blocking` holds the loop
-# for a second first.
+# for a second first, `bench-httpx` streams from the mock as a user's connector would.
 BACKEND_PLUGIN = """\
+import json
+import os
 import time
 
 from src.connectors.base import LLMBackend
@@ -248,6 +250,29 @@ class BlockingBackend(BenchBackend):
     hold = 1.0
 
 
+async def httpx_chunks(client):
+    body = {"model": "bench", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+    async with client.stream("POST", os.environ["BENCH_UPSTREAM"], json=body) as reply:
+        async for line in reply.aiter_lines():
+            if line.startswith("data: ") and line != "data: [DONE]":
+                yield json.loads(line[6:])
+
+
+class HttpxBackend(BenchBackend):
+    backend_type = "bench-httpx"
+
+    def __init__(self, client, config, translation_service=None):
+        super().__init__(client, config, translation_service)
+        self.client = client
+
+    async def chat_completions(self, request):
+        async def stream():
+            async for content in httpx_chunks(self.client):
+                yield ProcessedResponse(content=content)
+
+        return StreamingResponseEnvelope(content=stream())
+
+
 def _definition(name, factory):
     return BackendPluginDefinition(
         backend_name=name, factory=factory, plugin_name=name,
@@ -261,6 +286,38 @@ def python():
 
 def blocking():
     return _definition("bench-blocking", BlockingBackend)
+
+
+def httpx():
+    return _definition("bench-httpx", HttpxBackend)
+"""
+
+# The calls of `bench-httpx` with no proxy around them; prints CPU-µs a stream.
+HTTPX_ALONE = """\
+import asyncio
+import sys
+import time
+
+import httpx
+
+from bench_backends import httpx_chunks
+
+
+async def streams(client, count):
+    for _ in range(count):
+        async for _chunk in httpx_chunks(client):
+            pass
+
+
+async def main():
+    async with httpx.AsyncClient() as client:
+        await asyncio.gather(*(streams(client, 5) for _ in range(4)))
+        before, count = time.process_time(), int(sys.argv[1])
+        await asyncio.gather(*(streams(client, count // 4) for _ in range(4)))
+        print((time.process_time() - before) * 1e6 / (count // 4 * 4))
+
+
+asyncio.run(main())
 """
 
 
@@ -275,11 +332,12 @@ class Proxy(Running):
         path = [str(ROOT / "python"), str(ROOT / "python" / "compat")]
         if variant.python_backends:
             path.append(str(self._write_backend_plugin()))
-        environment = {
+        self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "PYTHONPATH": os.pathsep.join(path),
             "API_KEYS": CLIENT_KEY,
+            "BENCH_UPSTREAM": f"http://127.0.0.1:{upstream}/v1/chat/completions",
         }
         self.started_at = time.monotonic()
         super().__init__(
@@ -288,7 +346,7 @@ class Proxy(Running):
             folder / "proxy.log",
             stdout=subprocess.PIPE,
             cwd=folder,
-            env=environment,
+            env=self.environment,
         )
         self.port = self._port_of_banner()
 
@@ -325,6 +383,7 @@ class Proxy(Running):
             "[llm_proxy_backends]\n"
             "bench-python = bench_backends:python\n"
             "bench-blocking = bench_backends:blocking\n"
+            "bench-httpx = bench_backends:httpx\n"
         )
         return site
 

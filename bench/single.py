@@ -18,9 +18,20 @@ from typing import Any
 
 from bench import bodies
 from bench.scenarios import OPENAI
-from bench.servers import CLIENT_KEY, LOAD_CORE, BenchError, House, Running, Variant, pinned
+from bench.servers import (
+    CLIENT_KEY,
+    HTTPX_ALONE,
+    LOAD_CORE,
+    PROXY_CORE,
+    BenchError,
+    House,
+    Running,
+    Variant,
+    pinned,
+)
 
 BLOCKING = Variant(python_backends=True)
+HTTPX = Variant("bench-httpx", python_backends=True)
 
 
 @dataclass
@@ -218,11 +229,43 @@ def generate(house: House, port: int, body: Path, **options: float) -> dict[str,
     return seen
 
 
+# --- a backend plugin on httpx --------------------------------------------------------------------
+
+
+def httpx_backend(house: House, settings: Settings) -> list[Figure]:
+    """What the proxy costs over the httpx calls that a streaming backend plugin makes anyway."""
+    proxy = house.proxy(HTTPX)
+    body = house.folder / "httpx.json"
+    body.write_bytes(bodies.chat(bodies.small(), "bench", True))
+    generate(house, proxy.port, body, connections=4, seconds=0.5)
+    alone, through = [], []
+    for _ in range(settings.repeats):
+        done = subprocess.run(
+            pinned(PROXY_CORE, house.python, "-c", HTTPX_ALONE, "200"),
+            env=proxy.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise BenchError(done.stderr[-500:])
+        alone.append(float(done.stdout))
+        cpu = proxy.tree.cpu_us()
+        seen = generate(house, proxy.port, body, connections=4, seconds=10, requests=200)
+        through.append((proxy.tree.cpu_us() - cpu) / seen["ok"])
+    ratios = [with_proxy / without for with_proxy, without in zip(through, alone, strict=True)]
+    return [
+        Figure("python/httpx-stream", "µs CPU; in nginx's place httpx alone", through, alone),
+        Figure("python/httpx-ratio", "× httpx alone", ratios, must=1.15),
+    ]
+
+
 FIGURES: dict[str, Callable[[House, Settings], list[Figure]]] = {
     "memory": memory,
     "start": cold_start,
     "cancel": cancellation,
     "blocked-loop": blocked_loop,
+    "httpx": httpx_backend,
 }
 
 
