@@ -193,8 +193,8 @@ import os
 import time
 
 from src.connectors.base import LLMBackend
-from src.core.domain.responses import ProcessedResponse, ResponseEnvelope
-from src.core.domain.streaming_response_envelope import StreamingResponseEnvelope
+from src.core.domain.responses import ResponseEnvelope, StreamingResponseEnvelope
+from src.core.interfaces.response_processor_interface import ProcessedResponse
 from src.core.plugin_api import BackendPluginDefinition, PluginCompatibility
 
 PIECES = [" the", " test", " compares", " numbers", " with", " a", " tolerance", " everywhere"]
