@@ -70,6 +70,7 @@ struct EncodeContext {
   const Translation* translation = nullptr;
   std::int64_t now = 0;          // Unix seconds
   std::string_view reply_seed;   // unique per exchange: made-up ids are pure functions of it and the position
+  bool json_array = false;       // Gemini without alt=sse: a stream is the elements of one JSON array
 };
 
 // Encodes events as the client's format; appends to `out()`, which its owner takes and clears at will.
