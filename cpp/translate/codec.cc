@@ -3,7 +3,9 @@
 #include <array>
 
 #include "translate/anthropic_messages.h"
+#include "translate/gemini_generate.h"
 #include "translate/openai_chat.h"
+#include "translate/openai_responses.h"
 
 namespace llm_proxy {
 
@@ -11,9 +13,9 @@ const Codec& codec(WireFormat format) {
   // In the order of the enum.
   static const std::array<const Codec*, kWireFormatCount> kCodecs{
       &kOpenaiChat,
-      nullptr,
+      &kOpenaiResponses,
       &kAnthropicMessages,
-      nullptr,
+      &kGeminiGenerate,
   };
   return *kCodecs[static_cast<std::size_t>(format)];
 }

@@ -15,8 +15,9 @@
 
 namespace llm_proxy {
 
-// What one translation could not carry. The class decides what happens: refuse → 400 to the client; degrade → named
-// in a log line and a response header; drop → log only. `docs/translation.md` is generated from the table of all.
+// What one translation could not carry. The class decides what happens: refuse → 400 to the client;
+// degrade → named in a log line and a response header; drop → log only. `docs/translation.md` is
+// generated from the table of all.
 struct Loss {
   enum class Class : std::uint8_t { refuse, degrade, drop };
 
@@ -25,7 +26,8 @@ struct Loss {
   std::string note;
 };
 
-// Deviations of a compatible server, set by its catalog row. Each is asked for in exactly one function.
+// Deviations of a compatible server, set by its catalog row. Each is asked for in exactly one
+// function.
 struct Quirks {
   bool max_completion_tokens = false;  // Chat: send max_completion_tokens, not max_tokens
   bool developer_role = false;         // Chat: system text goes as role developer
@@ -37,7 +39,8 @@ struct Quirks {
 // State of one exchange's translation, from the client's request to the last byte of the reply.
 // Filled by encode_request, read by the reply's encoder.
 struct Translation {
-  // Tools that had to be renamed or wrapped for the upstream, so that calls come back as the client knows them.
+  // Tools that had to be renamed or wrapped for the upstream, so that calls come back as the client
+  // knows them.
   struct ToolAlias {
     std::string upstream_name;
     std::string name;
@@ -59,8 +62,10 @@ class ReplyDecoder {
   // A complete, successful (2xx) body. upstream_garbled when it is no reply of this format.
   virtual Result<void> on_whole(std::string_view body, EventSink& sink) = 0;
   // One server-sent event. A mid-stream error is delivered as an Error event, then this returns ok.
-  virtual Result<void> on_stream_event(std::string_view event, std::string_view data, EventSink& sink) = 0;
-  // The upstream closed its body in order. upstream_cut unless the format's own terminator was seen.
+  virtual Result<void> on_stream_event(std::string_view event, std::string_view data,
+                                       EventSink& sink) = 0;
+  // The upstream closed its body in order. upstream_cut unless the format's own terminator was
+  // seen.
   virtual Result<void> on_stream_end(EventSink& sink) = 0;
 };
 
@@ -68,16 +73,19 @@ class ReplyDecoder {
 struct EncodeContext {
   const Request* request = nullptr;
   const Translation* translation = nullptr;
-  std::int64_t now = 0;          // Unix seconds
-  std::string_view reply_seed;   // unique per exchange: made-up ids are pure functions of it and the position
-  bool json_array = false;       // Gemini without alt=sse: a stream is the elements of one JSON array
+  std::int64_t now = 0;  // Unix seconds
+  std::string_view
+      reply_seed;  // unique per exchange: made-up ids are pure functions of it and the position
+  bool json_array = false;  // Gemini without alt=sse: a stream is the elements of one JSON array
 };
 
-// Encodes events as the client's format; appends to `out()`, which its owner takes and clears at will.
+// Encodes events as the client's format; appends to `out()`, which its owner takes and clears at
+// will.
 class ReplyEncoder : public EventSink {
  public:
   std::string& out() { return out_; }
-  // The format's keep-alive while the upstream is silent; nothing before the first event where the format forbids it.
+  // The format's keep-alive while the upstream is silent; nothing before the first event where the
+  // format forbids it.
   virtual void keep_alive() = 0;
 
  protected:
@@ -108,26 +116,29 @@ class ReplyObserver {
   bool meaningful_ = false;
 };
 
-// What the head of a Chat, Responses, Messages or Gemini request says, found without building anything.
+// What the head of a Chat, Responses, Messages or Gemini request says, found without building
+// anything.
 struct RequestPeek {
-  std::string model;          // decoded; empty when absent (Gemini: from the path, not here)
+  std::string model;  // decoded; empty when absent (Gemini: from the path, not here)
   bool stream = false;
   bool has_stream_options = false;
   std::optional<bool> include_usage;
   // Where the values stand in the body, for splicing; {0,0} when absent.
   std::size_t model_begin = 0, model_end = 0;                    // the value with its quotes
   std::size_t stream_options_begin = 0, stream_options_end = 0;  // the object
-  std::size_t object_begin = 0;                                  // just behind the opening brace of the body
+  std::size_t object_begin = 0;  // just behind the opening brace of the body
 };
 
 // One wire format. Stateless; all functions may be called on any thread.
 struct Codec {
   WireFormat format;
-  // Body → canonical. `body` outlives the result. `path_model` and `path_stream` come from Gemini's path.
-  // malformed_request names the field at fault.
-  Result<Request> (*decode_request)(std::string_view body, std::string_view path_model, bool path_stream);
+  // Body → canonical. `body` outlives the result. `path_model` and `path_stream` come from Gemini's
+  // path. malformed_request names the field at fault.
+  Result<Request> (*decode_request)(std::string_view body, std::string_view path_model,
+                                    bool path_stream);
   // Canonical → body for an upstream of this format. unsupported for a loss of class refuse.
-  Result<void> (*encode_request)(const Request& request, Translation& translation, std::string& out);
+  Result<void> (*encode_request)(const Request& request, Translation& translation,
+                                 std::string& out);
   std::unique_ptr<ReplyDecoder> (*reply_decoder)(const Translation& translation);
   std::unique_ptr<ReplyEncoder> (*stream_encoder)(const EncodeContext& context);
   std::unique_ptr<ReplyEncoder> (*whole_encoder)(const EncodeContext& context);
@@ -135,13 +146,15 @@ struct Codec {
   // The format's error body as JSON; and as what ends a stream that has begun.
   void (*encode_error)(const Error& error, std::string& out);
   void (*encode_stream_error)(const Error& error, std::string& out);
-  // An upstream's error body (any bytes) with its status → canonical. Never fails; never copies a secret.
+  // An upstream's error body (any bytes) with its status → canonical. Never fails; never copies a
+  // secret.
   Error (*decode_error)(int status, std::string_view body);
 };
 
 const Codec& codec(WireFormat format);
 
-// The keys of any JSON object body that routing and splicing need. malformed_request unless it is a JSON object.
+// The keys of any JSON object body that routing and splicing need. malformed_request unless it is a
+// JSON object.
 Result<RequestPeek> peek_request(std::string_view body);
 
 }  // namespace llm_proxy

@@ -13,11 +13,13 @@ namespace llm_proxy {
 namespace {
 
 constexpr WireFormat kFormat = WireFormat::gemini_generate;
-// What Google documents for histories whose signatures were made elsewhere; base64 of it, as the field holds bytes.
+// What Google documents for histories whose signatures were made elsewhere; base64 of it, as the
+// field holds bytes.
 constexpr std::string_view kNoSignature = "skip_thought_signature_validator";
 constexpr std::string_view kNoSignatureBytes = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=";
 
-// A key in camelCase, whichever of the two spellings it came in. The view is valid until the next call.
+// A key in camelCase, whichever of the two spellings it came in. The view is valid until the next
+// call.
 class Camel {
  public:
   std::string_view operator()(std::string_view key) {
@@ -46,7 +48,8 @@ Text camel_member(JsonSlice object, std::string_view camel, std::string_view sna
 
 // ---------------------------------------------------------------------------------------- schemas
 
-// Gemini's Schema in JSON Schema words: types in lower case, `nullable` as a type, counts as numbers.
+// Gemini's Schema in JSON Schema words: types in lower case, `nullable` as a type, counts as
+// numbers.
 class SchemaWriter {
  public:
   explicit SchemaWriter(std::string& out) : json_(out) {}
@@ -143,10 +146,12 @@ class SchemaWriter {
 
 bool is_gemini_dialect(JsonSlice schema) {
   static constexpr std::array<std::string_view, 11> kSigns{
-      "\"STRING\"", "\"OBJECT\"", "\"ARRAY\"", "\"INTEGER\"", "\"NUMBER\"", "\"BOOLEAN\"", "\"NULL\"",
-      "\"nullable\"", "\"any_of\"", "ropertyOrdering\"", "roperty_ordering\""};
-  return std::any_of(kSigns.begin(), kSigns.end(),
-                     [&](std::string_view sign) { return schema.find(sign) != std::string_view::npos; });
+      "\"STRING\"", "\"OBJECT\"",        "\"ARRAY\"",         "\"INTEGER\"",
+      "\"NUMBER\"", "\"BOOLEAN\"",       "\"NULL\"",          "\"nullable\"",
+      "\"any_of\"", "ropertyOrdering\"", "roperty_ordering\""};
+  return std::any_of(kSigns.begin(), kSigns.end(), [&](std::string_view sign) {
+    return schema.find(sign) != std::string_view::npos;
+  });
 }
 
 JsonSlice json_schema(JsonSlice schema, Request& request) {
@@ -181,14 +186,15 @@ class RequestDecoder {
         }
         if (!member(name)) {
           json_.skip();
-          request_.rest.emplace_back(name == raw_name ? raw_name : request_.owned.emplace_back(name),
-                                     json_.since(start));
+          request_.rest.emplace_back(
+              name == raw_name ? raw_name : request_.owned.emplace_back(name), json_.since(start));
         }
         request_.members.emplace_back(raw_name, json_.since(start));
       }
     }
     if (!json_.finish()) return json_.error(ErrorKind::malformed_request);
-    if (system_.has_value()) request_.messages.insert(request_.messages.begin(), std::move(*system_));
+    if (system_.has_value())
+      request_.messages.insert(request_.messages.begin(), std::move(*system_));
     return std::move(request_);
   }
 
@@ -256,7 +262,8 @@ class RequestDecoder {
       if (key == "role") {
         Text role;
         json_.maybe_string(role);
-        if (message.role != Role::system) message.role = role == "model" ? Role::assistant : Role::user;
+        if (message.role != Role::system)
+          message.role = role == "model" ? Role::assistant : Role::user;
       } else if (key == "parts") {
         each([&] { part(message.parts); });
       }
@@ -326,9 +333,11 @@ class RequestDecoder {
     } else if (!fields.other.empty()) {
       out.push_back(RawPart{kFormat, fields.other_key, source});
     } else if (fields.thought) {
-      if (!fields.text.empty() || !own.empty()) out.push_back(ThinkingPart{.text = fields.text, .seal = own});
+      if (!fields.text.empty() || !own.empty())
+        out.push_back(ThinkingPart{.text = fields.text, .seal = own});
     } else if (fields.has_text || !own.empty()) {
-      if (!fields.text.empty() || !own.empty()) out.push_back(TextPart{.text = fields.text, .seal = own});
+      if (!fields.text.empty() || !own.empty())
+        out.push_back(TextPart{.text = fields.text, .seal = own});
     }
   }
 
@@ -368,7 +377,8 @@ class RequestDecoder {
         break;
       }
     }
-    // Its text did not come back; it stands first in the turn, where Anthropic wants it, or before what carries it.
+    // Its text did not come back; it stands first in the turn, where Anthropic wants it, or before
+    // what carries it.
     ThinkingPart thinking{.seal = opened.seal, .redacted = opened.redacted};
     if (fields.thought) thinking.text = fields.text;
     fields.text = fields.thought ? Text() : fields.text;
@@ -386,7 +396,8 @@ class RequestDecoder {
     const std::string_view bytes = signature.bytes();
     if (bytes.size() < 8) return std::nullopt;
     const auto head = decode_base64(bytes.substr(0, 4));
-    if (!head || head->size() != 3 || (*head)[1] != '1' || ((*head)[2] != ':' && (*head)[2] != 'r')) {
+    if (!head || head->size() != 3 || (*head)[1] != '1' ||
+        ((*head)[2] != ':' && (*head)[2] != 'r')) {
       return std::nullopt;
     }
     return decode_base64(signature.has_escapes() ? signature.decode() : std::string(bytes));
@@ -442,7 +453,8 @@ class RequestDecoder {
     return result;
   }
 
-  // The call a result answers: by id, else the first unanswered one of that name, else the first unanswered.
+  // The call a result answers: by id, else the first unanswered one of that name, else the first
+  // unanswered.
   Text answered(Text id, Text name) {
     const auto take = [&](auto matches) -> OpenCall* {
       for (OpenCall& call : calls_) {
@@ -453,8 +465,10 @@ class RequestDecoder {
       }
       return nullptr;
     };
-    OpenCall* call = id.empty() ? nullptr : take([&](const OpenCall& c) { return c.id.bytes() == id.bytes(); });
-    if (call == nullptr) call = take([&](const OpenCall& c) { return c.name.bytes() == name.bytes(); });
+    OpenCall* call =
+        id.empty() ? nullptr : take([&](const OpenCall& c) { return c.id.bytes() == id.bytes(); });
+    if (call == nullptr)
+      call = take([&](const OpenCall& c) { return c.name.bytes() == name.bytes(); });
     if (call == nullptr && name.empty()) call = take([](const OpenCall&) { return true; });
     if (call != nullptr) return call->id;
     return id.empty() ? request_.own(made_id("call_", "unasked", calls_.size())) : id;
@@ -562,7 +576,8 @@ class RequestDecoder {
       const std::string_view name = camel(key);
       if (name == "name") json_.maybe_string(tool.name);
       if (name == "description") json_.maybe_string(tool.description);
-      if ((name == "parameters" || name == "parametersJsonSchema") && json_.kind() == JsonKind::object) {
+      if ((name == "parameters" || name == "parametersJsonSchema") &&
+          json_.kind() == JsonKind::object) {
         JsonSlice schema;
         if (json_.object(schema)) tool.schema = json_schema(schema, request_);
       }
@@ -576,7 +591,8 @@ class RequestDecoder {
     Camel camel;
     if (!json_.begin_object()) return;
     while (json_.next_key(key)) {
-      if (camel(key) == "functionCallingConfig" && json_.kind() == JsonKind::object) calling_config();
+      if (camel(key) == "functionCallingConfig" && json_.kind() == JsonKind::object)
+        calling_config();
     }
   }
 
@@ -657,7 +673,8 @@ class RequestDecoder {
         Text mime;
         json_.string(mime);
         json_asked = mime == "application/json";
-      } else if ((name == "responseSchema" || name == "responseJsonSchema") && kind == JsonKind::object) {
+      } else if ((name == "responseSchema" || name == "responseJsonSchema") &&
+                 kind == JsonKind::object) {
         json_.object(value);
         format.schema = json_schema(value, request_);
         format.name = string_member(value, "title");
@@ -665,7 +682,8 @@ class RequestDecoder {
         thinking_config();
       } else {
         json_.value(value);
-        const bool text_only = name == "responseModalities" && value.find("TEXT") != std::string_view::npos &&
+        const bool text_only = name == "responseModalities" &&
+                               value.find("TEXT") != std::string_view::npos &&
                                value.find(',') == std::string_view::npos;
         if (!text_only) request_.rest.emplace_back(request_.owned.emplace_back(name), value);
       }
@@ -705,16 +723,20 @@ class RequestDecoder {
   std::vector<OpenCall> calls_;
 };
 
-Result<Request> decode_request(std::string_view body, std::string_view path_model, bool path_stream) {
+Result<Request> decode_request(std::string_view body, std::string_view path_model,
+                               bool path_stream) {
   if (!valid_utf8(body)) {
-    return Error{.kind = ErrorKind::malformed_request, .message = "The request body is not valid UTF-8."};
+    return Error{.kind = ErrorKind::malformed_request,
+                 .message = "The request body is not valid UTF-8."};
   }
   return RequestDecoder(body).run(path_model, path_stream);
 }
 
 // ----------------------------------------------------------------------------------- requests out
 
-bool is_system(Role role) { return role == Role::system || role == Role::developer; }
+bool is_system(Role role) {
+  return role == Role::system || role == Role::developer;
+}
 
 // The generation in "gemini-3.5-flash", 0 when the name does not say.
 int generation(std::string_view model) {
@@ -736,8 +758,10 @@ class RequestEncoder {
   Result<void> run() {
     if (request_.format == kFormat) return same_format();
     if (auto lost = lose_rest(request_, translation_); !lost) return lost;
-    if (!request_.previous_response_id.empty()) refuse("previous_response_id", "this upstream keeps no responses");
-    if (!request_.conversation.empty()) refuse("conversation", "this upstream keeps no conversations");
+    if (!request_.previous_response_id.empty())
+      refuse("previous_response_id", "this upstream keeps no responses");
+    if (!request_.conversation.empty())
+      refuse("conversation", "this upstream keeps no conversations");
     json_.begin_object();
     const std::size_t first = system();
     contents(first);
@@ -759,7 +783,8 @@ class RequestEncoder {
       if (name == "model") continue;
       if (name == "contents" && foreign) {
         std::size_t first = 0;
-        while (first < request_.messages.size() && is_system(request_.messages[first].role)) ++first;
+        while (first < request_.messages.size() && is_system(request_.messages[first].role))
+          ++first;
         contents(first);
       } else {
         json_.key(Text::plain(key)).raw(value);
@@ -803,9 +828,11 @@ class RequestEncoder {
   }
 
   void contents(std::size_t first) {
-    // The current turn begins at the last message that a user wrote; only its calls need signatures.
+    // The current turn begins at the last message that a user wrote; only its calls need
+    // signatures.
     current_turn_ = request_.messages.size();
-    while (current_turn_ > first && !is_users(request_.messages[current_turn_ - 1])) --current_turn_;
+    while (current_turn_ > first && !is_users(request_.messages[current_turn_ - 1]))
+      --current_turn_;
     json_.key("contents").begin_array();
     for (std::size_t i = first; i < request_.messages.size(); ++i) message(i);
     close_turn();
@@ -876,25 +903,35 @@ class RequestEncoder {
     if (text.text.empty() && own.empty()) return;
     if (is_system(message.role)) {
       add([&](JsonWriter& json) {
-        json.key("text").begin_string().append("<system>\n").append(text.text).append("\n</system>").end_string();
+        json.key("text")
+            .begin_string()
+            .append("<system>\n")
+            .append(text.text)
+            .append("\n</system>")
+            .end_string();
       });
       lose(translation_, Loss::Class::degrade, "system message in the conversation");
       return;
     }
     if (!own.empty()) flush_signature();
-    add([&](JsonWriter& json) { json.member("text", text.text).optional("thoughtSignature", own); });
+    add([&](JsonWriter& json) {
+      json.member("text", text.text).optional("thoughtSignature", own);
+    });
   }
 
   void part(const Message&, const RefusalPart& refusal) {
     add([&](JsonWriter& json) { json.member("text", refusal.text); });
   }
 
-  // Gemini's own thoughts go back; their signature stands on the call that follows, or on a last empty text.
+  // Gemini's own thoughts go back; their signature stands on the call that follows, or on a last
+  // empty text.
   void part(const Message&, const ThinkingPart& thinking) {
     if (thinking.seal.empty() || thinking.seal.maker != kFormat) return;
     flush_signature();
     if (!thinking.text.empty()) {
-      add([&](JsonWriter& json) { json.member("text", thinking.text).member_bool("thought", true); });
+      add([&](JsonWriter& json) {
+        json.member("text", thinking.text).member_bool("thought", true);
+      });
     }
     signature_ = thinking.seal.token;
   }
@@ -906,7 +943,8 @@ class RequestEncoder {
     } else {
       flush_signature();
     }
-    if (signature.empty() && modern_ && !signed_ && index_ >= current_turn_) signature = Text::plain(kNoSignatureBytes);
+    if (signature.empty() && modern_ && !signed_ && index_ >= current_turn_)
+      signature = Text::plain(kNoSignatureBytes);
     signed_ = true;
     calls_.push_back(call.id.decode());
     names_[calls_.back()] = tool_name(call.name, call.tool_namespace, call.kind);
@@ -1003,12 +1041,17 @@ class RequestEncoder {
 
   static Text mime_of_url(const MediaPart& media) {
     static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kEndings{
-        {{".jpg", "image/jpeg"}, {".jpeg", "image/jpeg"}, {".png", "image/png"}, {".gif", "image/gif"},
-         {".webp", "image/webp"}, {".pdf", "application/pdf"}}};
+        {{".jpg", "image/jpeg"},
+         {".jpeg", "image/jpeg"},
+         {".png", "image/png"},
+         {".gif", "image/gif"},
+         {".webp", "image/webp"},
+         {".pdf", "application/pdf"}}};
     std::string_view url = media.data.bytes();
     url = url.substr(0, url.find('?'));
     for (const auto& [ending, mime] : kEndings) {
-      if (url.size() > ending.size() && url.substr(url.size() - ending.size()) == ending) return Text::plain(mime);
+      if (url.size() > ending.size() && url.substr(url.size() - ending.size()) == ending)
+        return Text::plain(mime);
     }
     return media.kind == MediaKind::image ? Text::plain("image/jpeg") : default_mime(media.kind);
   }
@@ -1038,10 +1081,12 @@ class RequestEncoder {
       }
       any = true;
       json_.begin_object();
-      json_.member("name", std::string_view(tool_name(tool.name, tool.tool_namespace,
-                                                      custom ? CallKind::custom : CallKind::function)));
+      json_.member("name",
+                   std::string_view(tool_name(tool.name, tool.tool_namespace,
+                                              custom ? CallKind::custom : CallKind::function)));
       json_.optional("description", tool.description);
-      json_.optional_raw("parametersJsonSchema", custom ? JsonSlice(kWrappedInputSchema) : useful(tool.schema));
+      json_.optional_raw("parametersJsonSchema",
+                         custom ? JsonSlice(kWrappedInputSchema) : useful(tool.schema));
       json_.end_object();
     }
     if (!any) return;
@@ -1052,7 +1097,8 @@ class RequestEncoder {
     }
   }
 
-  // Gemini refuses an object type without properties; a function without arguments leaves its schema out.
+  // Gemini refuses an object type without properties; a function without arguments leaves its
+  // schema out.
   static JsonSlice useful(JsonSlice schema) {
     if (schema.empty()) return {};
     const JsonSlice properties = member(schema, "properties");
@@ -1077,7 +1123,8 @@ class RequestEncoder {
       for (const Text& name : choice.names) {
         CallKind kind = CallKind::function;
         for (const Tool& tool : request_.tools) {
-          if (tool.name.bytes() == name.bytes() && tool.kind == Tool::Kind::custom) kind = CallKind::custom;
+          if (tool.name.bytes() == name.bytes() && tool.kind == Tool::Kind::custom)
+            kind = CallKind::custom;
         }
         json_.string(std::string_view(tool_name(name, {}, kind)));
       }
@@ -1091,7 +1138,9 @@ class RequestEncoder {
     std::string config;
     JsonWriter json(config);
     json.begin_object();
-    json.optional_raw("temperature", s.temperature).optional_raw("topP", s.top_p).optional_raw("topK", s.top_k);
+    json.optional_raw("temperature", s.temperature)
+        .optional_raw("topP", s.top_p)
+        .optional_raw("topK", s.top_k);
     if (s.n) json.member("candidateCount", *s.n);
     if (s.max_output_tokens) json.member("maxOutputTokens", *s.max_output_tokens);
     if (!s.stop.empty()) {
@@ -1100,8 +1149,10 @@ class RequestEncoder {
       json.end_array();
     }
     json.optional_raw("seed", s.seed);
-    json.optional_raw("presencePenalty", s.presence_penalty).optional_raw("frequencyPenalty", s.frequency_penalty);
-    if (s.logprobs == "true") json.member_bool("responseLogprobs", true).optional_raw("logprobs", s.top_logprobs);
+    json.optional_raw("presencePenalty", s.presence_penalty)
+        .optional_raw("frequencyPenalty", s.frequency_penalty);
+    if (s.logprobs == "true")
+      json.member_bool("responseLogprobs", true).optional_raw("logprobs", s.top_logprobs);
     if (request_.output && request_.output->kind != OutputFormat::Kind::text) {
       json.member("responseMimeType", "application/json");
       json.optional_raw("responseJsonSchema", request_.output->schema);
@@ -1119,12 +1170,14 @@ class RequestEncoder {
     const auto effort = effort_of(reasoning);
     const bool thinks = effort && *effort != Reasoning::Effort::none;
     // Chat has no switch for visible thoughts: whoever asks for an effort gets them.
-    const bool visible = reasoning.visible.value_or(thinks && request_.format != WireFormat::openai_responses);
+    const bool visible =
+        reasoning.visible.value_or(thinks && request_.format != WireFormat::openai_responses);
     if (!effort && !visible) return;
     json.key("thinkingConfig").begin_object();
     if (visible && (!effort || thinks)) json.member_bool("includeThoughts", true);
     if (effort && modern_) {
-      static constexpr std::array<std::string_view, 7> kLevels{"MINIMAL", "MINIMAL", "LOW", "MEDIUM", "HIGH", "HIGH", "HIGH"};
+      static constexpr std::array<std::string_view, 7> kLevels{
+          "MINIMAL", "MINIMAL", "LOW", "MEDIUM", "HIGH", "HIGH", "HIGH"};
       json.member("thinkingLevel", kLevels[static_cast<std::size_t>(*effort)]);
     } else if (effort) {
       constexpr std::int64_t kMost = 24576;  // what every model that thinks takes
@@ -1144,11 +1197,12 @@ class RequestEncoder {
 
   bool turn_open_ = false, turn_is_model_ = false, signed_ = false;
   std::size_t index_ = 0, current_turn_ = 0;
-  std::string parts_;                                          // of the open turn, comma separated
-  std::vector<std::pair<std::ptrdiff_t, std::string>> results_;  // of the open turn, with their call's place
-  std::vector<std::string> calls_;                             // ids of the last model turn, in order
-  std::map<std::string, std::string> names_;                   // by call id
-  Text signature_;                                             // waits for the part that carries it
+  std::string parts_;  // of the open turn, comma separated
+  std::vector<std::pair<std::ptrdiff_t, std::string>>
+      results_;                               // of the open turn, with their call's place
+  std::vector<std::string> calls_;            // ids of the last model turn, in order
+  std::map<std::string, std::string> names_;  // by call id
+  Text signature_;                            // waits for the part that carries it
 };
 
 Result<void> encode_request(const Request& request, Translation& translation, std::string& out) {
@@ -1214,12 +1268,14 @@ constexpr std::array kFinishRows{
 
 FinishReason finish_reason(std::string_view word) {
   for (const FinishRow& row : kFinishRows) {
-    if (row.word == word || (row.number > 0 && std::to_string(row.number) == word)) return row.reason;
+    if (row.word == word || (row.number > 0 && std::to_string(row.number) == word))
+      return row.reason;
   }
   return FinishReason::other;
 }
 
-// A value built from "set this path to that" (Vertex' streamed arguments), in the order of first mention.
+// A value built from "set this path to that" (Vertex' streamed arguments), in the order of first
+// mention.
 class PathTree {
  public:
   // `append`: more of the string that stands at `path`.
@@ -1253,7 +1309,8 @@ class PathTree {
         return;
       }
     }
-    const bool both_strings = append && node->value.size() >= 2 && node->value.front() == '"' && value.front() == '"';
+    const bool both_strings =
+        append && node->value.size() >= 2 && node->value.front() == '"' && value.front() == '"';
     if (both_strings) {
       node->value.pop_back();
       node->value += value.substr(1);
@@ -1310,7 +1367,8 @@ Error garbled(std::string_view what) {
 
 Error stream_error(JsonSlice json);
 
-// Gemini → events. A thinking part stays open until the next part shows whether it carries the thoughts' signature.
+// Gemini → events. A thinking part stays open until the next part shows whether it carries the
+// thoughts' signature.
 class Decoder final : public ReplyDecoder {
  public:
   Result<void> on_whole(std::string_view body, EventSink& sink) override {
@@ -1354,7 +1412,8 @@ class Decoder final : public ReplyDecoder {
  private:
   Result<void> chunk(std::string_view source) {
     JsonReader json(source);
-    if (json.kind() != JsonKind::object) return garbled("The upstream sent a chunk that is no JSON object.");
+    if (json.kind() != JsonKind::object)
+      return garbled("The upstream sent a chunk that is no JSON object.");
     Text id, model;
     JsonSlice candidates, feedback, usage;
     bool known = false, error = false;
@@ -1389,7 +1448,9 @@ class Decoder final : public ReplyDecoder {
       sink_->on_event(stream_error(source));
       return {};
     }
-    if (!known) return whole_ ? garbled("The upstream's answer is no generateContent response.") : Result<void>();
+    if (!known)
+      return whole_ ? garbled("The upstream's answer is no generateContent response.")
+                    : Result<void>();
     if (!started_) {
       started_ = true;
       seed_ = id.decode();
@@ -1422,7 +1483,8 @@ class Decoder final : public ReplyDecoder {
   }
 
   void candidate(JsonReader& json) {
-    // Candidates that are not the first come in chunks of their own, too: `index` may stand behind the content.
+    // Candidates that are not the first come in chunks of their own, too: `index` may stand behind
+    // the content.
     JsonSlice source;
     if (!json.object(source)) return;
     const JsonSlice index = member(source, "index");
@@ -1494,7 +1556,8 @@ class Decoder final : public ReplyDecoder {
     if (!part.call.empty()) return call(part);
     if (!part.other.empty()) {
       close();
-      open(PartStart{.kind = PartKind::raw, .owner = kFormat, .raw_type = part.other, .raw = part.source});
+      open(PartStart{
+          .kind = PartKind::raw, .owner = kFormat, .raw_type = part.other, .raw = part.source});
       close();
       return;
     }
@@ -1548,7 +1611,9 @@ class Decoder final : public ReplyDecoder {
     if (!assembling_) {
       if (!part.signature.empty()) seal(part.signature);
       const std::string made = id.empty() ? made_id("call_", seed_, calls_) : std::string();
-      open(PartStart{.kind = PartKind::tool_call, .call_id = id.empty() ? Text::plain(made) : id, .name = name});
+      open(PartStart{.kind = PartKind::tool_call,
+                     .call_id = id.empty() ? Text::plain(made) : id,
+                     .name = name});
       ++calls_;
       if (more || !partial.empty()) assembling_.emplace();
     }
@@ -1630,7 +1695,8 @@ class Decoder final : public ReplyDecoder {
     Finish finish;
     finish.reason = word_.empty() ? FinishReason::stop : finish_reason(word_);
     if (blocked_) finish.reason = FinishReason::content_filter;
-    const bool natural = finish.reason == FinishReason::stop || finish.reason == FinishReason::other;
+    const bool natural =
+        finish.reason == FinishReason::stop || finish.reason == FinishReason::other;
     if (natural && calls_ > 0) finish.reason = FinishReason::tool_calls;
     finish.word = word_;
     sink_->on_event(finish);
@@ -1651,7 +1717,8 @@ class Decoder final : public ReplyDecoder {
 // ------------------------------------------------------------------------------------- replies out
 
 std::string base64(std::string_view bytes) {
-  static constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   out.reserve((bytes.size() + 2) / 3 * 4);
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
@@ -1670,7 +1737,8 @@ std::string base64(std::string_view bytes) {
 
 enum class Form : std::uint8_t { whole, events, array };
 
-// Events → chunks, or one whole answer. Calls go out whole, at their end; usage and finish in the last chunk.
+// Events → chunks, or one whole answer. Calls go out whole, at their end; usage and finish in the
+// last chunk.
 class Encoder final : public ReplyEncoder {
  public:
   Encoder(const EncodeContext& context, Form form) : context_(context), form_(form) {}
@@ -1837,7 +1905,8 @@ class Encoder final : public ReplyEncoder {
   }
 
   void add_signature(bool thought) {
-    std::string part = thought ? R"({"text":"","thought":true,"thoughtSignature":")" : R"({"text":"","thoughtSignature":")";
+    std::string part = thought ? R"({"text":"","thought":true,"thoughtSignature":")"
+                               : R"({"text":"","thoughtSignature":")";
     part += signature_;
     part += "\"}";
     signature_.clear();
@@ -1889,7 +1958,9 @@ class Encoder final : public ReplyEncoder {
     const std::int64_t thoughts = std::min(usage_.reasoning.value_or(0), out);
     out_ += ",\"usageMetadata\":";
     JsonWriter json(out_);
-    json.begin_object().member("promptTokenCount", in).member("candidatesTokenCount", out - thoughts);
+    json.begin_object()
+        .member("promptTokenCount", in)
+        .member("candidatesTokenCount", out - thoughts);
     json.member("totalTokenCount", in + out);
     if (usage_.cached.value_or(0) > 0) json.member("cachedContentTokenCount", *usage_.cached);
     if (thoughts > 0) json.member("thoughtsTokenCount", thoughts);
@@ -1901,13 +1972,13 @@ class Encoder final : public ReplyEncoder {
   bool begun_ = false, ended_ = false;
   std::string id_, model_;  // escaped
   Usage usage_;
-  PartKind kind_ = PartKind::raw;           // of the open part
-  PartKind part_is_open_ = PartKind::raw;   // whole: of the last text written
+  PartKind kind_ = PartKind::raw;          // of the open part
+  PartKind part_is_open_ = PartKind::raw;  // whole: of the last text written
   bool redacted_ = false, custom_ = false;
-  std::string name_, call_id_;              // escaped
-  std::string arguments_;                   // plain
-  std::string signature_;                   // escaped; waits for the part that carries it
-  std::string parts_;                       // JSON, comma separated
+  std::string name_, call_id_;  // escaped
+  std::string arguments_;       // plain
+  std::string signature_;       // escaped; waits for the part that carries it
+  std::string parts_;           // JSON, comma separated
 };
 
 // ------------------------------------------------------------------------------------ the observer
@@ -1994,14 +2065,22 @@ struct StatusRow {
   std::string_view word;
 };
 constexpr std::array kStatusWords{
-    StatusRow{400, "INVALID_ARGUMENT"},   StatusRow{401, "UNAUTHENTICATED"},
-    StatusRow{402, "RESOURCE_EXHAUSTED"}, StatusRow{403, "PERMISSION_DENIED"},
-    StatusRow{404, "NOT_FOUND"},          StatusRow{408, "DEADLINE_EXCEEDED"},
-    StatusRow{409, "ABORTED"},            StatusRow{413, "INVALID_ARGUMENT"},
-    StatusRow{422, "INVALID_ARGUMENT"},   StatusRow{429, "RESOURCE_EXHAUSTED"},
-    StatusRow{499, "CANCELLED"},          StatusRow{500, "INTERNAL"},
-    StatusRow{502, "INTERNAL"},           StatusRow{503, "UNAVAILABLE"},
-    StatusRow{504, "DEADLINE_EXCEEDED"},  StatusRow{529, "UNAVAILABLE"},
+    StatusRow{400, "INVALID_ARGUMENT"},
+    StatusRow{401, "UNAUTHENTICATED"},
+    StatusRow{402, "RESOURCE_EXHAUSTED"},
+    StatusRow{403, "PERMISSION_DENIED"},
+    StatusRow{404, "NOT_FOUND"},
+    StatusRow{408, "DEADLINE_EXCEEDED"},
+    StatusRow{409, "ABORTED"},
+    StatusRow{413, "INVALID_ARGUMENT"},
+    StatusRow{422, "INVALID_ARGUMENT"},
+    StatusRow{429, "RESOURCE_EXHAUSTED"},
+    StatusRow{499, "CANCELLED"},
+    StatusRow{500, "INTERNAL"},
+    StatusRow{502, "INTERNAL"},
+    StatusRow{503, "UNAVAILABLE"},
+    StatusRow{504, "DEADLINE_EXCEEDED"},
+    StatusRow{529, "UNAVAILABLE"},
 };
 
 void encode_error(const Error& error, std::string& out) {
@@ -2042,22 +2121,28 @@ Error decode_error(int status, std::string_view body) {
   return with_bad_key(decode_any_error(status, body), body);
 }
 
-Error stream_error(JsonSlice json) { return with_bad_key(decode_stream_error(json), json); }
+Error stream_error(JsonSlice json) {
+  return with_bad_key(decode_stream_error(json), json);
+}
 
-std::unique_ptr<ReplyDecoder> reply_decoder(const Translation&) { return std::make_unique<Decoder>(); }
+std::unique_ptr<ReplyDecoder> reply_decoder(const Translation&) {
+  return std::make_unique<Decoder>();
+}
 std::unique_ptr<ReplyEncoder> stream_encoder(const EncodeContext& context) {
   return std::make_unique<Encoder>(context, context.json_array ? Form::array : Form::events);
 }
 std::unique_ptr<ReplyEncoder> whole_encoder(const EncodeContext& context) {
   return std::make_unique<Encoder>(context, Form::whole);
 }
-std::unique_ptr<ReplyObserver> observer() { return std::make_unique<Observer>(); }
+std::unique_ptr<ReplyObserver> observer() {
+  return std::make_unique<Observer>();
+}
 
 }  // namespace
 
 const Codec kGeminiGenerate{
-    kFormat,  decode_request, encode_request,    reply_decoder, stream_encoder, whole_encoder,
-    observer, encode_error,   encode_stream_error, decode_error,
+    kFormat,       decode_request, encode_request, reply_decoder,       stream_encoder,
+    whole_encoder, observer,       encode_error,   encode_stream_error, decode_error,
 };
 
 }  // namespace llm_proxy

@@ -48,15 +48,17 @@ class RequestDecoder {
   }
 
  private:
-  // A tool search names the tool it found as its call's namespace; such a tool stands in no namespace.
+  // A tool search names the tool it found as its call's namespace; such a tool stands in no
+  // namespace.
   void forget_odd_namespaces() {
     for (Message& message : request_.messages) {
       for (Part& part : message.parts) {
         auto* call = std::get_if<ToolCallPart>(&part);
         if (call == nullptr || call->tool_namespace.empty()) continue;
-        const bool known = std::any_of(request_.tools.begin(), request_.tools.end(), [&](const Tool& tool) {
-          return tool.tool_namespace.bytes() == call->tool_namespace.bytes();
-        });
+        const bool known =
+            std::any_of(request_.tools.begin(), request_.tools.end(), [&](const Tool& tool) {
+              return tool.tool_namespace.bytes() == call->tool_namespace.bytes();
+            });
         if (!known && call->tool_namespace.bytes() == call->name.bytes()) call->tool_namespace = {};
       }
     }
@@ -64,9 +66,9 @@ class RequestDecoder {
 
   // A key is a view into the body unless it had escapes.
   std::string_view stable(std::string_view key) {
-    static constexpr std::array kKnown{
-        "model", "input", "instructions", "tools", "tool_choice", "stream", "store", "include",
-        "text",  "user",  "metadata",     "truncation"};
+    static constexpr std::array kKnown{"model",       "input",  "instructions", "tools",
+                                       "tool_choice", "stream", "store",        "include",
+                                       "text",        "user",   "metadata",     "truncation"};
     for (const std::string_view known : kKnown) {
       if (known == key) return known;
     }
@@ -89,7 +91,8 @@ class RequestDecoder {
     if (key == "temperature") return json_.number(sampling.temperature), true;
     if (key == "top_p") return json_.number(sampling.top_p), true;
     if (key == "top_logprobs") return json_.number(sampling.top_logprobs), true;
-    if (key == "max_output_tokens") return json_.integer(sampling.max_output_tokens.emplace()), true;
+    if (key == "max_output_tokens")
+      return json_.integer(sampling.max_output_tokens.emplace()), true;
     if (key == "parallel_tool_calls") {
       return json_.boolean(request_.parallel_tool_calls.emplace()), true;
     }
@@ -151,7 +154,8 @@ class RequestDecoder {
       if (key == "name") json_.maybe_string(format.name);
       if (key == "description") json_.maybe_string(format.description);
       if (key == "schema" && json_.kind() == JsonKind::object) json_.object(format.schema);
-      if (key == "strict" && json_.kind() == JsonKind::boolean) json_.boolean(format.strict.emplace());
+      if (key == "strict" && json_.kind() == JsonKind::boolean)
+        json_.boolean(format.strict.emplace());
     }
     if (type == "json_schema") {
       format.kind = OutputFormat::Kind::json_schema;
@@ -187,7 +191,8 @@ class RequestDecoder {
       if (key == "description") json_.maybe_string(tool.description);
       if (key == "execution") json_.maybe_string(execution);
       if (key == "parameters" && json_.kind() == JsonKind::object) json_.object(tool.schema);
-      if (key == "strict" && json_.kind() == JsonKind::boolean) json_.boolean(tool.strict.emplace());
+      if (key == "strict" && json_.kind() == JsonKind::boolean)
+        json_.boolean(tool.strict.emplace());
       if (key == "defer_loading" && json_.kind() == JsonKind::boolean) json_.boolean(tool.deferred);
       if (key == "tools" && json_.kind() == JsonKind::array) json_.value(group);
       if (key == "function" && json_.kind() == JsonKind::object) nested_function(tool);
@@ -214,12 +219,13 @@ class RequestDecoder {
       tool.kind = Tool::Kind::server;
       if (tool.name.empty()) tool.name = type;
     }
-    const bool known = std::any_of(
-        request_.tools.begin(), request_.tools.begin() + static_cast<std::ptrdiff_t>(first_of_group),
-        [&](const Tool& other) {
-          return other.name.bytes() == tool.name.bytes() &&
-                 other.tool_namespace.bytes() == tool.tool_namespace.bytes();
-        });
+    const bool known =
+        std::any_of(request_.tools.begin(),
+                    request_.tools.begin() + static_cast<std::ptrdiff_t>(first_of_group),
+                    [&](const Tool& other) {
+                      return other.name.bytes() == tool.name.bytes() &&
+                             other.tool_namespace.bytes() == tool.tool_namespace.bytes();
+                    });
     if (!known) request_.tools.push_back(tool);
     if (known && loaded) {
       for (Tool& other : request_.tools) {
@@ -301,7 +307,8 @@ class RequestDecoder {
   }
 
   struct Item {
-    Text type, role, id, call_id, name, tool_namespace, arguments, input, encrypted, phase, execution;
+    Text type, role, id, call_id, name, tool_namespace, arguments, input, encrypted, phase,
+        execution;
     JsonSlice arguments_object;
     std::vector<Part> content, output;
     std::vector<Text> summary;
@@ -554,7 +561,8 @@ class RequestDecoder {
       out.push_back(RefusalPart{refusal});
     } else if (type == "input_text" || type == "output_text" || type == "text" ||
                type == "summary_text" || type == "reasoning_text" || type.empty()) {
-      out.push_back(TextPart{.text = text, .citations = annotations == "[]" ? JsonSlice() : annotations});
+      out.push_back(
+          TextPart{.text = text, .citations = annotations == "[]" ? JsonSlice() : annotations});
     } else {
       out.push_back(RawPart{kFormat, type.bytes(), json_.since(start)});
     }
@@ -568,7 +576,8 @@ class RequestDecoder {
         part.mime_type = split->mime_type;
         part.data = split->data;
         const std::string_view mime = split->mime_type.bytes();
-        if (kind == MediaKind::document && mime.substr(0, 6) == "image/") part.kind = MediaKind::image;
+        if (kind == MediaKind::document && mime.substr(0, 6) == "image/")
+          part.kind = MediaKind::image;
       } else {
         part.source = kind == MediaKind::image ? MediaPart::Source::url : MediaPart::Source::base64;
         part.data = inline_data;
@@ -591,14 +600,17 @@ class RequestDecoder {
 
 Result<Request> decode_request(std::string_view body, std::string_view, bool) {
   if (!valid_utf8(body)) {
-    return Error{.kind = ErrorKind::malformed_request, .message = "The request body is not valid UTF-8."};
+    return Error{.kind = ErrorKind::malformed_request,
+                 .message = "The request body is not valid UTF-8."};
   }
   return RequestDecoder(body).run();
 }
 
 // ----------------------------------------------------------------------------------- requests out
 
-bool is_system(Role role) { return role == Role::system || role == Role::developer; }
+bool is_system(Role role) {
+  return role == Role::system || role == Role::developer;
+}
 
 // Writes one request for a Responses upstream.
 class RequestEncoder {
@@ -630,7 +642,8 @@ class RequestEncoder {
  private:
   // Everything as it stood but the model; reasoning another provider sealed stays out.
   Result<void> same_format() {
-    const bool foreign = std::any_of(request_.messages.begin(), request_.messages.end(), is_foreign);
+    const bool foreign =
+        std::any_of(request_.messages.begin(), request_.messages.end(), is_foreign);
     json_.begin_object();
     bool has_model = false;
     for (const auto& [key, value] : request_.members) {
@@ -728,7 +741,9 @@ class RequestEncoder {
     if (text.text.empty()) return;
     open_message(message);
     const bool said = message.role == Role::assistant;
-    json_.begin_object().member("type", said ? "output_text" : "input_text").member("text", text.text);
+    json_.begin_object()
+        .member("type", said ? "output_text" : "input_text")
+        .member("text", text.text);
     json_.end_object();
   }
 
@@ -748,7 +763,8 @@ class RequestEncoder {
 
   void media(const MediaPart& media) {
     using Source = MediaPart::Source;
-    if (media.source == Source::file_id) return refuse("file_id", "a file id belongs to one provider");
+    if (media.source == Source::file_id)
+      return refuse("file_id", "a file id belongs to one provider");
     if (media.kind == MediaKind::audio) return refuse("input_audio", "Responses takes no audio");
     if (media.kind == MediaKind::video) return refuse("video", "Responses takes no video");
     json_.begin_object();
@@ -786,7 +802,10 @@ class RequestEncoder {
     json_.optional("id", thinking.seal.item_id);
     json_.key("summary").begin_array();
     if (!thinking.text.empty()) {
-      json_.begin_object().member("type", "summary_text").member("text", thinking.text).end_object();
+      json_.begin_object()
+          .member("type", "summary_text")
+          .member("text", thinking.text)
+          .end_object();
     }
     json_.end_array().member("encrypted_content", thinking.seal.token).end_object();
   }
@@ -815,9 +834,9 @@ class RequestEncoder {
                                                          : "function_call_output");
     json_.member("call_id", std::string_view(mapped_id(result.call_id, kCallIds)));
     json_.key("output");
-    const bool plain = std::all_of(result.content.begin(), result.content.end(), [](const Part& part) {
-      return !std::holds_alternative<MediaPart>(part);
-    });
+    const bool plain =
+        std::all_of(result.content.begin(), result.content.end(),
+                    [](const Part& part) { return !std::holds_alternative<MediaPart>(part); });
     if (plain) {
       json_.begin_string();
       for (const Part& part : result.content) {
@@ -827,7 +846,8 @@ class RequestEncoder {
     } else {
       json_.begin_array();
       for (const Part& part : result.content) {
-        if (const auto* text = std::get_if<TextPart>(&part); text != nullptr && !text->text.empty()) {
+        if (const auto* text = std::get_if<TextPart>(&part);
+            text != nullptr && !text->text.empty()) {
           json_.begin_object().member("type", "input_text").member("text", text->text).end_object();
         }
         if (const auto* picture = std::get_if<MediaPart>(&part)) media(*picture);
@@ -945,13 +965,16 @@ class RequestEncoder {
       if (visible) json_.member("summary", "auto");
       json_.end_object();
     }
-    const bool sealed = std::any_of(request_.messages.begin(), request_.messages.end(), [](const Message& m) {
-      return std::any_of(m.parts.begin(), m.parts.end(), [](const Part& part) {
-        const auto* thinking = std::get_if<ThinkingPart>(&part);
-        return thinking != nullptr && !thinking->seal.empty() && thinking->seal.maker == kFormat;
-      });
-    });
-    const bool logprobs = !request_.sampling.logprobs.empty() && request_.sampling.logprobs != "false";
+    const bool sealed =
+        std::any_of(request_.messages.begin(), request_.messages.end(), [](const Message& m) {
+          return std::any_of(m.parts.begin(), m.parts.end(), [](const Part& part) {
+            const auto* thinking = std::get_if<ThinkingPart>(&part);
+            return thinking != nullptr && !thinking->seal.empty() &&
+                   thinking->seal.maker == kFormat;
+          });
+        });
+    const bool logprobs =
+        !request_.sampling.logprobs.empty() && request_.sampling.logprobs != "false";
     if (!thinks && !visible && !sealed && !logprobs) return;
     json_.key("include").begin_array();
     if (thinks || visible || sealed) json_.string("reasoning.encrypted_content");
@@ -967,7 +990,8 @@ class RequestEncoder {
       json_.member("max_output_tokens", std::max(*s.max_output_tokens, kMinOutputTokens));
     }
     if (!request_.user.empty()) {
-      json_.member("safety_identifier", std::string_view(mapped_id(request_.user, {.prefix = "user_"})));
+      json_.member("safety_identifier",
+                   std::string_view(mapped_id(request_.user, {.prefix = "user_"})));
     }
     if (s.n.value_or(1) > 1) refuse("n", "Responses gives one answer per request");
     struct Row {
@@ -1004,7 +1028,8 @@ Result<void> encode_request(const Request& request, Translation& translation, st
 
 Usage read_usage(JsonSlice object) {
   Usage usage;
-  const auto detail = [](JsonReader& json, std::string_view wanted, std::optional<std::int64_t>& out) {
+  const auto detail = [](JsonReader& json, std::string_view wanted,
+                         std::optional<std::int64_t>& out) {
     std::string_view key;
     if (json.kind() != JsonKind::object) return;
     json.begin_object();
@@ -1018,8 +1043,10 @@ Usage read_usage(JsonSlice object) {
   std::string_view key;
   json.begin_object();
   while (json.next_key(key)) {
-    if (key == "input_tokens" && json.kind() == JsonKind::number) json.integer(usage.input.emplace());
-    if (key == "output_tokens" && json.kind() == JsonKind::number) json.integer(usage.output.emplace());
+    if (key == "input_tokens" && json.kind() == JsonKind::number)
+      json.integer(usage.input.emplace());
+    if (key == "output_tokens" && json.kind() == JsonKind::number)
+      json.integer(usage.output.emplace());
     if (key == "input_tokens_details" && json.kind() == JsonKind::object) {
       JsonSlice details;
       json.object(details);
@@ -1163,14 +1190,15 @@ Error garbled(std::string_view what) {
   return Error{.kind = ErrorKind::upstream_garbled, .message = std::string(what)};
 }
 
-// Responses → events. Follows output_index, never item ids (they may change on every event). One item
-// is open at a time; events of another are kept until it is done.
+// Responses → events. Follows output_index, never item ids (they may change on every event). One
+// item is open at a time; events of another are kept until it is done.
 class Decoder final : public ReplyDecoder {
  public:
   Result<void> on_whole(std::string_view body, EventSink& sink) override {
     sink_ = &sink;
     ResponseObject response;
-    if (!read_response(body, response)) return garbled("The upstream's answer is not a JSON object.");
+    if (!read_response(body, response))
+      return garbled("The upstream's answer is not a JSON object.");
     if (response.output.empty() && response.error.empty() && response.status.empty()) {
       return garbled("The upstream's answer is no response object.");
     }
@@ -1179,7 +1207,8 @@ class Decoder final : public ReplyDecoder {
     return finish(response);
   }
 
-  Result<void> on_stream_event(std::string_view event, std::string_view data, EventSink& sink) override {
+  Result<void> on_stream_event(std::string_view event, std::string_view data,
+                               EventSink& sink) override {
     sink_ = &sink;
     if (terminated_ || data == "[DONE]") return {};
     return take(data, event);
@@ -1199,14 +1228,15 @@ class Decoder final : public ReplyDecoder {
 
   Result<void> take(std::string_view data, std::string_view event_line) {
     StreamEvent event;
-    if (!read_event(data, event)) return garbled("The upstream sent a stream event that is not JSON.");
+    if (!read_event(data, event))
+      return garbled("The upstream sent a stream event that is not JSON.");
     const std::string_view type = event.type.empty() ? event_line : event.type.bytes();
     if (type == "error" || (type.empty() && !event.error.empty())) {
       fail(decode_stream_error(data));
       return {};
     }
-    if (type == "response.completed" || type == "response.incomplete" || type == "response.failed" ||
-        type == "response.done") {
+    if (type == "response.completed" || type == "response.incomplete" ||
+        type == "response.failed" || type == "response.done") {
       return terminal(event);
     }
     if (type == "response.created" || type == "response.in_progress" || type == "response.queued") {
@@ -1231,7 +1261,8 @@ class Decoder final : public ReplyDecoder {
     while (!held_.empty() && open_index_ < 0) {
       const std::int64_t index = held_.front().output_index;
       std::vector<Held> mine, others;
-      for (Held& held : held_) (held.output_index == index ? mine : others).push_back(std::move(held));
+      for (Held& held : held_)
+        (held.output_index == index ? mine : others).push_back(std::move(held));
       held_ = std::move(others);
       for (const Held& held : mine) {
         held_bytes_ -= held.data.size();
@@ -1258,7 +1289,8 @@ class Decoder final : public ReplyDecoder {
     if (type == "output_text.delta") {
       content(PartKind::text, event.content_index, event.delta);
     } else if (type == "output_text.done") {
-      if (!said(PartKind::text, event.content_index)) content(PartKind::text, event.content_index, event.text);
+      if (!said(PartKind::text, event.content_index))
+        content(PartKind::text, event.content_index, event.text);
     } else if (type == "refusal.delta") {
       content(PartKind::refusal, event.content_index, event.delta);
     } else if (type == "refusal.done") {
@@ -1276,7 +1308,8 @@ class Decoder final : public ReplyDecoder {
     } else if (type == "reasoning_text.delta") {
       thought(event.content_index, event.delta);
     } else if (type == "output_text.annotation.added") {
-      if (open_ == Open::content) sink_->on_event(PartAnnotation{part_ - 1, kFormat, event.annotation});
+      if (open_ == Open::content)
+        sink_->on_event(PartAnnotation{part_ - 1, kFormat, event.annotation});
     }
   }
 
@@ -1291,7 +1324,8 @@ class Decoder final : public ReplyDecoder {
     last_piece_ = -1;
     spoke_ = false;
     if (item.type == "function_call" || item.type == "custom_tool_call") open_call(item);
-    if (item.type == "reasoning") open_part(PartStart{.kind = PartKind::thinking, .item_id = item.id}, Open::thinking);
+    if (item.type == "reasoning")
+      open_part(PartStart{.kind = PartKind::thinking, .item_id = item.id}, Open::thinking);
   }
 
   void open_call(const OutputItem& item) {
@@ -1334,7 +1368,10 @@ class Decoder final : public ReplyDecoder {
       }
     } else if (!item.type.empty()) {
       close_part();
-      open_part(PartStart{.kind = PartKind::raw, .owner = kFormat, .raw_type = item.type.bytes(), .raw = source},
+      open_part(PartStart{.kind = PartKind::raw,
+                          .owner = kFormat,
+                          .raw_type = item.type.bytes(),
+                          .raw = source},
                 Open::content);
     }
     close_item();
@@ -1433,8 +1470,9 @@ class Decoder final : public ReplyDecoder {
   void content(PartKind kind, std::int64_t index, Text text) {
     if (text.empty()) return;
     if (open_ != Open::content || kind_ != kind || last_piece_ != index) {
-      open_part(PartStart{.kind = kind, .item_id = Text::plain(item_id_), .phase = Text::plain(phase_)},
-                Open::content);
+      open_part(
+          PartStart{.kind = kind, .item_id = Text::plain(item_id_), .phase = Text::plain(phase_)},
+          Open::content);
       kind_ = kind;
       last_piece_ = index;
     }
@@ -1482,7 +1520,8 @@ class Decoder final : public ReplyDecoder {
   Result<void> finish(const ResponseObject& response) {
     terminated_ = true;
     if (response.status == "failed" ||
-        (!response.error.empty() && !(response.status == "completed") && !(response.status == "incomplete"))) {
+        (!response.error.empty() && !(response.status == "completed") &&
+         !(response.status == "incomplete"))) {
       std::string wrapped = "{\"error\":";
       wrapped += response.error.empty() ? JsonSlice("{}") : response.error;
       wrapped += '}';
@@ -1511,11 +1550,11 @@ class Decoder final : public ReplyDecoder {
   bool started_ = false, terminated_ = false, called_ = false, items_seen_ = false;
   std::uint32_t part_ = 0;  // index of the next part
   Open open_ = Open::nothing;
-  PartKind kind_ = PartKind::text;     // of the open content part
-  bool part_said_ = false;             // the open part has had text
-  bool spoke_ = false;                 // the open message has had text
-  std::int64_t open_index_ = -1;       // output_index of the open item
-  std::int64_t last_piece_ = -1;       // content_index or summary_index of the last delta
+  PartKind kind_ = PartKind::text;  // of the open content part
+  bool part_said_ = false;          // the open part has had text
+  bool spoke_ = false;              // the open message has had text
+  std::int64_t open_index_ = -1;    // output_index of the open item
+  std::int64_t last_piece_ = -1;    // content_index or summary_index of the last delta
   std::string phase_, item_id_;
   std::vector<Held> held_;
   std::size_t held_bytes_ = 0;
@@ -1536,7 +1575,8 @@ std::string_view error_type(const Error& error) {
   }
 }
 
-// Events → a response object, whole or as events. Keeps every finished item's JSON for the final copy.
+// Events → a response object, whole or as events. Keeps every finished item's JSON for the final
+// copy.
 class Encoder final : public ReplyEncoder {
  public:
   Encoder(const EncodeContext& context, bool streamed) : context_(context), streamed_(streamed) {}
@@ -1551,7 +1591,16 @@ class Encoder final : public ReplyEncoder {
   }
 
  private:
-  enum class Open : std::uint8_t { nothing, message, call, custom, wrapped, tool_search, reasoning, raw };
+  enum class Open : std::uint8_t {
+    nothing,
+    message,
+    call,
+    custom,
+    wrapped,
+    tool_search,
+    reasoning,
+    raw
+  };
 
   void on(const ReplyStart& start) {
     if (started_) return;
@@ -1592,7 +1641,9 @@ class Encoder final : public ReplyEncoder {
     switch (open_) {
       case Open::message:
         delta.text.escape_to(text_);
-        return piece(kind_ == PartKind::refusal ? "response.refusal.delta" : "response.output_text.delta", delta.text);
+        return piece(
+            kind_ == PartKind::refusal ? "response.refusal.delta" : "response.output_text.delta",
+            delta.text);
       case Open::reasoning:
         if (text_.empty() && begin("response.reasoning_summary_part.added")) {
           place();
@@ -1643,7 +1694,8 @@ class Encoder final : public ReplyEncoder {
   }
 
   void on(const PartEnd&) {
-    if (open_ == Open::message) return close_content();  // the next part may belong to the same message
+    if (open_ == Open::message)
+      return close_content();  // the next part may belong to the same message
     close_item("completed");
   }
 
@@ -1667,18 +1719,21 @@ class Encoder final : public ReplyEncoder {
     const std::string_view status = reason.empty() ? "completed" : "incomplete";
     close_item(status);
     ended_ = true;
-    if (begin(reason.empty() ? "response.completed" : "response.incomplete")) out_ += ",\"response\":";
+    if (begin(reason.empty() ? "response.completed" : "response.incomplete"))
+      out_ += ",\"response\":";
     response(status, reason, nullptr);
     if (streamed_) end();
   }
 
   void on(const Error& error) {
-    ended_ = true;
     if (!streamed_) {
+      ended_ = true;
       out_.clear();
       kOpenaiResponses.encode_error(error, out_);
       return;
     }
+    close_item("incomplete");
+    ended_ = true;
     if (!started_) {
       begin("error");
       out_ += ',';
@@ -1820,15 +1875,19 @@ class Encoder final : public ReplyEncoder {
     }
     const bool custom_here = part.call_kind == CallKind::custom;
     const bool custom_asked = alias != nullptr && alias->kind == CallKind::custom;
-    open_ = custom_here    ? Open::custom
-            : custom_asked ? Open::wrapped
+    open_ = custom_here             ? Open::custom
+            : custom_asked          ? Open::wrapped
             : is_tool_search(name_) ? Open::tool_search
                                     : Open::call;
     const bool custom = open_ == Open::custom || open_ == Open::wrapped;
-    item_id_ = fitting_item_id(custom ? "ctc_" : open_ == Open::tool_search ? "tsc_" : "fc_", part.item_id);
+    item_id_ = fitting_item_id(custom                       ? "ctc_"
+                               : open_ == Open::tool_search ? "tsc_"
+                                                            : "fc_",
+                               part.item_id);
     call_id_.clear();
-    const std::string id = part.call_id.empty() ? made_id("call_", context_.reply_seed, output_index_)
-                                                : mapped_id(part.call_id, kCallIds);
+    const std::string id = part.call_id.empty()
+                               ? made_id("call_", context_.reply_seed, output_index_)
+                               : mapped_id(part.call_id, kCallIds);
     Text::plain(id).escape_to(call_id_);
     text_.clear();
     added([&] { call_item("in_progress"); });
@@ -1855,7 +1914,8 @@ class Encoder final : public ReplyEncoder {
       return;
     }
     const bool custom = open_ != Open::call;
-    item_ += custom ? R"(","type":"custom_tool_call","status":")" : R"(","type":"function_call","status":")";
+    item_ += custom ? R"(","type":"custom_tool_call","status":")"
+                    : R"(","type":"function_call","status":")";
     item_ += status;
     item_ += R"(","call_id":")";
     item_ += call_id_;
@@ -1873,7 +1933,8 @@ class Encoder final : public ReplyEncoder {
   void raw_item(JsonSlice raw) {
     item_.clear();
     compact_to(raw, item_);
-    for (const std::string_view type : {"response.output_item.added", "response.output_item.done"}) {
+    for (const std::string_view type :
+         {"response.output_item.added", "response.output_item.done"}) {
       if (!begin(type)) break;
       out_ += ",\"output_index\":";
       number(output_index_);
@@ -2043,14 +2104,21 @@ class Encoder final : public ReplyEncoder {
       std::string_view key, absent;
     };
     static constexpr std::array kRows{
-        Row{"background", "false"},        Row{"instructions", "null"},
-        Row{"max_output_tokens", "null"},  Row{"metadata", "{}"},
-        Row{"parallel_tool_calls", "true"}, Row{"previous_response_id", "null"},
+        Row{"background", "false"},
+        Row{"instructions", "null"},
+        Row{"max_output_tokens", "null"},
+        Row{"metadata", "{}"},
+        Row{"parallel_tool_calls", "true"},
+        Row{"previous_response_id", "null"},
         Row{"reasoning", R"({"effort":null,"summary":null})"},
-        Row{"service_tier", "\"default\""}, Row{"store", "true"},
-        Row{"temperature", "1.0"},         Row{"text", R"({"format":{"type":"text"}})"},
-        Row{"tool_choice", "\"auto\""},    Row{"tools", "[]"},
-        Row{"top_p", "1.0"},               Row{"truncation", "\"disabled\""},
+        Row{"service_tier", "\"default\""},
+        Row{"store", "true"},
+        Row{"temperature", "1.0"},
+        Row{"text", R"({"format":{"type":"text"}})"},
+        Row{"tool_choice", "\"auto\""},
+        Row{"tools", "[]"},
+        Row{"top_p", "1.0"},
+        Row{"truncation", "\"disabled\""},
         Row{"user", "null"},
     };
     JsonWriter json(echo_);
@@ -2112,7 +2180,8 @@ class Encoder final : public ReplyEncoder {
 
   // The enum of response.error.code.
   static std::string_view failure_code(const Error& error) {
-    if (error.kind == ErrorKind::rate_limited || error.http_status() == 429) return "rate_limit_exceeded";
+    if (error.kind == ErrorKind::rate_limited || error.http_status() == 429)
+      return "rate_limit_exceeded";
     if (error.http_status() >= 400 && error.http_status() < 500) return "invalid_prompt";
     return "server_error";
   }
@@ -2133,10 +2202,10 @@ class Encoder final : public ReplyEncoder {
   std::string seal_;                           // escaped
   bool redacted_ = false, content_open_ = false;
   PartKind kind_ = PartKind::text;
-  std::string contents_, annotations_;         // JSON of what is done of the open message
+  std::string contents_, annotations_;  // JSON of what is done of the open message
   std::uint64_t content_count_ = 0, annotation_count_ = 0;
-  std::string item_;                           // the item being written
-  std::string output_;                         // all finished items, comma separated
+  std::string item_;    // the item being written
+  std::string output_;  // all finished items, comma separated
 };
 
 // ------------------------------------------------------------------------------------ the observer
@@ -2153,7 +2222,8 @@ class Observer final : public ReplyObserver {
     if (ends_with(type, ".delta") || type == "response.output_item.done") meaningful_ = true;
     if (type == "error") {
       error_ = decode_stream_error(data);
-    } else if (type == "response.completed" || type == "response.incomplete" || type == "response.failed") {
+    } else if (type == "response.completed" || type == "response.incomplete" ||
+               type == "response.failed") {
       if (parsed.response.empty() && !read_event(data, parsed)) return;
       final(parsed.response);
       terminated_ = true;
@@ -2211,20 +2281,24 @@ void encode_stream_error(const Error& error, std::string& out) {
   out += "\n\n";
 }
 
-std::unique_ptr<ReplyDecoder> reply_decoder(const Translation&) { return std::make_unique<Decoder>(); }
+std::unique_ptr<ReplyDecoder> reply_decoder(const Translation&) {
+  return std::make_unique<Decoder>();
+}
 std::unique_ptr<ReplyEncoder> stream_encoder(const EncodeContext& context) {
   return std::make_unique<Encoder>(context, true);
 }
 std::unique_ptr<ReplyEncoder> whole_encoder(const EncodeContext& context) {
   return std::make_unique<Encoder>(context, false);
 }
-std::unique_ptr<ReplyObserver> observer() { return std::make_unique<Observer>(); }
+std::unique_ptr<ReplyObserver> observer() {
+  return std::make_unique<Observer>();
+}
 
 }  // namespace
 
 const Codec kOpenaiResponses{
-    kFormat,  decode_request, encode_request,    reply_decoder,    stream_encoder, whole_encoder,
-    observer, encode_error,   encode_stream_error, decode_any_error,
+    kFormat,       decode_request, encode_request, reply_decoder,       stream_encoder,
+    whole_encoder, observer,       encode_error,   encode_stream_error, decode_any_error,
 };
 
 }  // namespace llm_proxy
