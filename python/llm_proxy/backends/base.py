@@ -30,8 +30,7 @@ class LLMBackend(abc.ABC, IHealthAware):
     """One provider, as an object: asked for chat completions, for its models and for its health.
 
     Made by its factory without any I/O, then initialised once; lives on the lane. A subclass need
-    not call
-    `super().__init__`: every accessor here has a default of its own.
+    not call `super().__init__`: every accessor here has a default of its own.
     """
 
     backend_type: str

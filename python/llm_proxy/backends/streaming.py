@@ -30,9 +30,8 @@ async def integrate_streaming_pipeline(
 ) -> StreamingResponseEnvelope:
     """The stream of `provider` as OpenAI chunks.
 
-    Repair, loop detection and think tags are rings of the engine and apply to every backend
-    alike; the switches
-    are accepted and decide nothing here.
+    Repair, loop detection and think tags are rings of the engine and apply to every backend alike;
+    the switches are accepted and decide nothing here.
     """
     source = _FORMATS.get(provider, "openai")
     chunks = _chunks(raw_stream, source, TranslationService())

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# What byte-pair vocabularies tend to keep whole: short words with their space, runs of digits
-# by three, punctuation
-# runs, single characters of scripts without spaces.
+# What byte-pair vocabularies tend to keep whole: short words with their space, runs of digits by
+# three, punctuation runs, single characters of scripts without spaces.
 _PIECES = re.compile(r" ?[A-Za-z]+|\d{1,3}|[ \t]+|\n+|[^\sA-Za-z\d]")
 
 

@@ -19,7 +19,7 @@ from llm_proxy.contracts.chat import (
     ChatRequest,
 )
 from llm_proxy.contracts.exceptions import InvalidRequestError, TranslationError
-from llm_proxy.contracts.sse import SseReader, parse_event
+from llm_proxy.contracts.sse import SseReader, begins_event, may_begin_event, parse_event
 
 Converter = Callable[..., Any]
 
@@ -34,6 +34,7 @@ _CODEC_OF = {
     "openai-responses": codecs.RESPONSES,
 }
 _RAW_TEXT = "raw_text"
+_DONE = "[DONE]"
 _FROM_REQUEST = frozenset({*_CODEC_OF, _RAW_TEXT})
 _FROM_REPLY = _FROM_REQUEST - {"openrouter"}
 _TO_WHOLE = frozenset({"gemini", "openai", "responses", "openai-responses", "anthropic"})
@@ -98,7 +99,6 @@ class TranslationService:
         self._converters[(direction, format)] = converter
 
     # Requests.
-    # ------------------
 
     def to_domain_request(self, request: Any, source_format: str) -> CanonicalChatRequest:
         if converter := self._converters.get(("to_domain_request", source_format)):
@@ -126,8 +126,7 @@ class TranslationService:
             return body
         return _translated(codecs.engine_codecs().translate_request, body, codecs.OPENAI, codec)
 
-    # --- whole replies
-    # --------------------------------------------------------------------------------------
+    # Whole replies.
 
     def to_domain_response(self, response: Any, source_format: str) -> CanonicalChatResponse:
         if converter := self._converters.get(("to_domain_response", source_format)):
@@ -159,7 +158,6 @@ class TranslationService:
         return _translated(codecs.engine_codecs().translate_reply, body, codecs.OPENAI, codec)
 
     # Streams.
-    # ------------------
 
     def to_domain_stream_chunk(
         self, chunk: Any, source_format: str, target_format: str = "domain"
@@ -180,7 +178,8 @@ class TranslationService:
         codec = _CODEC_OF[source_format]
         events = _events(chunk, source_format)
         if codec == codecs.OPENAI:
-            return _chunk([_chunk_json(data) for _, data in events if data != "[DONE]"])
+            read = _chunk([_chunk_json(data) for _, data in events if data != _DONE])
+            return read.as_last() if any(data == _DONE for _, data in events) else read
         translated = [frame for event in events for frame in _stream_step(event, codec)]
         merged = _chunk([_chunk_json(data) for data in translated])
         return merged.model_dump() if source_format == "anthropic" else merged
@@ -198,8 +197,7 @@ class TranslationService:
             return body
         return _stream(codecs.OPENAI, codec).event("", _json(body)).decode()
 
-    # --- the same by name
-    # -----------------------------------------------------------------------------------
+    # The same by name.
 
     def from_domain_to_openai_request(self, request: Any) -> dict[str, Any]:
         return self.from_domain_request(request, "openai")
@@ -234,8 +232,7 @@ class TranslationService:
     def from_domain_to_gemini_stream_chunk(self, chunk: Any) -> Any:
         return self.from_domain_stream_chunk(chunk, "gemini")
 
-    # --- structured output
-    # ----------------------------------------------------------------------------------
+    # Structured output.
 
     def validate_json_against_schema(
         self, data: Any, schema: Mapping[str, Any]
@@ -382,7 +379,7 @@ def _frames(reader: SseReader, raw: bytes) -> list[bytes]:
         return frames
     if _line_is_whole(raw):
         return [reader.rest()]
-    if not raw.lstrip().startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+    if not begins_event(raw) and not may_begin_event(raw):
         reader.rest()
         raise TranslationError(f"Invalid chunk format: {raw[:80]!r}")
     return frames
@@ -394,7 +391,7 @@ def _line_is_whole(raw: bytes) -> bool:
     if not text.startswith(b"data:") or b"\n" in text:
         return False
     payload = text[len(b"data:") :].strip()
-    return payload == b"[DONE]" or _is_json_object(payload)
+    return payload == _DONE.encode() or _is_json_object(payload)
 
 
 def _is_json_object(raw: bytes) -> bool:
@@ -471,7 +468,7 @@ def _stream_step(event: tuple[str, str], codec: str) -> list[str]:
     except ValueError as error:
         raise TranslationError(str(error)) from error
     parsed = [parse_event(frame) for frame in SseReader().frames(out)]
-    return [found.data for found in parsed if found is not None and found.data != "[DONE]"]
+    return [found.data for found in parsed if found is not None and found.data != _DONE]
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     field_validator,
     model_serializer,
     model_validator,
@@ -288,6 +289,16 @@ class CanonicalStreamChunk(DomainModel):
     model: str = ""
     choices: list[StreamingChatCompletionChoice] = Field(default_factory=list)
     usage: dict[str, Any] | None = None
+    _ends_stream: bool = PrivateAttr(default=False)
+
+    @property
+    def ends_stream(self) -> bool:
+        """The upstream's terminator was read with this chunk."""
+        return self._ends_stream
+
+    def as_last(self) -> CanonicalStreamChunk:
+        self._ends_stream = True
+        return self
 
     @model_serializer(mode="wrap")
     def _as_sent(self, serialize: Serialize) -> dict[str, Any]:

@@ -7,6 +7,19 @@ from dataclasses import dataclass
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+def begins_event(raw: bytes) -> bool:
+    """A field name, so that this is an event stream and not text of another kind."""
+    return raw.lstrip().startswith(_FIELDS)
+
+
+def may_begin_event(raw: bytes) -> bool:
+    """As much of a field name as a cut in the network's bytes has left."""
+    return raw != b"" and any(field.startswith(raw) for field in _FIELDS)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     name: str

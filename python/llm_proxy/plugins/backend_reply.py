@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
+from llm_proxy.contracts.chat import CanonicalStreamChunk
 from llm_proxy.contracts.exceptions import BackendError, json_safe
 from llm_proxy.contracts.processors import ProcessedResponse
 from llm_proxy.contracts.responses import (
@@ -15,12 +16,11 @@ from llm_proxy.contracts.responses import (
     StreamingResponseEnvelope,
     StreamingResponseHandle,
 )
-from llm_proxy.contracts.sse import SseReader, parse_event
+from llm_proxy.contracts.sse import SseReader, begins_event, may_begin_event, parse_event
 from llm_proxy.contracts.usage import UsageSummary
 
 DONE = b"data: [DONE]\n\n"
 
-_FRAME_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 # Set by whoever writes to the client, never by a backend.
 _FRAMING_HEADERS = frozenset(
     {"connection", "content-encoding", "content-length", "content-type", "date", "keep-alive"}
@@ -115,11 +115,6 @@ def frame(body: Mapping[str, Any]) -> bytes:
     return b"data: " + encode(body) + b"\n\n"
 
 
-def _begins_cut_frame(raw: bytes) -> bool:
-    """As much of a field name as a cut in the network's bytes has left."""
-    return raw != b"" and any(start.startswith(raw) for start in _FRAME_STARTS)
-
-
 def _json_object(text: str) -> dict[str, Any] | None:
     if not text.lstrip().startswith("{"):
         return None
@@ -139,10 +134,8 @@ class ChatStream:
     """The frames of one streamed reply, made of whatever the backend yields.
 
     Text and bytes that are server-sent events pass as they came, cut at frame edges. Dicts and
-    models become one
-    frame each; other text becomes a chunk with that text. `finish` adds the terminator where the
-    backend ended
-    well without one, and raises where it did not.
+    models become one frame each; other text becomes a chunk with that text. `finish` adds the
+    terminator where the backend ended well without one, and raises where it did not.
     """
 
     def __init__(self, model: str) -> None:
@@ -152,7 +145,8 @@ class ChatStream:
         self._reader = SseReader()
         self._relays = False
         self._done = False
-        self._finished = False
+        self._finished = False  # a finish_reason was seen
+        self._ended = False  # the upstream's terminator was seen
         self._failed = False
         self._usage_seen = False
         self._usage: dict[str, Any] | None = None
@@ -166,11 +160,14 @@ class ChatStream:
         if self._done:
             return b""
         if isinstance(content, (bytes, bytearray)):
-            return self._text(bytes(content), _begins_cut_frame(bytes(content)))
+            return self._text(bytes(content), may_begin_event(bytes(content)))
         if isinstance(content, str):
             return self._text(content.encode("utf-8", "replace"), False)
         if content is None:
             return b""
+        if isinstance(content, CanonicalStreamChunk):
+            self._relays = True
+            self._ended = self._ended or content.ends_stream
         return self._body(_streamed(content))
 
     def finish(self) -> bytes:
@@ -178,7 +175,7 @@ class ChatStream:
         out = b"".join(self._frame(rest) for rest in [self._reader.rest()] if rest)
         if self._done or self._failed:
             return out
-        if self._relays and not self._finished:
+        if self._relays and not (self._finished or self._ended):
             raise BackendError("The backend's stream ended before its end.", code="stream_cut")
         if not self._finished:
             reason = "tool_calls" if self._called_tools else "stop"
@@ -189,7 +186,7 @@ class ChatStream:
         return out + DONE
 
     def _text(self, raw: bytes, cut: bool) -> bytes:
-        if cut or self._reader.unfinished or raw.lstrip().startswith(_FRAME_STARTS):
+        if cut or self._reader.unfinished or begins_event(raw):
             self._relays = True
             return b"".join(map(self._frame, self._reader.frames(raw)))
         if not raw.strip() and self._relays:
@@ -208,16 +205,13 @@ class ChatStream:
         if event is None:
             return b""
         if event.data.strip() == "[DONE]":
-            return self.finish() if self._finished else self._end()
+            self._ended = True
+            return self.finish()
         body = _json_object(event.data)
         if body is None:
             raise BackendError("The backend's stream holds what is no chunk.", code="garbled_reply")
         self._note(body)
         return raw
-
-    def _end(self) -> bytes:
-        self._done = True
-        return DONE
 
     def _body(self, body: dict[str, Any]) -> bytes:
         self._note(body)

@@ -1,0 +1,127 @@
+"""The names that existing packages import, and what importing them costs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repo import ROOT
+
+# module → names, as installed plugin packages import them.
+SURFACE = {
+    "src.connectors.base": "LLMBackend add_vendor_prefix strip_vendor_prefix",
+    "src.connectors.contracts": "ConnectorChatCompletionsRequest ConnectorRequestContext"
+    " ConnectorResponsesRequest ICanonicalChatCompletionsBackend",
+    "src.connectors.contracts.wire_capture_context": "WIRE_CAPTURE_ACCOUNT_ID_KEY"
+    " WIRE_CAPTURE_RETRY_ATTEMPT_KEY WIRE_CAPTURE_IS_RETRY_KEY",
+    "src.core.app.constants.logging_constants": "TRACE_LEVEL",
+    "src.core.common.backend_discovery_state": "normalize_backend_name is_extracted_backend_name"
+    " get_extracted_backend_names get_extracted_connector_module_names record_plugin_metadata"
+    " get_plugin_metadata clear_plugin_metadata register_plugin_post_build_hook"
+    " get_plugin_post_build_hooks clear_plugin_post_build_hooks get_skipped_oauth_connectors"
+    " replace_skipped_oauth_connectors is_running_in_multi_user_mode set_discovery_mode"
+    " get_oauth_install_command get_optional_oauth_package_name filter_oauth_style_backend_names",
+    "src.core.common.exceptions": "LLMProxyError BackendError AuthenticationError"
+    " ServiceUnavailableError RateLimitExceededError ConfigurationError RoutingError",
+    "src.core.config.app_config": "AppConfig AuthConfig BackendConfig BackendSettings LoggingConfig"
+    " ModelAliasRule RoutingConfig SessionConfig load_config",
+    "src.core.domain.chat": "CanonicalChatRequest CanonicalChatResponse ChatCompletionChoice"
+    " ChatCompletionChoiceMessage ChatMessage FunctionCall ToolCall MessageContentPart"
+    " MessageContentPartText MessageContentPartImage MessageContentPartAudio"
+    " StreamingChatCompletionChoice CanonicalStreamChunk StreamingToolCall",
+    "src.core.domain.models_listing": "ModelInfo ModelsListingResponse",
+    "src.core.domain.responses": "ResponseEnvelope StreamingResponseEnvelope"
+    " StreamingResponseHandle ProcessedResponse",
+    "src.core.domain.session_key": "SessionKey",
+    "src.core.domain.streaming.streaming_content": "StreamingContent",
+    "src.core.domain.usage_canonical_record": "CanonicalUsageRecord UsageCompletionOutcome",
+    "src.core.domain.usage_summary": "UsageSummary",
+    "src.core.domain.validation": "ValidationResult",
+    "src.core.di.container": "ServiceCollection ServiceProvider",
+    "src.core.interfaces.configuration_interface": "IAppIdentityConfig IConfig IBackendConfig",
+    "src.core.interfaces.di_interface": "IServiceProvider IServiceCollection ServiceLifetime",
+    "src.core.interfaces.model_bases": "DomainModel InternalDTO",
+    "src.core.interfaces.notification_service_interface": "INotificationService",
+    "src.core.interfaces.response_processor_interface": "ProcessedResponse IResponseProcessor"
+    " IResponseMiddleware IResponseFeature FeatureCapability",
+    "src.core.interfaces.session_cancellation_coordinator_interface": "ICancellable"
+    " ISessionCancellationCoordinator",
+    "src.core.plugin_api": "BACKEND_PLUGIN_ENTRY_POINT_GROUP BackendFactory PluginPostBuildHook"
+    " PluginCompatibility BackendPluginDefinition BackendPluginProvider"
+    " PLUGIN_HTTP_CAPTURE_CONTEXT_EXTENSION PLUGIN_HTTP_CAPTURED_EXTENSION"
+    " PluginHttpCaptureContext build_capture_aware_async_client capture_http_response",
+    "src.core.plugin_http_client": "CaptureAwareAsyncClient capture_http_outbound_request"
+    " capture_http_inbound_response",
+    "src.core.ports.streaming_contracts": "StopChunkWithUsage",
+    "src.core.ports.streaming_integration": "integrate_streaming_pipeline",
+    "src.core.security.loop_prevention": "ensure_loop_guard_header LOOP_GUARD_HEADER",
+    "src.core.services.backend_discovery": "discover_backends reset_backend_discovery_state",
+    "src.core.services.backend_factory": "BackendFactory",
+    "src.core.services.backend_plugin_discovery": "discover_plugin_backends _load_entry_points"
+    " _resolve_core_version",
+    "src.core.services.backend_registry": "BackendRegistry backend_registry",
+    "src.core.services.connector_invoker": "ConnectorInvoker",
+    "src.core.services.notification_service": "NotificationService",
+    "src.core.services.translation_service": "TranslationService",
+    "src.core.utils.token_count": "count_tokens count_tokens_async extract_prompt_text",
+}
+PYTHONPATH = f"{ROOT / 'python'}:{ROOT / 'python' / 'compat'}"
+
+
+@pytest.mark.parametrize("module", SURFACE)
+def test_the_names_plugins_import_exist(module: str) -> None:
+    imported = importlib.import_module(module)
+    missing = [name for name in SURFACE[module].split() if not hasattr(imported, name)]
+    assert missing == []
+
+
+def test_what_is_patched_under_the_import_name_takes_effect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seam = "src.core.services.backend_plugin_discovery._load_entry_points"
+    asked: list[str] = []
+    monkeypatch.setattr(seam, lambda group: asked.append(group) or [])
+    discovery = importlib.import_module("src.core.services.backend_plugin_discovery")
+    assert discovery.discover_plugin_backends("some_group") == []
+    assert asked == ["some_group"]
+
+
+def imported_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    environment = {"PYTHONPATH": PYTHONPATH, "PATH": ""}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from llm_proxy.plugins.backend_discovery import discover_backends as d; d()",
+        "import src.core.common.exceptions",
+        "import src.core.services.backend_registry",
+    ],
+)
+def test_looking_for_plugins_imports_neither_httpx_nor_pydantic(statement: str) -> None:
+    heavy = {"httpx", "pydantic", "fastapi"}
+    assert imported_by(statement) & heavy == set()
+
+
+def test_compat_modules_hold_nothing_of_their_own() -> None:
+    for path in (ROOT / "python" / "compat" / "src").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "def " not in text, path
+        assert "class " not in text, path
+
+
+def test_every_compat_module_imports() -> None:
+    root = ROOT / "python" / "compat"
+    for path in sorted(root.joinpath("src").rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    assert Path(importlib.import_module("src").__file__ or "").parent == root / "src"
