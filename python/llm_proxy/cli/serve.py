@@ -16,6 +16,7 @@ from llm_proxy import __version__
 from llm_proxy.cli.commands import Configuration
 from llm_proxy.config.errors import ConfigError
 from llm_proxy.config.explain import describe
+from llm_proxy.config.plugin_view import plugin_view
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.server import Server
@@ -46,7 +47,13 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, on_stop, signum)
-    async with Server(snapshot(settings)) as server:
+    hosted = any(backend.kind == "python" for backend in settings.backends)
+    server = Server(
+        snapshot(settings),
+        plugins_dir=settings.text("plugins.directory") or None,
+        app_config=plugin_view(settings) if hosted else None,
+    )
+    async with server:
 
         def on_reload() -> None:
             try:
