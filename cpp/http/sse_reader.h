@@ -47,18 +47,22 @@ class SseReader {
  private:
   Result<bool> line(std::string_view text, SseEvent& out);
   bool dispatch(SseEvent& out);
-  void keep();
+  void forget_delivered();
+  Result<bool> keep_partial_line(std::string_view& input);
+  void keep_event();  // before the input it may point into is gone
+  void keep_data();
   Error too_large() const;
 
   const std::size_t limit_;
-  std::size_t size_ = 0;  // bytes of the lines of the event under way
+  std::size_t size_ = 0;  // bytes of the lines that make up the event under way
+  std::uint8_t bom_ = 0;  // bytes of the BOM seen so far
   bool has_data_ = false;
-  bool clear_ = false;      // an event was handed out; forget it before going on
-  bool skip_lf_ = false;    // the last line ended in CR at the end of an input
-  std::uint8_t bom_ = 0;    // bytes of the BOM seen; kBomPast once that is settled
-  std::string_view event_;  // the event under way: views into the input or into the strings below
+  bool delivered_ = false;   // the event was handed out: forget it before going on
+  bool skip_lf_ = false;     // the last line ended in CR at the end of an input
+  bool line_whole_ = false;  // line_ is complete, and may be what event_ or data_ point into
+  std::string_view event_;   // the event under way: views into the input or into the strings below
   std::string_view data_;
-  std::string line_;  // the line under way
+  std::string line_;  // the line that began in an earlier input
   std::string event_kept_;
   std::string data_kept_;
 };

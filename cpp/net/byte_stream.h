@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/callback.h"
 
@@ -38,13 +39,18 @@ class ByteStream : public boost::intrusive_ref_counter<ByteStream, boost::thread
   // The same into the worker's scratch (up to 64 KB): no buffer is held while waiting. The bytes
   // are gone when the handler returns.
   virtual void read_scratch(BytesHandler done) = 0;
-  // Forgets the pending read; its handler is not called. The next read costs no system call to arm.
+  // Forgets the pending read; its handler is not called. The next read then costs no system call to
+  // arm.
   virtual void cancel_read() = 0;
 
   // Writes all pieces, with one system call if the kernel takes them. True: done already, and
   // `done` will not be called. False: `done` is called when everything is written or an error
   // stopped it; until then the bytes (not the span) must stay. One write at a time.
   [[nodiscard]] virtual bool write(std::span<const std::string_view> pieces, WriteHandler done) = 0;
+  // The same for bytes that will not stay, such as the scratch of a read: what the kernel does not
+  // take is copied.
+  [[nodiscard]] virtual bool write_copied(std::span<const std::string_view> pieces,
+                                          WriteHandler done) = 0;
   virtual bool writing() const = 0;
 
   // Sends FIN (TLS: close_notify first) and goes on reading: how to end when the peer may still be
@@ -76,5 +82,12 @@ struct StreamCloser {
 
 // The one owner of a stream: closes it.
 using StreamPtr = std::unique_ptr<ByteStream, StreamCloser>;
+
+template <typename Stream, typename... Args>
+StreamPtr make_stream(Args&&... args) {
+  ByteStream* stream = new Stream(std::forward<Args>(args)...);
+  intrusive_ptr_add_ref(stream);
+  return StreamPtr(stream);
+}
 
 }  // namespace llm_proxy

@@ -31,7 +31,7 @@ struct UpstreamOptions {
 // Made once at start; thread safe; outlives the pools.
 struct UpstreamEnvironment {
   UpstreamOptions options;
-  std::shared_ptr<const TlsClient> tls;
+  std::shared_ptr<TlsClient> tls;
   std::shared_ptr<Resolver> resolver;
   std::shared_ptr<const ProxyRules> proxies;
 };

@@ -105,7 +105,7 @@ class UpstreamPool {
  private:
   struct Idle;
   using IdleList = std::list<Idle>;
-  void drop(const std::string& key, IdleList::iterator idle);
+  void drop(Idle& idle);
 
   Worker& worker_;
   std::shared_ptr<const UpstreamEnvironment> environment_;

@@ -83,6 +83,7 @@ class Worker final : public WorkerPost {
                                     boost::asio::wait_traits<std::chrono::steady_clock>, IoExecutor>
       ticker_;
   DeadlineSet deadlines_;
+  bool ticking_ = false;
   std::unique_ptr<char[]> scratch_;
   std::thread thread_;
 };

@@ -1,0 +1,156 @@
+#include "http/url.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace llm_proxy {
+namespace {
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+bool is_unreserved(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+         std::string_view("-._~").find(c) != std::string_view::npos;
+}
+
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = lower(c);
+  return out;
+}
+
+Error bad(std::string_view what) {
+  return {ErrorKind::malformed_request, std::string("The URL is malformed: ").append(what)};
+}
+
+bool valid_host(std::string_view host, bool bracketed) {
+  return !host.empty() && std::all_of(host.begin(), host.end(), [bracketed](char c) {
+    return bracketed ? hex_digit(c) >= 0 || c == ':' || c == '.' : is_unreserved(c);
+  });
+}
+
+}  // namespace
+
+Result<Url> parse_url(std::string_view text) {
+  const bool visible = std::all_of(text.begin(), text.end(), [](char c) {
+    return static_cast<unsigned char>(c) > 0x20 && c != 0x7f;
+  });
+  if (!visible) return bad("it holds a space or a control character.");
+  Url url;
+  const std::size_t colon = text.find("://");
+  if (colon == std::string_view::npos) return bad("it does not begin with http:// or https://.");
+  const std::string scheme = lower(text.substr(0, colon));
+  if (scheme != "http" && scheme != "https")
+    return bad("it does not begin with http:// or https://.");
+  url.https = scheme == "https";
+  url.port = url.https ? 443 : 80;
+  text.remove_prefix(colon + 3);
+  if (text.find('#') != std::string_view::npos) return bad("it has a fragment (#).");
+
+  std::string_view authority = text.substr(0, text.find_first_of("/?"));
+  text.remove_prefix(authority.size());
+  if (const std::size_t at = authority.rfind('@'); at != std::string_view::npos) {
+    auto userinfo = percent_decode(authority.substr(0, at));
+    if (!userinfo) return bad("its user and password are not well escaped.");
+    url.userinfo = std::move(*userinfo);
+    authority.remove_prefix(at + 1);
+  }
+
+  const bool bracketed = !authority.empty() && authority.front() == '[';
+  std::string_view host = authority;
+  std::string_view port;
+  if (bracketed) {
+    const std::size_t end = authority.find(']');
+    if (end == std::string_view::npos) return bad("a bracket is missing in its host.");
+    host = authority.substr(1, end - 1);
+    port = authority.substr(end + 1);
+  } else if (const std::size_t mark = authority.find(':'); mark != std::string_view::npos) {
+    host = authority.substr(0, mark);
+    port = authority.substr(mark);
+  }
+  if (!valid_host(host, bracketed)) return bad("its host is no name and no address.");
+  url.host = lower(host);
+  if (!port.empty()) {
+    const auto [end, failure] =
+        std::from_chars(port.data() + 1, port.data() + port.size(), url.port);
+    if (port.front() != ':' || failure != std::errc() || end != port.data() + port.size() ||
+        url.port == 0) {
+      return bad("its port is no number between 1 and 65535.");
+    }
+  }
+
+  const std::size_t mark = std::min(text.find('?'), text.size());
+  url.path = text.substr(0, mark);
+  while (!url.path.empty() && url.path.back() == '/') url.path.pop_back();
+  url.query = text.substr(std::min(mark + 1, text.size()));
+  return url;
+}
+
+std::string Url::authority() const {
+  const bool bracketed = host.find(':') != std::string::npos;
+  std::string out;
+  if (bracketed) out += '[';
+  out += host;
+  if (bracketed) out += ']';
+  if (port != (https ? 443 : 80)) out.append(":").append(std::to_string(port));
+  return out;
+}
+
+std::optional<std::string> percent_decode(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i];
+      continue;
+    }
+    if (i + 2 >= text.size()) return std::nullopt;
+    const int high = hex_digit(text[i + 1]);
+    const int low = hex_digit(text[i + 2]);
+    if (high < 0 || low < 0 || (high == 0 && low == 0)) return std::nullopt;
+    out += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return out;
+}
+
+void append_percent_encoded(std::string& out, std::string_view text) {
+  constexpr std::string_view kHex = "0123456789ABCDEF";
+  for (const char c : text) {
+    if (is_unreserved(c)) {
+      out += c;
+      continue;
+    }
+    const auto byte = static_cast<unsigned char>(c);
+    out += '%';
+    out += kHex[byte >> 4];
+    out += kHex[byte & 15];
+  }
+}
+
+std::optional<std::string> query_value(std::string_view query, std::string_view key) {
+  const auto decode = [](std::string_view text) {
+    std::string spaced(text);
+    std::replace(spaced.begin(), spaced.end(), '+', ' ');
+    return percent_decode(spaced);
+  };
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    const std::size_t equals = std::min(pair.find('='), pair.size());
+    const auto name = decode(pair.substr(0, equals));
+    if (name && *name == key) return decode(pair.substr(std::min(equals + 1, pair.size())));
+  }
+  return std::nullopt;
+}
+
+}  // namespace llm_proxy

@@ -1,0 +1,230 @@
+#include "net/socket_stream.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+#include <utility>
+
+namespace llm_proxy {
+namespace {
+
+constexpr std::size_t kMaxPieces = 32;       // of one system call
+constexpr int kMaxTurns = 8;                 // reads of one stream before the others have a turn
+constexpr std::size_t kKeptCapacity = 8192;  // of the copy buffer between writes
+
+ErrorCode last_error() {
+  return {errno, boost::system::system_category()};
+}
+
+bool would_block() {
+  return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+}  // namespace
+
+bool is_eof(const ErrorCode& error) {
+  return error == boost::asio::error::eof;
+}
+
+SocketStream::SocketStream(Worker& worker, Socket socket, Tcp::endpoint peer)
+    : worker_(worker), socket_(std::move(socket)), peer_(std::move(peer)) {
+  ErrorCode ignored;  // a socket that is dead already says so when it is read
+  socket_.non_blocking(true, ignored);
+  socket_.set_option(Tcp::no_delay(true), ignored);
+}
+
+void SocketStream::read_some(std::span<char> into, ReadHandler done) {
+  into_ = into;
+  read_done_ = std::move(done);
+  arm_read();
+}
+
+void SocketStream::read_scratch(BytesHandler done) {
+  bytes_done_ = std::move(done);
+  arm_read();
+}
+
+void SocketStream::cancel_read() {
+  read_done_ = nullptr;
+  bytes_done_ = nullptr;
+}
+
+void SocketStream::arm_read() {
+  if (closed_ || read_waiting_ || in_on_readable_) return;
+  if (drained_ || !has_buffered()) return wait_to_read(Progress::want_read);
+  read_waiting_ = true;
+  boost::asio::post(socket_.get_executor(), [self = boost::intrusive_ptr<SocketStream>(this)] {
+    self->read_waiting_ = false;
+    self->on_readable();
+  });
+}
+
+void SocketStream::wait_to_read(Progress progress) {
+  read_waiting_ = true;
+  when_ready(progress, [this] {
+    read_waiting_ = false;
+    on_readable();
+  });
+}
+
+void SocketStream::on_readable() {
+  in_on_readable_ = true;
+  for (int turn = 1; !closed_ && has_reader(); ++turn) {
+    const std::span<char> into = bytes_done_ ? worker_.scratch() : into_;
+    const Transfer got = receive(into);
+    drained_ = got.progress == Progress::want_read;
+    if (got.progress == Progress::want_read || got.progress == Progress::want_write) {
+      in_on_readable_ = false;
+      return wait_to_read(got.progress);
+    }
+    deliver(got, {into.data(), got.bytes});
+    const bool more_likely = got.bytes == into.size() || (!closed_ && has_buffered());
+    if (!more_likely || turn == kMaxTurns) break;
+  }
+  in_on_readable_ = false;
+  if (has_reader()) arm_read();
+}
+
+void SocketStream::deliver(const Transfer& got, std::string_view bytes) {
+  if (bytes_done_) {
+    BytesHandler done = std::exchange(bytes_done_, nullptr);
+    done(got.error, bytes);
+  } else {
+    ReadHandler done = std::exchange(read_done_, nullptr);
+    done(got.error, got.bytes);
+  }
+}
+
+bool SocketStream::write(std::span<const std::string_view> pieces, WriteHandler done) {
+  return start_write(pieces, false, std::move(done));
+}
+
+bool SocketStream::write_copied(std::span<const std::string_view> pieces, WriteHandler done) {
+  return start_write(pieces, true, std::move(done));
+}
+
+bool SocketStream::start_write(std::span<const std::string_view> pieces, bool copy,
+                               WriteHandler done) {
+  std::size_t total = 0;
+  for (const std::string_view piece : pieces) total += piece.size();
+  if (total == 0) return true;
+  if (closed_) return false;  // nobody is called any more
+  const Transfer sent = send(pieces);
+  if (sent.bytes == total) return true;
+  write_done_ = std::move(done);
+  pending_.assign(pieces.begin(), pieces.end());
+  next_piece_ = 0;
+  advance(sent.bytes);
+  if (copy) {
+    copied_.clear();
+    for (std::size_t i = next_piece_; i < pending_.size(); ++i) copied_ += pending_[i];
+    pending_.assign(1, copied_);
+    next_piece_ = 0;
+  }
+  if (sent.progress == Progress::failed) {
+    boost::asio::post(socket_.get_executor(),
+                      [self = boost::intrusive_ptr<SocketStream>(this), error = sent.error] {
+                        if (self->write_done_) self->finish_write(error);
+                      });
+  } else {
+    when_ready(sent.progress == Progress::some ? Progress::want_write : sent.progress,
+               [this] { on_writable(); });
+  }
+  return false;
+}
+
+void SocketStream::on_writable() {
+  while (next_piece_ < pending_.size()) {
+    const Transfer sent = send(std::span(pending_).subspan(next_piece_));
+    if (sent.progress == Progress::failed) return finish_write(sent.error);
+    if (sent.progress != Progress::some)
+      return when_ready(sent.progress, [this] { on_writable(); });
+    advance(sent.bytes);
+  }
+  finish_write({});
+}
+
+void SocketStream::advance(std::size_t bytes) {
+  while (next_piece_ < pending_.size() && bytes >= pending_[next_piece_].size()) {
+    bytes -= pending_[next_piece_++].size();
+  }
+  if (bytes > 0) pending_[next_piece_].remove_prefix(bytes);
+}
+
+void SocketStream::finish_write(ErrorCode error) {
+  pending_.clear();
+  copied_.clear();
+  if (copied_.capacity() > kKeptCapacity) copied_.shrink_to_fit();
+  WriteHandler done = std::exchange(write_done_, nullptr);
+  done(error);
+}
+
+void SocketStream::shutdown_write() {
+  if (closed_) return;
+  say_goodbye();
+  ErrorCode ignored;
+  socket_.shutdown(Socket::shutdown_send, ignored);
+}
+
+void SocketStream::close() {
+  if (closed_) return;
+  say_goodbye();
+  closed_ = true;
+  cancel_read();
+  write_done_ = nullptr;
+  ErrorCode ignored;
+  socket_.close(ignored);
+}
+
+void SocketStream::reset() {
+  if (closed_) return;
+  ErrorCode ignored;
+  socket_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
+  closed_ = true;
+  cancel_read();
+  write_done_ = nullptr;
+  socket_.close(ignored);
+}
+
+bool SocketStream::quiet() {
+  char byte = 0;
+  return !closed_ && ::recv(fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && would_block();
+}
+
+Socket SocketStream::release_socket() {
+  closed_ = true;
+  cancel_read();
+  write_done_ = nullptr;
+  return std::move(socket_);
+}
+
+SocketStream::Transfer SocketStream::receive(std::span<char> into) {
+  const ssize_t got = ::recv(fd(), into.data(), into.size(), 0);
+  if (got > 0) return {Progress::some, static_cast<std::size_t>(got), {}};
+  if (got == 0) return {Progress::failed, 0, boost::asio::error::eof};
+  if (would_block()) return {Progress::want_read, 0, {}};
+  return {Progress::failed, 0, last_error()};
+}
+
+SocketStream::Transfer SocketStream::send(std::span<const std::string_view> pieces) {
+  std::array<iovec, kMaxPieces> vectors;
+  std::size_t used = 0;
+  for (const std::string_view piece : pieces) {
+    if (piece.empty()) continue;
+    if (used == vectors.size()) break;
+    vectors[used++] = {const_cast<char*>(piece.data()), piece.size()};
+  }
+  msghdr message{};
+  message.msg_iov = vectors.data();
+  message.msg_iovlen = used;
+  const ssize_t sent = ::sendmsg(fd(), &message, MSG_NOSIGNAL);
+  if (sent >= 0) return {Progress::some, static_cast<std::size_t>(sent), {}};
+  if (would_block()) return {Progress::want_write, 0, {}};
+  return {Progress::failed, 0, last_error()};
+}
+
+}  // namespace llm_proxy

@@ -1,0 +1,189 @@
+#include "net/upstream_connect.h"
+
+#include <array>
+#include <utility>
+
+#include "http/head.h"
+#include "http/head_writer.h"
+#include "net/proxy_rules.h"
+#include "net/tls_client.h"
+
+namespace llm_proxy {
+namespace {
+
+constexpr HeadLimits kTunnelLimits{8 << 10, 50};
+
+}  // namespace
+
+UpstreamConnect::UpstreamConnect(Worker& worker,
+                                 std::shared_ptr<const UpstreamEnvironment> environment,
+                                 std::shared_ptr<UpstreamCounters> counters, Endpoint endpoint,
+                                 std::chrono::milliseconds timeout, UpstreamPool::OnConnected done)
+    : worker_(worker),
+      environment_(std::move(environment)),
+      counters_(std::move(counters)),
+      endpoint_(std::move(endpoint)),
+      hop_(environment_->proxies->hop_to(endpoint_)),
+      first_stop_(hop_ != nullptr ? hop_->endpoint : endpoint_),
+      timeout_(timeout),
+      done_(std::move(done)),
+      total_([this] { on_expired(); }),
+      attempt_([this] { on_attempt_expired(); }) {}
+
+void UpstreamConnect::start() {
+  worker_.deadlines(timeout_).arm(total_);
+  Addresses known = environment_->resolver->known(first_stop_.host);
+  if (!known.empty()) return on_resolved(std::move(known));
+  lookup_ = environment_->resolver->resolve(first_stop_.host, worker_,
+                                            [self = Self(this)](Result<Addresses> addresses) {
+                                              self->on_resolved(std::move(addresses));
+                                            });
+}
+
+void UpstreamConnect::cancel() {
+  done_ = nullptr;
+  stop();
+}
+
+void UpstreamConnect::on_resolved(Result<Addresses> addresses) {
+  if (!addresses) return fail(ErrorKind::upstream_unreachable, addresses.error().message);
+  addresses_ = std::move(*addresses);
+  phase_ = "waiting for it to accept";
+  try_next_address();
+}
+
+void UpstreamConnect::try_next_address() {
+  const Tcp::endpoint address(addresses_[next_address_++], first_stop_.port);
+  if (next_address_ < addresses_.size())
+    worker_.deadlines(environment_->options.attempt_timeout).arm(attempt_);
+  socket_.emplace(worker_.io().get_executor());
+  socket_->async_connect(address,
+                         [self = Self(this), attempt = next_address_](const ErrorCode& error) {
+                           if (self->done_ && self->socket_ && attempt == self->next_address_)
+                             self->on_connected(error);
+                         });
+}
+
+void UpstreamConnect::on_connected(const ErrorCode& error) {
+  attempt_.disarm();
+  if (error) {
+    last_failure_ = error.message();
+    socket_.reset();
+    if (next_address_ < addresses_.size()) return try_next_address();
+    return fail(ErrorKind::upstream_unreachable, last_failure_);
+  }
+  const Tcp::endpoint peer(addresses_[next_address_ - 1], first_stop_.port);
+  Socket socket = std::move(*socket_);
+  socket_.reset();
+  if (!endpoint_.tls) return succeed(make_stream<SocketStream>(worker_, std::move(socket), peer));
+  if (hop_ == nullptr) return start_handshake(std::move(socket), peer);
+  stream_ = make_stream<SocketStream>(worker_, std::move(socket), peer);
+  open_tunnel();
+}
+
+void UpstreamConnect::on_attempt_expired() {
+  last_failure_ = "an address did not answer in time";
+  socket_.reset();
+  try_next_address();
+}
+
+void UpstreamConnect::open_tunnel() {
+  phase_ = "asking the proxy for a tunnel";
+  std::string head;
+  HeadWriter writer(head);
+  writer.request_line("CONNECT", endpoint_.authority()).field("Host", endpoint_.authority());
+  if (!hop_->authorization.empty()) writer.field("Proxy-Authorization", hop_->authorization);
+  writer.end();
+  const std::array pieces{std::string_view(head)};
+  if (stream_->write_copied(pieces, [self = Self(this)](ErrorCode error) {
+        if (error)
+          return self->fail(ErrorKind::upstream_unreachable, "the proxy: " + error.message());
+        self->read_tunnel_reply();
+      })) {
+    read_tunnel_reply();
+  }
+}
+
+void UpstreamConnect::read_tunnel_reply() {
+  stream_->read_some(tunnel_.prepare(1024),
+                     [self = Self(this)](ErrorCode error, std::size_t bytes) {
+                       self->on_tunnel_reply(error, bytes);
+                     });
+}
+
+void UpstreamConnect::on_tunnel_reply(const ErrorCode& error, std::size_t bytes) {
+  if (error)
+    return fail(ErrorKind::upstream_unreachable,
+                "the proxy closed the connection: " + error.message());
+  tunnel_.commit(bytes);
+  ReplyHead head;
+  const Result<std::size_t> length = parse_reply_head(tunnel_.view(), kTunnelLimits, true, head);
+  if (!length) return fail(ErrorKind::upstream_unreachable, "the proxy's answer is malformed");
+  if (*length == 0) return read_tunnel_reply();
+  if (head.interim()) {
+    tunnel_.consume(*length);
+    return tunnel_.empty() ? read_tunnel_reply() : on_tunnel_reply({}, 0);
+  }
+  if (head.status < 200 || head.status > 299) {
+    return fail(ErrorKind::upstream_unreachable,
+                "the proxy refuses the tunnel with status " + std::to_string(head.status));
+  }
+  if (*length != tunnel_.size())
+    return fail(ErrorKind::upstream_unreachable, "the proxy speaks before its turn");
+  auto& plain = static_cast<SocketStream&>(*stream_);
+  const Tcp::endpoint peer = plain.peer();
+  start_handshake(plain.release_socket(), peer);
+}
+
+void UpstreamConnect::start_handshake(Socket socket, const Tcp::endpoint& peer) {
+  phase_ = "in the TLS handshake";
+  stream_ = make_stream<TlsStream>(worker_, std::move(socket), peer, *environment_->tls,
+                                   endpoint_.host, endpoint_.key);
+  static_cast<TlsStream&>(*stream_).handshake(
+      [self = Self(this)](const std::string& failure) { self->on_handshake(failure); });
+}
+
+void UpstreamConnect::on_handshake(const std::string& failure) {
+  if (!done_) return;
+  if (!failure.empty()) return fail(ErrorKind::upstream_unreachable, failure);
+  succeed(std::move(stream_));
+}
+
+void UpstreamConnect::on_expired() {
+  std::string cause = "no connection within " + std::to_string(timeout_.count()) + " ms, still ";
+  cause += phase_;
+  fail(ErrorKind::upstream_timeout, std::move(cause));
+}
+
+void UpstreamConnect::succeed(StreamPtr stream) {
+  Connection connection(std::move(stream), endpoint_.key, counters_);
+  if (hop_ != nullptr && !endpoint_.tls) {
+    connection.absolute_form_ = true;
+    connection.proxy_authorization_ = hop_->authorization;
+  }
+  settle(std::move(connection));
+}
+
+void UpstreamConnect::fail(ErrorKind kind, std::string message) {
+  std::string text = "Cannot connect to " + endpoint_.authority();
+  if (hop_ != nullptr) text += " through the proxy " + hop_->endpoint.authority();
+  settle(
+      Error{kind, text + ": " + message + (message.empty() || message.back() != '.' ? "." : "")});
+}
+
+void UpstreamConnect::settle(Result<Connection> result) {
+  const Self self(this);
+  auto done = std::exchange(done_, nullptr);
+  stop();
+  if (done) done(std::move(result));
+}
+
+void UpstreamConnect::stop() {
+  total_.disarm();
+  attempt_.disarm();
+  lookup_ = {};
+  socket_.reset();
+  stream_.reset();
+}
+
+}  // namespace llm_proxy

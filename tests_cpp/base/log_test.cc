@@ -1,0 +1,32 @@
+#include "base/log.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace llm_proxy {
+namespace {
+
+TEST(Log, writes_one_line_per_call_whatever_the_text_holds) {
+  const std::string path = testing::TempDir() + "log_test.txt";
+  std::remove(path.c_str());
+  ASSERT_TRUE(log_to_file(path));
+  log(LogLevel::warning, "first\nsecond\r", 42);
+  log(LogLevel::debug, "too quiet to be heard");
+  log_to_file("");
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_EQ(text.str().substr(24), " warning first second 42\n");
+  EXPECT_EQ(text.str()[23], 'Z');
+}
+
+TEST(Log, says_when_a_file_cannot_be_opened) {
+  EXPECT_FALSE(log_to_file("/nonexistent/folder/log"));
+}
+
+}  // namespace
+}  // namespace llm_proxy
