@@ -816,7 +816,7 @@ class RequestEncoder {
         return refuse("tools", "holds a tool that its own provider runs (" +
                                    std::string(tool.type.substr(0, 60)) + ")");
       }
-      if (!is_offered(tool, request_) || !is_chosen(tool)) continue;
+      if (!is_offered(tool) || !is_chosen(tool)) continue;
       if (written++ == 0) json_.key("tools").begin_array();
       write_tool(tool);
     }

@@ -177,23 +177,8 @@ std::string response_text(JsonSlice response) {
   return escaped;
 }
 
-bool is_offered(const Tool& tool, const Request& request) {
-  if (!tool.deferred) return true;
-  const std::string wanted = tool.name.decode();
-  for (const Message& message : request.messages) {
-    for (const Part& part : message.parts) {
-      const auto* result = std::get_if<ToolResultPart>(&part);
-      if (result == nullptr) continue;
-      for (const Part& inner : result->content) {
-        const auto* raw = std::get_if<RawPart>(&inner);
-        if (raw != nullptr && raw->type == "tool_reference" &&
-            string_member(raw->json, "tool_name") == wanted) {
-          return true;
-        }
-      }
-    }
-  }
-  return false;
+bool is_offered(const Tool& tool) {
+  return !tool.deferred || !(tool.name == "DeferredToolPlaceholder");
 }
 
 // ----------------------------------------------------------------------------------------- media
@@ -371,7 +356,7 @@ struct LossRow {
 // Top-level keys without a place in the canonical model. What is not listed is a key nobody told us
 // of: degrade.
 constexpr std::array kLossRows{
-    LossRow{WireFormat::openai_chat, "audio", Loss::Class::refuse},
+    LossRow{WireFormat::openai_chat, "audio", Loss::Class::degrade},
     LossRow{WireFormat::openai_chat, "web_search_options", Loss::Class::refuse},
     LossRow{WireFormat::openai_chat, "plugins", Loss::Class::refuse},
     LossRow{WireFormat::openai_chat, "modalities", Loss::Class::drop},
@@ -439,12 +424,11 @@ Result<void> lose_rest(const Request& request, Translation& translation) {
     return error;
   }
   for (const auto& [key, value] : request.rest) {
-    if (value == "null" || value == "[]" || value == "{}") continue;
     Loss::Class what = Loss::Class::degrade;
     for (const LossRow& row : kLossRows) {
       if (row.from == request.format && row.field == key) what = row.what;
     }
-    if (what == Loss::Class::refuse) {
+    if (what == Loss::Class::refuse && value != "null" && value != "[]") {
       return refusal_of(key, "has no counterpart in the upstream's format");
     }
     lose(translation, what, key);

@@ -54,8 +54,9 @@ std::string unwrapped_input(std::string_view arguments);
 // content, else the object as compact JSON. Escaped.
 std::string response_text(JsonSlice response);
 
-// A deferred tool is offered only once a tool_reference in the history has loaded it.
-bool is_offered(const Tool& tool, const Request& request);
+// Other formats know no deferred loading: deferred tools go as plain ones, but for Claude Code's
+// placeholder, which must never be offered to a model.
+bool is_offered(const Tool& tool);
 
 // ---- Media.
 

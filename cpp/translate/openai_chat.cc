@@ -134,7 +134,10 @@ class RequestDecoder {
 
   void read_effort() {
     Text effort;
-    if (json_.string(effort)) request_.reasoning.effort = effort_named(effort);
+    if (!json_.string(effort)) return;
+    request_.reasoning.effort = effort_named(effort);
+    // Groq's "default", and words of tomorrow.
+    if (!request_.reasoning.effort) request_.reasoning.effort = Reasoning::Effort::medium;
   }
 
   // OpenRouter's {effort, max_tokens, enabled, exclude}.
@@ -790,8 +793,7 @@ class RequestEncoder {
     for (const Part* part : rest) {
       const auto* text = std::get_if<TextPart>(part);
       texts += text != nullptr && !text->text.empty();
-      usable +=
-          text != nullptr ? !text->text.empty() : !std::holds_alternative<ThinkingPart>(*part);
+      usable += text != nullptr ? !text->text.empty() : is_usable(*part);
     }
     if (usable == 0) return;
     json_.begin_object().member("role", "user");
@@ -812,6 +814,13 @@ class RequestEncoder {
     json_.end_object();
   }
 
+  // Has this part, which is no text, a place in a user message?
+  static bool is_usable(const Part& part) {
+    const auto* raw = std::get_if<RawPart>(&part);
+    if (raw != nullptr) return raw->type == "tool_reference";
+    return !std::holds_alternative<ThinkingPart>(part);
+  }
+
   void write_result(const ToolResultPart& result, std::vector<const Part*>& moved) {
     if (result.is_error) lose(Loss::Class::degrade, "is_error");
     if (!result.cache_control.empty()) lose(Loss::Class::degrade, "cache_control");
@@ -821,8 +830,11 @@ class RequestEncoder {
       if (const auto* text = std::get_if<TextPart>(&part)) {
         if (!text->text.empty()) text->text.escape_to(texts.emplace_back());
       } else if (const auto* raw = std::get_if<RawPart>(&part)) {
-        std::string text = result_text(*raw);
-        if (!text.empty()) texts.push_back(std::move(text));
+        if (raw->type == "tool_reference") {
+          moved.push_back(&part);
+        } else {
+          texts.push_back(result_text(*raw));
+        }
       } else {
         has_media = true;
         moved.push_back(&part);
@@ -850,19 +862,12 @@ class RequestEncoder {
     json_.end_object();
   }
 
-  // A block of a tool result that only its format knows, as text: which tool was loaded, what was
-  // found.
+  // A block of a tool result that only its format knows, as JSON text.
   std::string result_text(const RawPart& raw) {
-    std::string escaped;
-    if (raw.type == "tool_reference") {
-      escaped = "Tool loaded: ";
-      string_member(raw.json, "tool_name").escape_to(escaped);
-    } else {
-      lose(Loss::Class::degrade, raw.type, "sent as JSON text");
-      std::string compact;
-      compact_to(raw.json, compact);
-      Text::plain(compact).escape_to(escaped);
-    }
+    std::string compact, escaped;
+    lose(Loss::Class::degrade, raw.type, "sent as JSON text");
+    compact_to(raw.json, compact);
+    Text::plain(compact).escape_to(escaped);
     return escaped;
   }
 
@@ -877,6 +882,10 @@ class RequestEncoder {
       json_.begin_object().member("type", "text").member("text", refusal->text).end_object();
     } else if (const auto* raw = std::get_if<RawPart>(&part)) {
       lose(Loss::Class::degrade, raw->type);
+      if (raw->type != "tool_reference") return;
+      json_.begin_object().member("type", "text").key("text").begin_string();
+      json_.append(std::string_view("Tool loaded: "));
+      json_.append(string_member(raw->json, "tool_name")).end_string().end_object();
     }
   }
 
@@ -933,7 +942,7 @@ class RequestEncoder {
         return refuse("tools", "holds a tool that its own provider runs (" +
                                    std::string(tool.type.substr(0, 60)) + ")");
       }
-      if (!is_offered(tool, request_)) continue;
+      if (!is_offered(tool)) continue;
       if (written++ == 0) json_.key("tools").begin_array();
       const bool custom = tool.kind == Tool::Kind::custom;
       json_.begin_object().member("type", "function").key("function").begin_object();
@@ -1520,11 +1529,11 @@ class ChatReplyDecoder : public ReplyDecoder {
     const auto read_function = [&] {
       while (json.next_key(key)) {
         if (key == "name") {
-          json.maybe_string(name);
+          if (name.empty()) json.maybe_string(name);
         } else if (key == "arguments" || key == "input") {
           if (json.kind() == JsonKind::object) {
             json.object(object);
-          } else {
+          } else if (arguments.empty()) {
             json.maybe_string(arguments);
           }
         }
@@ -1540,9 +1549,12 @@ class ChatReplyDecoder : public ReplyDecoder {
         } else if (key == "id") {
           json.maybe_string(id);
         } else if ((key == "function" || key == "custom") && json.kind() == JsonKind::object) {
-          custom = key == "custom";
+          // Some servers send both, the unused one with empty members.
+          const bool is_custom = key == "custom";
+          const bool unnamed = name.empty();
           json.begin_object();
           read_function();
+          custom |= is_custom && unnamed && !name.empty();
         }
       }
     }
