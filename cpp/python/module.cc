@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, module) {
   llm_proxy::bind_lane(module);
   llm_proxy::bind_rings(module);
   llm_proxy::bind_backends(module);
+  llm_proxy::bind_codecs(module);
 }
