@@ -1,5 +1,7 @@
 #include "proxy/config.h"
 
+#include <algorithm>
+#include <concepts>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -75,15 +77,15 @@ class Fields {
     if (!format) throw std::invalid_argument(where + ": no wire format is called '" + text + "'");
     out = *format;
   }
-  static void convert(const Json& json, BackendConfig::Kind& out, const std::string& where) {
+  static void convert(const Json& json, Backend::Kind& out, const std::string& where) {
     std::string text;
     convert(json, text, where);
     if (text == "http") {
-      out = BackendConfig::Kind::http;
+      out = Backend::Kind::http;
     } else if (text == "echo") {
-      out = BackendConfig::Kind::echo;
+      out = Backend::Kind::echo;
     } else if (text == "python") {
-      out = BackendConfig::Kind::python;
+      out = Backend::Kind::python;
     } else {
       throw std::invalid_argument(where + ": must be http, echo or python, not '" + text + "'");
     }
@@ -134,8 +136,8 @@ Quirks parse_quirks(const Json& json, const std::string& where) {
   return out;
 }
 
-BackendConfig parse_backend(const Json& json, const std::string& where) {
-  BackendConfig out;
+Backend parse_backend(const Json& json, const std::string& where) {
+  Backend out;
   Fields fields(json, where);
   fields.read("name", out.name);
   fields.read("type", out.type);

@@ -9,34 +9,13 @@
 #include <utility>
 #include <vector>
 
-#include "model/wire_format.h"
-#include "translate/codec.h"
+#include "routing/backend.h"
 
 namespace llm_proxy {
 
 // What the C++ engine runs on: an immutable snapshot made by the Python side (llm_proxy.config) from command line,
 // environment, YAML and the backend catalog, handed over as one JSON text. Replaced whole on reload; an exchange
 // keeps the snapshot it began with.
-
-struct BackendConfig {
-  enum class Kind : std::uint8_t {
-    http,    // a URL that speaks one of the wire formats
-    echo,    // the built-in answerer, no network
-    python,  // a Python backend plugin, by instance name
-  };
-
-  std::string name;  // the instance: "openai", "openai.2"
-  std::string type;  // the catalog row: "openai"
-  Kind kind = Kind::http;
-  WireFormat format = WireFormat::openai_chat;
-  std::string base_url;     // "https://api.openai.com/v1": the part before the format's own path
-  std::string auth_header;  // "authorization", "x-api-key", "x-goog-api-key"; empty: none
-  std::string auth_prefix;  // "Bearer " or empty
-  std::vector<std::string> keys;
-  std::vector<std::pair<std::string, std::string>> headers;  // sent with every request
-  std::vector<std::string> models;                           // known models; empty: any
-  Quirks quirks;
-};
 
 struct Timeouts {
   std::chrono::milliseconds client_head{30'000};
@@ -59,7 +38,7 @@ struct ServerConfig {
   std::uint32_t head_limit = 32u << 10;
   Timeouts timeouts;
   std::vector<std::string> client_keys;  // empty: no key asked for
-  std::vector<BackendConfig> backends;
+  std::vector<Backend> backends;
   std::string default_backend;           // instance name
   std::string default_model;             // empty: the client's
   std::map<std::string, std::string> model_aliases;

@@ -1,0 +1,213 @@
+#include "proxy/frontend.h"
+
+#include <array>
+
+namespace llm_proxy {
+namespace {
+
+struct Row {
+  std::string_view method;
+  std::string_view path;
+  Endpoint endpoint;
+  WireFormat format;
+};
+
+constexpr auto kChat = WireFormat::openai_chat;
+constexpr auto kResponses = WireFormat::openai_responses;
+constexpr auto kMessages = WireFormat::anthropic_messages;
+constexpr auto kGemini = WireFormat::gemini_generate;
+
+// Exact paths. GET rows answer HEAD too.
+constexpr std::array kRows{
+    Row{"POST", "/v1/chat/completions", Endpoint::generate, kChat},
+    Row{"POST", "/chat/completions", Endpoint::generate, kChat},
+    Row{"POST", "/v1/responses", Endpoint::generate, kResponses},
+    Row{"POST", "/responses", Endpoint::generate, kResponses},
+    Row{"POST", "/v1/responses/input_tokens", Endpoint::count_tokens, kResponses},
+    Row{"POST", "/v1/messages", Endpoint::generate, kMessages},
+    Row{"POST", "/anthropic/v1/messages", Endpoint::generate, kMessages},
+    Row{"POST", "/v1/messages/count_tokens", Endpoint::count_tokens, kMessages},
+    Row{"POST", "/anthropic/v1/messages/count_tokens", Endpoint::count_tokens, kMessages},
+    Row{"POST", "/v1/embeddings", Endpoint::embeddings, kChat},
+    Row{"POST", "/v1/completions", Endpoint::completions, kChat},
+    Row{"GET", "/v1/models", Endpoint::models, kChat},
+    Row{"GET", "/models", Endpoint::models, kChat},
+    Row{"GET", "/anthropic/v1/models", Endpoint::models, kMessages},
+    Row{"GET", "/v1beta/models", Endpoint::models, kGemini},
+    Row{"GET", "/v1alpha/models", Endpoint::models, kGemini},
+    Row{"GET", "/health", Endpoint::health, kChat},
+    Row{"GET", "/healthz", Endpoint::health, kChat},
+    Row{"GET", "/anthropic/health", Endpoint::health, kMessages},
+    Row{"GET", "/internal/health", Endpoint::health, kChat},
+    Row{"GET", "/readyz", Endpoint::ready, kChat},
+    Row{"GET", "/metrics", Endpoint::metrics, kChat},
+    Row{"GET", "/api/hello", Endpoint::hello, kMessages},
+};
+
+bool method_matches(std::string_view row, std::string_view method) {
+  return row == method || (row == "GET" && method == "HEAD");
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+std::string percent_decoded(std::string_view text, bool plus_is_space) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() && hex_digit(text[i + 1]) >= 0 && hex_digit(text[i + 2]) >= 0) {
+      out += static_cast<char>(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
+      i += 2;
+    } else {
+      out += plus_is_space && text[i] == '+' ? ' ' : text[i];
+    }
+  }
+  return out;
+}
+
+bool take_prefix(std::string_view& text, std::string_view prefix) {
+  if (!text.starts_with(prefix)) return false;
+  text.remove_prefix(prefix.size());
+  return true;
+}
+
+// "/v1beta/models/{model}:method", model possibly with slashes and colons: the last colon separates.
+bool match_gemini(std::string_view method, std::string_view path, FrontendMatch& match) {
+  if (!take_prefix(path, "/v1beta/models/") && !take_prefix(path, "/v1alpha/models/") &&
+      !take_prefix(path, "/v1/models/")) {
+    return false;
+  }
+  match.format = kGemini;
+  const auto colon = path.rfind(':');
+  const auto verb = colon == std::string_view::npos ? std::string_view() : path.substr(colon + 1);
+  if (verb == "generateContent" || verb == "streamGenerateContent" || verb == "countTokens") {
+    match.endpoint = verb == "countTokens" ? Endpoint::count_tokens : Endpoint::generate;
+    match.stream = verb == "streamGenerateContent";
+    match.model = percent_decoded(path.substr(0, colon), false);
+    const auto alt = query_value(match.query, "alt");
+    // The reference's plain method with alt=sse streams too.
+    if (verb == "generateContent" && alt == "sse") match.stream = true;
+    match.json_array = match.stream && alt != "sse";
+    if (method != "POST") match.endpoint = Endpoint::wrong_method;
+    return true;
+  }
+  match.endpoint = method_matches("GET", method) ? Endpoint::model : Endpoint::wrong_method;
+  match.rest = path;
+  return true;
+}
+
+template <typename Visit>
+void each_query_item(std::string_view query, Visit visit) {
+  while (!query.empty()) {
+    const auto end = query.find('&');
+    const auto item = query.substr(0, end);
+    query = end == std::string_view::npos ? std::string_view() : query.substr(end + 1);
+    const auto equals = item.find('=');
+    visit(item, item.substr(0, equals),
+          equals == std::string_view::npos ? std::string_view() : item.substr(equals + 1));
+  }
+}
+
+}  // namespace
+
+std::string without_query_key(std::string_view query, std::string_view name) {
+  std::string out;
+  each_query_item(query, [&](auto item, auto key, auto) {
+    if (item.empty() || key == name) return;
+    if (!out.empty()) out += '&';
+    out += item;
+  });
+  return out;
+}
+
+std::string query_value(std::string_view query, std::string_view name) {
+  std::string out;
+  bool found = false;
+  each_query_item(query, [&](auto, auto key, auto value) {
+    if (found || key != name) return;
+    out = percent_decoded(value, true);
+    found = true;
+  });
+  return out;
+}
+
+FrontendMatch match_frontend(std::string_view method, std::string_view target, bool upgrade, bool anthropic) {
+  FrontendMatch match;
+  const auto question = target.find('?');
+  auto path = target.substr(0, question);
+  if (question != std::string_view::npos) match.query = target.substr(question + 1);
+  if (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+
+  bool path_known = false;
+  for (const auto& row : kRows) {
+    if (row.path != path) continue;
+    path_known = true;
+    match.format = row.format;
+    if (!method_matches(row.method, method)) continue;
+    match.endpoint = row.endpoint;
+    if (row.endpoint == Endpoint::models && row.path == "/v1/models" && anthropic) match.format = kMessages;
+    return match;
+  }
+  if (path_known) {
+    match.endpoint = upgrade ? Endpoint::websocket : Endpoint::wrong_method;
+    return match;
+  }
+  if (auto rest = path; take_prefix(rest, "/v1/responses/")) {
+    match.format = kResponses;
+    match.endpoint = Endpoint::stored;
+    match.rest = rest;
+    return match;
+  }
+  if (path.starts_with("/api/v1/")) {
+    match.endpoint = Endpoint::admin;
+    match.rest = path.substr(8);
+    return match;
+  }
+  // /v1/models/{id} asks for one entry in OpenAI's or Anthropic's shape; with a Gemini verb it is Gemini's v1.
+  if (match_gemini(method, path, match)) {
+    if (match.endpoint == Endpoint::model && path.starts_with("/v1/models/")) {
+      match.format = anthropic ? kMessages : kChat;
+    }
+    return match;
+  }
+  if (path.starts_with("/anthropic/")) match.format = kMessages;
+  if (path.starts_with("/v1beta/")) match.format = kGemini;
+  if (path.starts_with("/v1/messages")) match.format = kMessages;
+  return match;
+}
+
+std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model, bool stream) {
+  std::string out(base_path);
+  while (out.ends_with('/')) out.pop_back();
+  const auto ends_in_version = [&out] {
+    const auto last = std::string_view(out).substr(out.rfind('/') + 1);
+    return last.size() > 1 && last[0] == 'v' && last[1] >= '0' && last[1] <= '9';
+  };
+  switch (format) {
+    case kChat: return out + "/chat/completions";
+    case kResponses: return out + "/responses";
+    case kMessages: return out + (ends_in_version() ? "/messages" : "/v1/messages");
+    case kGemini:
+      if (!ends_in_version()) out += "/v1beta";
+      out += "/models/";
+      for (const char c : model) {
+        // Names hold slashes and colons; what would end the path or the line is encoded.
+        if (static_cast<unsigned char>(c) <= ' ' || c == '?' || c == '#' || c == '%' || c == 127) {
+          constexpr std::string_view kHex = "0123456789ABCDEF";
+          out += '%';
+          out += kHex[static_cast<unsigned char>(c) >> 4];
+          out += kHex[static_cast<unsigned char>(c) & 15];
+        } else {
+          out += c;
+        }
+      }
+      return out + (stream ? ":streamGenerateContent" : ":generateContent");
+  }
+  return out;
+}
+
+}  // namespace llm_proxy

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "model/wire_format.h"
+#include "translate/codec.h"
+
+namespace llm_proxy {
+
+// One configured way to an answer: an upstream URL with its keys, the built-in echo, or a hosted (Python) backend.
+// Immutable part of a snapshot; shared by all workers.
+struct Backend {
+  enum class Kind : std::uint8_t {
+    http,    // a URL that speaks one of the wire formats
+    echo,    // the built-in answerer, no network
+    python,  // a Python backend plugin, by instance name
+  };
+
+  std::string name;  // the instance: "openai", "openai.2"
+  std::string type;  // the catalog row: "openai"
+  Kind kind = Kind::http;
+  WireFormat format = WireFormat::openai_chat;
+  std::string base_url;     // "https://api.openai.com/v1": the part before the format's own path
+  std::string auth_header;  // "authorization", "x-api-key", "x-goog-api-key"; empty: none
+  std::string auth_prefix;  // "Bearer " or empty
+  std::vector<std::string> keys;
+  std::vector<std::pair<std::string, std::string>> headers;  // sent with every request
+  std::vector<std::string> models;                           // known models; empty: any
+  Quirks quirks;
+};
+
+}  // namespace llm_proxy
