@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+
+#include "proxy/backend_host.h"
+#include "proxy/upstream_call.h"
+
+namespace llm_proxy {
+
+// Makes a hosted (Python) backend look like any other upstream: its JSON body or chat frames arrive at a ReplySink.
+//
+// Owned by its exchange, lives on its worker. What the sink is slow to take is queued here, at most the host's high
+// watermark; the host's pump waits beyond it.
+class HostedUpstream final : public UpstreamCall,
+                             public HostedSink,
+                             public std::enable_shared_from_this<HostedUpstream> {
+ public:
+  explicit HostedUpstream(ReplySink& sink) : sink_(&sink) {}
+  void start(BackendHost& host, HostedRequest request, WorkerPost& worker);
+
+  void resume() override;
+  void cancel() override;
+
+  void on_head(HostedHead head) override;
+  void on_data(std::string bytes) override;
+  void on_end() override;
+  void on_error(Error error) override;
+
+ private:
+  enum class Ending { none, well, badly };
+  void deliver();
+
+  ReplySink* sink_;  // null once cancelled or ended
+  std::shared_ptr<HostedCall> call_;
+  std::string queued_;
+  bool waiting_ = false;  // for resume()
+  Ending ending_ = Ending::none;
+  Error error_;
+};
+
+}  // namespace llm_proxy

@@ -1,0 +1,253 @@
+#include "proxy/relay.h"
+
+#include <utility>
+
+namespace llm_proxy {
+namespace {
+
+// An upstream's body that is no reply of its format: shown cut, as a reason.
+constexpr std::size_t kShown = 200;
+
+bool is_success(int status) { return status >= 200 && status < 300; }
+
+}  // namespace
+
+Relay::Relay(RelayOwner& owner, const Codec& upstream, const Codec& client)
+    : owner_(owner), upstream_(upstream), client_(client) {}
+
+void Relay::on_head(UpstreamHead head) {
+  head_ = std::move(head);
+  // An error under text/event-stream is still one JSON body: the status decides.
+  state_ = is_success(head_.status) && head_.event_stream ? State::streaming : State::collecting;
+}
+
+void Relay::on_bytes(std::string_view payload) {
+  if (state_ == State::collecting) {
+    if (body_.size() + payload.size() > kMaxWhole) {
+      fail({ErrorKind::upstream_garbled, "the upstream's reply is larger than " + std::to_string(kMaxWhole >> 20) + " MiB"});
+      return;
+    }
+    body_ += payload;
+  } else if (state_ == State::streaming) {
+    transform_stream(payload);
+    if (stream_error_) fail(std::move(*stream_error_));
+  }
+}
+
+bool Relay::on_turn() {
+  if (state_ != State::streaming || !client_streams()) return true;
+  if (!committed_ && (meaningful_ || out_.size() > kMaxHeld)) commit();
+  return !committed_ || out_.empty() || owner_.write_stream(out_);
+}
+
+void Relay::on_end() {
+  if (state_ == State::collecting) {
+    finish_whole();
+  } else if (state_ == State::streaming) {
+    auto ended = transform_end();
+    if (stream_error_) {
+      fail(std::move(*stream_error_));
+    } else if (!ended) {
+      fail(std::move(ended).error());
+    } else if (!client_streams()) {
+      state_ = State::done;
+      owner_.on_whole_reply(head_, "application/json", std::move(out_));
+    } else {
+      if (!committed_) commit();
+      state_ = State::done;
+      owner_.on_stream_end(out_, /*clean=*/true);
+    }
+  }
+}
+
+void Relay::on_failure(Error error) {
+  if (state_ != State::done) fail(std::move(error));
+}
+
+bool Relay::keep_alive() {
+  if (state_ == State::collecting || state_ == State::done || !client_streams()) return false;
+  const auto before = out_.size();
+  append_keep_alive();
+  if (out_.size() == before) return false;
+  if (!committed_) commit();
+  return owner_.write_stream(out_);
+}
+
+void Relay::commit() {
+  committed_ = true;
+  owner_.on_stream_commit(head_, stream_content_type());
+}
+
+void Relay::fail(Error error) {
+  state_ = State::done;
+  if (!committed_) {
+    out_.clear();
+    owner_.on_attempt_failed(std::move(error), std::move(head_), {});
+    return;
+  }
+  owner_.note_error(error);
+  append_stream_error(error);
+  owner_.on_stream_end(out_, /*clean=*/false);
+}
+
+void Relay::finish_whole() {
+  state_ = State::done;
+  if (!is_success(head_.status)) {
+    if (head_.status < 400) {
+      owner_.on_attempt_failed({ErrorKind::upstream_garbled, "the upstream answered with a redirect or an odd status (" +
+                                                                 std::to_string(head_.status) + "), which is not followed"},
+                               std::move(head_), {});
+      return;
+    }
+    Error error = upstream_.decode_error(head_.status, body_);
+    if (!error.retry_after) error.retry_after = head_.retry_after;
+    const bool same = upstream_.format == client_.format;
+    owner_.on_attempt_failed(std::move(error), std::move(head_), same ? std::move(body_) : std::string());
+    return;
+  }
+  auto content_type = head_.content_type;
+  if (auto transformed = transform_whole(body_, content_type); !transformed) {
+    owner_.on_attempt_failed(std::move(transformed).error(), std::move(head_), {});
+    return;
+  }
+  owner_.on_whole_reply(head_, std::move(content_type), std::move(body_));
+}
+
+// ---- raw ----
+
+RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk)
+    : Relay(owner, codec, codec),
+      observer_(codec.observer()),
+      reader_(kMaxEvent),
+      keep_usage_chunk_(keep_usage_chunk) {}
+
+Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
+  observer_->on_whole(body);
+  if (observer_->error()) return *observer_->error();
+  owner_.note_usage(observer_->usage());
+  owner_.note_finish(observer_->finish_word());
+  return {};
+}
+
+void RawRelay::transform_stream(std::string_view payload) {
+  out_ += payload;
+  const auto fed = reader_.feed(payload, [this](const SseEvent& event) { observe(event.event, event.data); });
+  if (!fed && !stream_error_) stream_error_ = fed.error();
+}
+
+void RawRelay::observe(std::string_view event, std::string_view data) {
+  observer_->on_stream_event(event, data);
+  meaningful_ = meaningful_ || observer_->meaningful();
+  // After the commit point the upstream's own error event has gone to the client as it came.
+  if (observer_->error() && !committed_ && !stream_error_) stream_error_ = observer_->error();
+}
+
+Result<void> RawRelay::transform_end() {
+  reader_.finish([this](const SseEvent& event) { observe(event.event, event.data); });
+  owner_.note_usage(observer_->usage());
+  owner_.note_finish(observer_->finish_word());
+  if (observer_->terminated()) return {};
+  if (observer_->error()) return *observer_->error();
+  return Error{ErrorKind::upstream_cut, "the upstream's stream ended before it was finished"};
+}
+
+void RawRelay::append_stream_error(const Error& error) {
+  owner_.note_usage(observer_->usage());
+  if (observer_->error()) return;  // it said so itself, in its own words
+  // What was cut in the middle of an event is ended first, so that ours stands alone.
+  if (!reader_.at_boundary()) out_ += "\n\n";
+  client_.encode_stream_error(error, out_);
+}
+
+void RawRelay::append_keep_alive() {
+  if (!reader_.at_boundary()) return;
+  if (upstream_.format == WireFormat::anthropic_messages) {
+    if (committed_) out_ += "event: ping\ndata: {\"type\": \"ping\"}\n\n";
+  } else {
+    out_ += ": keep-alive\n\n";
+  }
+}
+
+// ---- translating ----
+
+TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Codec& upstream, const Codec& client,
+                                   const EncodeContext& context, bool stream)
+    : Relay(owner, upstream, client),
+      decoder_(upstream.reply_decoder(*context.translation)),
+      encoder_(stream ? client.stream_encoder(context) : client.whole_encoder(context)),
+      reader_(kMaxEvent),
+      stream_(stream) {}
+
+std::string_view TranslatingRelay::stream_content_type() const {
+  return client_.format == WireFormat::gemini_generate ? "text/event-stream" : "text/event-stream; charset=utf-8";
+}
+
+void TranslatingRelay::on_event(const Event& event) {
+  if (const auto* error = std::get_if<Error>(&event)) {
+    if (!stream_error_) stream_error_ = *error;
+    return;  // encoded when the relay has decided what it means
+  }
+  if (const auto* usage = std::get_if<UsageUpdate>(&event)) owner_.note_usage(usage->usage);
+  if (const auto* finish = std::get_if<Finish>(&event)) owner_.note_finish(finish->word);
+  // A head or an empty part commits nothing; content, a call or an end does.
+  if (const auto* delta = std::get_if<PartDelta>(&event)) {
+    meaningful_ = meaningful_ || !delta->text.empty();
+  } else if (const auto* start = std::get_if<PartStart>(&event)) {
+    meaningful_ = meaningful_ || start->kind == PartKind::tool_call || start->kind == PartKind::raw;
+  } else if (std::holds_alternative<Finish>(event)) {
+    meaningful_ = true;
+  }
+  encoder_->on_event(event);
+}
+
+void TranslatingRelay::take_output() {
+  if (out_.empty()) {
+    out_.swap(encoder_->out());
+  } else {
+    out_ += encoder_->out();
+    encoder_->out().clear();
+  }
+}
+
+Result<void> TranslatingRelay::transform_whole(std::string& body, std::string& content_type) {
+  if (auto decoded = decoder_->on_whole(body, *this); !decoded) return std::move(decoded).error();
+  if (stream_error_) return std::move(*stream_error_);
+  body = std::move(encoder_->out());
+  content_type = stream_ ? std::string(stream_content_type()) : "application/json";
+  return {};
+}
+
+void TranslatingRelay::transform_stream(std::string_view payload) {
+  const auto fed = reader_.feed(payload, [this](const SseEvent& event) {
+    if (stream_error_) return;
+    const auto decoded = decoder_->on_stream_event(event.event, event.data, *this);
+    // One unreadable event is skipped once the stream has begun; before that it means another upstream.
+    if (!decoded && !committed_) stream_error_ = decoded.error();
+  });
+  if (!fed && !stream_error_) stream_error_ = fed.error();
+  if (stream_) take_output();
+}
+
+Result<void> TranslatingRelay::transform_end() {
+  Result<void> last;
+  reader_.finish([this, &last](const SseEvent& event) {
+    if (!stream_error_) last = decoder_->on_stream_event(event.event, event.data, *this);
+  });
+  if (!stream_error_) {
+    if (auto ended = decoder_->on_stream_end(*this); !ended) return ended;
+  }
+  take_output();
+  return {};
+}
+
+void TranslatingRelay::append_stream_error(const Error& error) {
+  encoder_->on_event(error);
+  take_output();
+}
+
+void TranslatingRelay::append_keep_alive() {
+  encoder_->keep_alive();
+  take_output();
+}
+
+}  // namespace llm_proxy
