@@ -182,6 +182,11 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   fields.read("model_aliases", out->model_aliases);
   fields.read("access_log", out->access_log);
   fields.read("access_log_path", out->access_log_path);
+  fields.read("ca_file", out->ca_file);
+  fields.read("ca_dir", out->ca_dir);
+  fields.read("http_proxy", out->http_proxy);
+  fields.read("https_proxy", out->https_proxy);
+  fields.read("no_proxy", out->no_proxy);
   fields.read("version", out->version);
   fields.end();
   return out;

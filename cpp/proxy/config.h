@@ -44,6 +44,11 @@ struct ServerConfig {
   std::map<std::string, std::string> model_aliases;
   bool access_log = true;
   std::string access_log_path;           // empty: standard error
+  std::string ca_file;  // SSL_CERT_FILE, SSL_CERT_DIR; both empty: the system's
+  std::string ca_dir;
+  std::string http_proxy;  // "http://user:password@host:port"; empty: none
+  std::string https_proxy;
+  std::string no_proxy;
   std::string version;                   // for User-Agent and /health
 };
 

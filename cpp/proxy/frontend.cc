@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "http/url.h"
+
 namespace llm_proxy {
 namespace {
 
@@ -48,27 +50,6 @@ bool method_matches(std::string_view row, std::string_view method) {
   return row == method || (row == "GET" && method == "HEAD");
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-std::string percent_decoded(std::string_view text, bool plus_is_space) {
-  std::string out;
-  out.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && hex_digit(text[i + 1]) >= 0 && hex_digit(text[i + 2]) >= 0) {
-      out += static_cast<char>(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
-      i += 2;
-    } else {
-      out += plus_is_space && text[i] == '+' ? ' ' : text[i];
-    }
-  }
-  return out;
-}
-
 bool take_prefix(std::string_view& text, std::string_view prefix) {
   if (!text.starts_with(prefix)) return false;
   text.remove_prefix(prefix.size());
@@ -87,8 +68,8 @@ bool match_gemini(std::string_view method, std::string_view path, FrontendMatch&
   if (verb == "generateContent" || verb == "streamGenerateContent" || verb == "countTokens") {
     match.endpoint = verb == "countTokens" ? Endpoint::count_tokens : Endpoint::generate;
     match.stream = verb == "streamGenerateContent";
-    match.model = percent_decoded(path.substr(0, colon), false);
-    const auto alt = query_value(match.query, "alt");
+    match.model = percent_decode(path.substr(0, colon)).value_or(std::string());
+    const auto alt = query_value(match.query, "alt").value_or(std::string());
     // The reference's plain method with alt=sse streams too.
     if (verb == "generateContent" && alt == "sse") match.stream = true;
     match.json_array = match.stream && alt != "sse";
@@ -124,22 +105,10 @@ std::string without_query_key(std::string_view query, std::string_view name) {
   return out;
 }
 
-std::string query_value(std::string_view query, std::string_view name) {
-  std::string out;
-  bool found = false;
-  each_query_item(query, [&](auto, auto key, auto value) {
-    if (found || key != name) return;
-    out = percent_decoded(value, true);
-    found = true;
-  });
-  return out;
-}
-
-FrontendMatch match_frontend(std::string_view method, std::string_view target, bool upgrade, bool anthropic) {
+FrontendMatch match_frontend(std::string_view method, std::string_view path, std::string_view query,
+                             bool upgrade, bool anthropic) {
   FrontendMatch match;
-  const auto question = target.find('?');
-  auto path = target.substr(0, question);
-  if (question != std::string_view::npos) match.query = target.substr(question + 1);
+  match.query = query;
   if (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
 
   bool path_known = false;

@@ -37,14 +37,13 @@ struct FrontendMatch {
   std::string_view query;                       // without '?', as sent
 };
 
-// `target` outlives the match. `upgrade`: the request asks for a WebSocket. `anthropic`: an anthropic-version header is
+// `path` and `query` outlive the match. `upgrade`: the request asks for a WebSocket. `anthropic`: an anthropic-version header is
 // there (model lists differ by it).
-FrontendMatch match_frontend(std::string_view method, std::string_view target, bool upgrade, bool anthropic);
+FrontendMatch match_frontend(std::string_view method, std::string_view path, std::string_view query, bool upgrade,
+                             bool anthropic);
 
 // The query with every occurrence of `name` removed; keeps order and spelling of the rest.
 std::string without_query_key(std::string_view query, std::string_view name);
-// The first value of `name`, percent-decoded; empty when absent.
-std::string query_value(std::string_view query, std::string_view name);
 
 // The upstream's path for a generate request: `base_path` is the base URL's, which may or may not end in a version.
 std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model, bool stream);

@@ -130,20 +130,40 @@ Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
 }
 
 void RawRelay::transform_stream(std::string_view payload) {
-  out_ += payload;
-  const auto fed = reader_.feed(payload, [this](const SseEvent& event) { observe(event.event, event.data); });
-  if (!fed && !stream_error_) stream_error_ = fed.error();
+  if (keep_usage_chunk_) out_ += payload;
+  SseEvent event;
+  for (;;) {
+    const auto before = payload;
+    const auto got = reader_.next(payload, event);
+    if (!got) {
+      if (!stream_error_) stream_error_ = got.error();
+      return;
+    }
+    const auto taken = before.substr(0, before.size() - payload.size());
+    if (!keep_usage_chunk_) event_bytes_ += taken;
+    if (!*got) {
+      open_bytes_ += taken.size();
+      return;
+    }
+    open_bytes_ = 0;
+    observe(event);
+    if (keep_usage_chunk_) continue;
+    if (!observer_->usage_only()) out_ += event_bytes_;
+    event_bytes_.clear();
+  }
 }
 
-void RawRelay::observe(std::string_view event, std::string_view data) {
-  observer_->on_stream_event(event, data);
+void RawRelay::observe(const SseEvent& event) {
+  observer_->on_stream_event(event.event, event.data);
   meaningful_ = meaningful_ || observer_->meaningful();
-  // After the commit point the upstream's own error event has gone to the client as it came.
+  // After the commit point the upstream's own error event goes to the client as it came.
   if (observer_->error() && !committed_ && !stream_error_) stream_error_ = observer_->error();
 }
 
 Result<void> RawRelay::transform_end() {
-  reader_.finish([this](const SseEvent& event) { observe(event.event, event.data); });
+  SseEvent event;
+  if (const auto last = reader_.finish(event); last && *last) observe(event);
+  out_ += event_bytes_;
   owner_.note_usage(observer_->usage());
   owner_.note_finish(observer_->finish_word());
   if (observer_->terminated()) return {};
@@ -155,12 +175,12 @@ void RawRelay::append_stream_error(const Error& error) {
   owner_.note_usage(observer_->usage());
   if (observer_->error()) return;  // it said so itself, in its own words
   // What was cut in the middle of an event is ended first, so that ours stands alone.
-  if (!reader_.at_boundary()) out_ += "\n\n";
+  if (open_bytes_ > 0) out_ += "\n\n";
   client_.encode_stream_error(error, out_);
 }
 
 void RawRelay::append_keep_alive() {
-  if (!reader_.at_boundary()) return;
+  if (open_bytes_ > 0) return;
   if (upstream_.format == WireFormat::anthropic_messages) {
     if (committed_) out_ += "event: ping\ndata: {\"type\": \"ping\"}\n\n";
   } else {
@@ -218,21 +238,25 @@ Result<void> TranslatingRelay::transform_whole(std::string& body, std::string& c
 }
 
 void TranslatingRelay::transform_stream(std::string_view payload) {
-  const auto fed = reader_.feed(payload, [this](const SseEvent& event) {
-    if (stream_error_) return;
-    const auto decoded = decoder_->on_stream_event(event.event, event.data, *this);
-    // One unreadable event is skipped once the stream has begun; before that it means another upstream.
-    if (!decoded && !committed_) stream_error_ = decoded.error();
-  });
-  if (!fed && !stream_error_) stream_error_ = fed.error();
+  SseEvent event;
+  while (!stream_error_) {
+    const auto got = reader_.next(payload, event);
+    if (!got) stream_error_ = got.error();
+    if (!got || !*got) break;
+    decode(event);
+  }
   if (stream_) take_output();
 }
 
+void TranslatingRelay::decode(const SseEvent& event) {
+  const auto decoded = decoder_->on_stream_event(event.event, event.data, *this);
+  // One unreadable event is skipped once the stream has begun; before that it means another upstream.
+  if (!decoded && !committed_ && !stream_error_) stream_error_ = decoded.error();
+}
+
 Result<void> TranslatingRelay::transform_end() {
-  Result<void> last;
-  reader_.finish([this, &last](const SseEvent& event) {
-    if (!stream_error_) last = decoder_->on_stream_event(event.event, event.data, *this);
-  });
+  SseEvent event;
+  if (const auto last = reader_.finish(event); last && *last && !stream_error_) decode(event);
   if (!stream_error_) {
     if (auto ended = decoder_->on_stream_end(*this); !ended) return ended;
   }

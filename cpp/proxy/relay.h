@@ -99,6 +99,7 @@ class Relay : public ReplySink {
 // Same format on both sides: bytes go on as they came, an observer reads a copy.
 class RawRelay final : public Relay {
  public:
+  // `keep_usage_chunk` false: the client did not ask for the chunk that holds only usage, and does not get it.
   RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk);
 
  private:
@@ -109,10 +110,12 @@ class RawRelay final : public Relay {
   void append_keep_alive() override;
   std::string_view stream_content_type() const override { return head_.content_type; }
   bool client_streams() const override { return true; }
-  void observe(std::string_view event, std::string_view data);
+  void observe(const SseEvent& event);
 
   std::unique_ptr<ReplyObserver> observer_;
   SseReader reader_;
+  std::string event_bytes_;  // of the event under way, held back while it may have to be left out
+  std::size_t open_bytes_ = 0;  // of the event under way, already passed on or held
   bool keep_usage_chunk_;
 };
 
@@ -134,6 +137,7 @@ class TranslatingRelay final : public Relay, private EventSink {
   bool client_streams() const override { return stream_; }
   void on_event(const Event& event) override;
   void take_output();
+  void decode(const SseEvent& event);
 
   std::unique_ptr<ReplyDecoder> decoder_;
   std::unique_ptr<ReplyEncoder> encoder_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,13 +11,13 @@
 
 namespace llm_proxy {
 
-class PythonBackends;
+class BackendHost;
 class RingHost;
 
 // What the engine calls to reach Python; null where the process has none. All outlive the server.
 struct PluginHosts {
   std::shared_ptr<RingHost> rings;
-  std::shared_ptr<PythonBackends> backends;
+  std::shared_ptr<BackendHost> backends;
 };
 
 struct ServerStats {
@@ -48,7 +49,8 @@ class Server {
 
   // Publishes a new snapshot (backends, keys, limits, deadlines; not the address or the number of workers).
   // Exchanges under way keep the old one.
-  void reload(std::shared_ptr<const ServerConfig> config);
+  // An Error leaves everything as it was.
+  Result<void> reload(std::shared_ptr<const ServerConfig> config);
   // Publishes new rings; same rule.
   void set_rings(std::shared_ptr<RingHost> rings);
 

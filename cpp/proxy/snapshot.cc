@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "http/head_writer.h"
+#include "http/url.h"
+
 namespace llm_proxy {
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const ServerConfig> config,
@@ -12,6 +15,23 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
   auto keys = ClientKeys::build(config->client_keys);
   if (!keys) return std::move(keys).error();
   auto out = std::make_shared<Snapshot>();
+  for (const auto& backend : config->backends) {
+    auto& target = out->targets.emplace_back();
+    if (backend.kind != Backend::Kind::http) continue;
+    auto url = parse_url(backend.base_url);
+    if (!url) {
+      return Error{ErrorKind::malformed_request, "backend " + backend.name + ": base_url: " + url.error().message};
+    }
+    target.endpoint = Endpoint(*url);
+    target.authority = url->authority();
+    target.base_path = std::move(url->path);
+    HeadWriter writer(target.fields);
+    writer.field("content-type", "application/json");
+    writer.field("user-agent", "llm-interactive-proxy/" + config->version);
+    // Bodies are watched on their way: a coding would only be taken off again.
+    writer.field("accept-encoding", "identity");
+    for (const auto& [name, value] : backend.headers) writer.field(name, value);
+  }
   out->config = std::move(config);
   out->client_keys = *std::move(keys);
   out->routes = *std::move(routes);

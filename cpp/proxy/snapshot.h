@@ -1,8 +1,11 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "net/endpoint.h"
 #include "plugin/ring_host.h"
 #include "proxy/client_keys.h"
 #include "proxy/config.h"
@@ -10,13 +13,26 @@
 
 namespace llm_proxy {
 
+// What a backend's base URL means to the network. Made once, so that a request parses nothing.
+struct HttpTarget {
+  Endpoint endpoint;
+  std::string authority;  // for the Host field
+  std::string base_path;  // "/v1"
+  std::string fields;     // header lines sent with every request
+};
+
 // Everything a request is decided by, immutable: published to each worker by post and held by every exchange that
 // began with it.
 struct Snapshot {
   std::shared_ptr<const ServerConfig> config;
   ClientKeys client_keys;
   RouteTable routes;
+  std::vector<HttpTarget> targets;  // as config->backends; empty ones for those that are not http
   std::shared_ptr<RingHost> rings;  // may be null
+
+  const HttpTarget& target(const Backend& backend) const {
+    return targets[static_cast<std::size_t>(&backend - config->backends.data())];
+  }
 
   static Result<std::shared_ptr<const Snapshot>> build(std::shared_ptr<const ServerConfig> config,
                                                        std::shared_ptr<RingHost> rings);

@@ -105,6 +105,8 @@ class ReplyObserver {
   bool terminated() const { return terminated_; }
   // An error was reported inside the stream or inside a 200 body.
   const std::optional<Error>& error() const { return error_; }
+  // The last event held nothing but usage, which not every client wants (Chat).
+  bool usage_only() const { return usage_only_; }
   // Something a user would call output has been seen: from here on nothing may be retried.
   bool meaningful() const { return meaningful_; }
 
@@ -114,6 +116,7 @@ class ReplyObserver {
   std::optional<Error> error_;
   bool terminated_ = false;
   bool meaningful_ = false;
+  bool usage_only_ = false;
 };
 
 // What the head of a Chat, Responses, Messages or Gemini request says, found without building

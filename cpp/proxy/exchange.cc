@@ -1,0 +1,603 @@
+#include "proxy/exchange.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/log.h"
+#include "http/head_writer.h"
+#include "http/status_text.h"
+#include "json/splice.h"
+#include "json/writer.h"
+#include "proxy/echo_backend.h"
+#include "proxy/hosted_call.h"
+#include "proxy/http_call.h"
+#include "proxy/model_list.h"
+#include "proxy/stream_assembler.h"
+#include "proxy/token_estimate.h"
+
+namespace llm_proxy {
+namespace {
+
+constexpr std::string_view kJson = "application/json";
+
+// Fields of a client's request that are not an upstream's business: its connection, its credentials, its browser.
+constexpr std::array<std::string_view, 18> kWithheldFields{
+    "host",       "content-length",  "content-type", "content-encoding", "authorization", "x-api-key",
+    "x-goog-api-key", "api-key",     "cookie",       "user-agent",       "accept-encoding", "expect",
+    "origin",     "referer",         "forwarded",    "x-real-ip",        "via",           "proxy-authorization"};
+
+bool is_withheld(const Field& field) {
+  if (field.hop_by_hop) return true;
+  const auto starts = [&](std::string_view prefix) {
+    return field.name.size() > prefix.size() && iequals(field.name.substr(0, prefix.size()), prefix);
+  };
+  if (starts("x-forwarded-") || starts("sec-")) return true;
+  return std::any_of(kWithheldFields.begin(), kWithheldFields.end(),
+                     [&](std::string_view name) { return iequals(name, field.name); });
+}
+
+// What a reply's header lines say that makes sense in any format.
+constexpr std::array<std::string_view, 4> kSharedReplyFields{"retry-after", "retry-after-ms", "x-request-id",
+                                                             "x-should-retry"};
+
+std::string shared_fields(std::string_view lines) {
+  std::string out;
+  while (!lines.empty()) {
+    const auto end = lines.find("\r\n");
+    const auto line = lines.substr(0, end);
+    lines = end == std::string_view::npos ? std::string_view() : lines.substr(end + 2);
+    const auto name = line.substr(0, line.find(':'));
+    if (std::any_of(kSharedReplyFields.begin(), kSharedReplyFields.end(),
+                    [&](std::string_view shared) { return iequals(shared, name); })) {
+      out += line;
+      out += "\r\n";
+    }
+  }
+  return out;
+}
+
+void replace_all(std::string& text, std::string_view what, std::string_view with) {
+  if (what.empty()) return;
+  for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) {
+    text.replace(at, what.size(), with);
+  }
+}
+
+// Whether somebody else may do better: the fault is this upstream's, this key's or this model's, not the request's.
+bool may_fail_over(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::malformed_request: return error.code == "context_length_exceeded";
+    case ErrorKind::unsupported:
+    case ErrorKind::unprocessable:
+    case ErrorKind::body_too_large:
+    case ErrorKind::cancelled: return false;
+    default: return true;
+  }
+}
+
+// What a client of this format may see: only Anthropic's clients know 529.
+int status_for(WireFormat format, const Error& error) {
+  const int status = error.http_status();
+  return status == 529 && format != WireFormat::anthropic_messages ? 503 : status;
+}
+
+}  // namespace
+
+Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snapshot)
+    : session_(&session),
+      context_(session.context()),
+      snapshot_(std::move(snapshot)),
+      format_(session.request().frontend.format),
+      began_(context_.worker().now()),
+      keep_alive_([this] { on_keep_alive(); }),
+      ring_deadline_([this] {
+        ring_waiting_ = false;
+        const auto verdict = ring_->overdue(ring_running_);
+        pending_reply_ ? on_reply_verdict(verdict) : on_request_verdict(verdict);
+      }) {
+  const auto& request = session.request();
+  record_.began = std::chrono::system_clock::time_point(
+      std::chrono::milliseconds(context_.worker().clock().unix_millis()));
+  record_.request_id = context_.next_request_id();
+  record_.client = request.peer;
+  record_.method = request.head.method;
+  record_.path = request.head.path;
+  record_.frontend = record_.upstream = format_;
+  record_.request_bytes = request.body.size();
+  context_.counters().active.fetch_add(1, std::memory_order_relaxed);
+}
+
+Exchange::~Exchange() = default;
+
+std::chrono::microseconds Exchange::since_began() const {
+  return std::chrono::duration_cast<std::chrono::microseconds>(context_.worker().now() - began_);
+}
+
+std::string_view Exchange::body() const {
+  return replaced_body_ ? std::string_view(*replaced_body_) : session_->request().body.view();
+}
+
+void Exchange::start() {
+  switch (session_->request().frontend.endpoint) {
+    case Endpoint::generate: return generate();
+    case Endpoint::count_tokens: return count_tokens();
+    case Endpoint::embeddings: return relay_plain("/embeddings");
+    case Endpoint::completions: return relay_plain("/completions");
+    case Endpoint::models: return answer_models();
+    case Endpoint::model: return answer_model();
+    case Endpoint::health:
+    case Endpoint::ready: return answer_health();
+    case Endpoint::hello: return send_reply(200, {}, kJson, "{}");
+    default:
+      return send_error({ErrorKind::not_found, "there is nothing at " + record_.path});
+  }
+}
+
+void Exchange::refuse(const Error& error) { send_error(error); }
+
+// ---- from request to upstream
+
+void Exchange::generate() {
+  const auto& frontend = session_->request().frontend;
+  auto peek = peek_request(body());
+  if (!peek) return send_error(peek.error());
+  peek_ = *std::move(peek);
+  if (format_ == WireFormat::gemini_generate) {
+    peek_.model = frontend.model;
+    peek_.stream = frontend.stream;
+  }
+  stream_ = peek_.stream;
+  record_.model = peek_.model;
+  record_.stream = stream_;
+  if (snapshot_->rings && !snapshot_->rings->rings().empty()) {
+    run_request_rings();
+  } else {
+    dispatch();
+  }
+}
+
+void Exchange::dispatch() {
+  auto route = snapshot_->routes.resolve(peek_.model);
+  if (!route) return send_error(route.error());
+  route_ = *std::move(route);
+  if (stream_) context_.deadlines().keep_alive->arm(keep_alive_);
+  attempt();
+}
+
+void Exchange::attempt() {
+  const auto& candidate = route_.candidates[leg_];
+  const auto& backend = *candidate.backend;
+  ++record_.attempts;
+  record_.backend = backend.name;
+  record_.upstream_model = candidate.model;
+  record_.upstream = backend.format;
+  key_.clear();
+  if (!backend.keys.empty()) key_ = backend.keys[context_.next_turn(backend)];
+  // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth.
+  const bool raw = backend.format == format_ && !replaced_request_;
+  switch (backend.kind) {
+    case Backend::Kind::echo: return attempt_echo(backend);
+    case Backend::Kind::http: return attempt_http(backend, raw);
+    case Backend::Kind::python: return attempt_hosted(backend, raw);
+  }
+}
+
+Result<void> Exchange::decode_request() {
+  if (request_) return {};
+  const auto& frontend = session_->request().frontend;
+  auto decoded = client_codec().decode_request(body(), frontend.model, frontend.stream);
+  if (!decoded) return std::move(decoded).error();
+  request_ = *std::move(decoded);
+  return {};
+}
+
+Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
+  if (auto decoded = decode_request(); !decoded) return decoded;
+  translation_ = {};
+  translation_.upstream_model = route_.candidates[leg_].model;
+  translation_.quirks = backend.quirks;
+  out.clear();
+  if (auto encoded = codec(backend.format).encode_request(replaced_request_ ? *replaced_request_ : *request_,
+                                                          translation_, out);
+      !encoded) {
+    return encoded;
+  }
+  record_.losses.clear();
+  for (const auto& loss : translation_.losses) {
+    if (!record_.losses.empty()) record_.losses += ',';
+    record_.losses += loss.field;
+  }
+  prepare_encoding();
+  return {};
+}
+
+// For what encodes a reply: `request_` is decoded.
+void Exchange::prepare_encoding() {
+  encode_context_ = {&*request_, &translation_, context_.worker().clock().unix_seconds(), record_.request_id};
+}
+
+void Exchange::attempt_echo(const Backend& backend) {
+  if (auto encoded = encode_for(backend, encoded_body_); !encoded) return send_error(encoded.error());
+  const auto encoder =
+      stream_ ? client_codec().stream_encoder(encode_context_) : client_codec().whole_encoder(encode_context_);
+  class Tap final : public EventSink {
+   public:
+    Tap(Exchange& exchange, EventSink& next) : exchange_(exchange), next_(next) {}
+    void on_event(const Event& event) override {
+      if (const auto* usage = std::get_if<UsageUpdate>(&event)) exchange_.note_usage(usage->usage);
+      if (const auto* finish = std::get_if<Finish>(&event)) exchange_.note_finish(finish->word);
+      next_.on_event(event);
+    }
+
+   private:
+    Exchange& exchange_;
+    EventSink& next_;
+  } tap(*this, *encoder);
+  echo_reply(replaced_request_ ? *replaced_request_ : *request_, record_.request_id, tap);
+  if (stream_) {
+    on_stream_commit({}, "text/event-stream; charset=utf-8");
+    on_stream_end(encoder->out(), /*clean=*/true);
+  } else {
+    on_whole_reply({}, std::string(kJson), std::move(encoder->out()));
+  }
+}
+
+std::string Exchange::upstream_fields(const Backend& backend, bool same_format) {
+  const auto& request = session_->request();
+  std::string out = snapshot_->target(backend).fields;
+  HeadWriter writer(out);
+  if (same_format) {
+    for (const auto& field : request.head.fields) {
+      if (!is_withheld(field)) writer.field(field.name, field.value);
+    }
+  } else {
+    writer.field("accept", stream_ ? "text/event-stream" : "application/json");
+  }
+  if (backend.format == WireFormat::anthropic_messages &&
+      (!same_format || request.head.fields.find("anthropic-version") == nullptr)) {
+    writer.field("anthropic-version", "2023-06-01");
+  }
+  if (!key_.empty()) {
+    if (!backend.auth_header.empty()) writer.field(backend.auth_header, backend.auth_prefix + key_);
+  } else if (same_format && snapshot_->client_keys.empty()) {
+    // No key of ours: the user's own login goes through as it came.
+    for (const std::string_view name : {"authorization", "x-api-key", "x-goog-api-key", "api-key"}) {
+      if (const Field* field = request.head.fields.find(name)) writer.field(field->name, field->value);
+    }
+  }
+  return out;
+}
+
+// What plugins may see of the request's header: no credentials, nothing of the connection.
+std::vector<std::pair<std::string, std::string>> Exchange::client_headers() const {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const auto& field : session_->request().head.fields) {
+    if (!is_withheld(field) || iequals(field.name, "user-agent")) {
+      out.emplace_back(lower_case(field.name), field.value);
+    }
+  }
+  return out;
+}
+
+// A chat stream tells its usage only when asked; we always want to know.
+bool Exchange::asks_for_usage() const {
+  return format_ == WireFormat::openai_chat && stream_ && !peek_.include_usage;
+}
+
+// The client's body with at most two edits: the model's name, and the wish for usage in a chat stream.
+void Exchange::set_raw_body(UpstreamRequest& request, const Candidate& candidate) {
+  const auto source = body();
+  std::size_t count = 0;
+  std::size_t at = 0;
+  const auto copy_to = [&](std::size_t end) {
+    request.body[count++] = source.substr(at, end - at);
+    at = end;
+  };
+  // A member put first in an object needs a comma unless it is alone there.
+  const auto first_member = [&](std::size_t after_brace, std::string member) {
+    const auto next = source.find_first_not_of(" \t\r\n", after_brace);
+    if (next != std::string_view::npos && source[next] != '}') member += ',';
+    return member;
+  };
+  std::array<Splice, 2> edits;
+  std::size_t edit_count = 0;
+  if (format_ != WireFormat::gemini_generate && candidate.model != peek_.model) {
+    std::string model;
+    JsonWriter(model).string(candidate.model);
+    if (peek_.model_end > 0) {
+      edits[edit_count++] = {peek_.model_begin, peek_.model_end, std::move(model)};
+    } else {
+      edits[edit_count++] = {peek_.object_begin, peek_.object_begin,
+                             first_member(peek_.object_begin, "\"model\":" + model)};
+    }
+  }
+  if (asks_for_usage()) {
+    const auto at = peek_.has_stream_options ? peek_.stream_options_begin + 1 : peek_.object_begin;
+    edits[edit_count++] = {
+        at, at,
+        first_member(at, peek_.has_stream_options ? R"("include_usage":true)"
+                                                  : R"("stream_options":{"include_usage":true})")};
+  }
+  if (edit_count == 2 && edits[1].begin < edits[0].begin) std::swap(edits[0], edits[1]);
+  for (std::size_t i = 0; i < edit_count; ++i) {
+    copy_to(edits[i].begin);
+    splices_[i] = std::move(edits[i].replacement);
+    request.body[count++] = splices_[i];
+    at = edits[i].end;
+  }
+  copy_to(source.size());
+}
+
+void Exchange::attempt_http(const Backend& backend, bool raw) {
+  const auto& candidate = route_.candidates[leg_];
+  const auto& target = snapshot_->target(backend);
+  const auto& frontend = session_->request().frontend;
+  UpstreamRequest request;
+  request.target = &target;
+  request.connect_timeout = snapshot_->config->timeouts.connect;
+  request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
+  request.fields = upstream_fields(backend, raw);
+  if (raw) {
+    if (const auto query = without_query_key(frontend.query, "key"); !query.empty()) request.path += "?" + query;
+    set_raw_body(request, candidate);
+    relay_ = std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/!asks_for_usage());
+  } else {
+    if (backend.format == WireFormat::gemini_generate && stream_) request.path += "?alt=sse";
+    if (auto encoded = encode_for(backend, encoded_body_); !encoded) {
+      return on_attempt_failed(std::move(encoded).error(), {}, {});
+    }
+    request.body[0] = encoded_body_;
+    relay_ = std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(), encode_context_, stream_);
+  }
+  auto call = std::make_shared<HttpCall>(context_, *relay_, std::move(request));
+  call_ = call;
+  call->start();
+}
+
+void Exchange::attempt_hosted(const Backend& backend, bool raw) {
+  if (context_.backends() == nullptr) {
+    return on_attempt_failed({ErrorKind::unavailable, "backend " + backend.name + " needs Python, which is not here"}, {},
+                             {});
+  }
+  const auto& request = session_->request();
+  HostedRequest hosted;
+  hosted.instance = backend.name;
+  hosted.model = route_.candidates[leg_].model;
+  hosted.stream = stream_;
+  hosted.request_id = record_.request_id;
+  hosted.client_host = request.peer;
+  hosted.headers = client_headers();
+  if (raw) {
+    hosted.body = body();
+    relay_ = std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/true);
+  } else {
+    if (auto encoded = encode_for(backend, hosted.body); !encoded) {
+      return on_attempt_failed(std::move(encoded).error(), {}, {});
+    }
+    relay_ = std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(), encode_context_, stream_);
+  }
+  auto call = std::make_shared<HostedUpstream>(*relay_);
+  call_ = call;
+  call->start(*context_.backends(), std::move(hosted), context_.worker());
+}
+
+// Embeddings and legacy completions: the same bytes to a backend of OpenAI's kind.
+void Exchange::relay_plain(std::string_view path) {
+  auto peek = peek_request(body());
+  if (!peek) return send_error(peek.error());
+  peek_ = *std::move(peek);
+  stream_ = peek_.stream;
+  record_.model = peek_.model;
+  record_.stream = stream_;
+  auto route = snapshot_->routes.resolve(peek_.model);
+  if (!route) return send_error(route.error());
+  std::erase_if(route->candidates, [](const Candidate& candidate) {
+    return candidate.backend->kind != Backend::Kind::http || candidate.backend->format != WireFormat::openai_chat;
+  });
+  if (route->candidates.empty()) {
+    return send_error({ErrorKind::unsupported, "no backend for model '" + peek_.model + "' offers " + std::string(path)});
+  }
+  route_ = *std::move(route);
+  const auto& candidate = route_.candidates.front();
+  const auto& backend = *candidate.backend;
+  record_.attempts = 1;
+  record_.backend = backend.name;
+  record_.upstream_model = candidate.model;
+  if (!backend.keys.empty()) key_ = backend.keys[context_.next_turn(backend)];
+  UpstreamRequest request;
+  request.target = &snapshot_->target(backend);
+  request.connect_timeout = snapshot_->config->timeouts.connect;
+  request.path = request.target->base_path + std::string(path);
+  request.fields = upstream_fields(backend, true);
+  peek_.include_usage = true;  // these bodies know no such option: leave them be
+  set_raw_body(request, candidate);
+  relay_ = std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/true);
+  auto call = std::make_shared<HttpCall>(context_, *relay_, std::move(request));
+  call_ = call;
+  call->start();
+}
+
+// ---- from the relay
+
+void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) {
+  if (session_ == nullptr) return;
+  if (leg_ + 1 < route_.candidates.size() && may_fail_over(error)) {
+    log(LogLevel::info, "request ", record_.request_id, ": backend ", record_.backend, " failed (", name(error.kind),
+        "), trying the next");
+    ++leg_;
+    // The failed attempt may still be on the stack.
+    context_.bury(std::move(call_));
+    context_.bury(std::shared_ptr<Relay>(std::move(relay_)));
+    attempt();
+    return;
+  }
+  const bool same_format = record_.upstream == format_;
+  replace_all(error.message, key_, "***");
+  replace_all(verbatim, key_, "***");
+  send_error(error, reply_fields(head.fields, same_format), std::move(verbatim));
+}
+
+void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type, std::string body) {
+  if (session_ == nullptr) return;
+  auto fields = reply_fields(head.fields, record_.upstream == format_);
+  if (ring_ && snapshot_->rings->rings().reply()) {
+    run_reply_ring(head.status, std::move(fields), std::move(content_type), std::move(body));
+    return;
+  }
+  if (ring_) chat_reply_ = body_as_chat(body);
+  send_reply(head.status, fields, content_type, std::move(body));
+}
+
+void Exchange::on_stream_commit(const UpstreamHead& head, std::string_view content_type) {
+  committed_ = true;
+  if (session_ == nullptr) return;
+  record_.status = head.status;
+  record_.first_byte = since_began();
+  session_->begin_stream(head.status, content_type, reply_fields(head.fields, record_.upstream == format_));
+  if (ring_ && decode_request()) {
+    prepare_encoding();
+    assembler_ = std::make_unique<StreamAssembler>(client_codec(), encode_context_);
+  }
+}
+
+bool Exchange::write_stream(std::string& bytes) {
+  if (session_ == nullptr) {
+    bytes.clear();
+    return true;
+  }
+  if (assembler_) assembler_->feed(bytes);
+  context_.deadlines().keep_alive->arm(keep_alive_);
+  return session_->write_stream(bytes);
+}
+
+void Exchange::on_stream_end(std::string& bytes, bool clean) {
+  if (session_ == nullptr) return;
+  keep_alive_.disarm();
+  if (assembler_) assembler_->feed(bytes);
+  session_->end_stream(bytes, clean);
+}
+
+void Exchange::note_error(const Error& error) {
+  record_.error = std::string(name(error.kind)) + ": " + error.message;
+  replace_all(record_.error, key_, "***");
+}
+
+void Exchange::note_usage(const Usage& usage) {
+  if (!usage.empty()) record_.usage = usage;
+}
+
+void Exchange::note_finish(std::string_view word) { record_.finish = word; }
+
+// ---- to the client
+
+std::string Exchange::reply_fields(std::string_view upstream_fields, bool same_format) const {
+  std::string out = same_format ? std::string(upstream_fields) : shared_fields(upstream_fields);
+  HeadWriter(out).field("x-proxy-request-id", record_.request_id);
+  return out;
+}
+
+void Exchange::send_reply(int status, std::string_view fields, std::string_view content_type, std::string body) {
+  keep_alive_.disarm();
+  record_.status = status;
+  record_.first_byte = since_began();
+  session_->send_whole(status, content_type, fields, std::move(body));
+}
+
+void Exchange::send_error(const Error& error, std::string_view fields, std::string verbatim) {
+  if (session_ == nullptr) return;
+  note_error(error);
+  std::string lines(fields);
+  HeadWriter writer(lines);
+  if (fields.empty()) writer.field("x-proxy-request-id", record_.request_id);
+  if (error.retry_after && lines.find("retry-after:") == std::string::npos) {
+    writer.field("retry-after", static_cast<std::uint64_t>((error.retry_after->count() + 999) / 1000));
+  }
+  if (error.kind == ErrorKind::method_not_allowed) writer.field("allow", "GET, POST");
+  if (error.kind == ErrorKind::upgrade_required) writer.field("upgrade", "HTTP/1.1");
+  if (error.kind == ErrorKind::unauthenticated && record_.backend.empty()) {
+    writer.field("www-authenticate", "Bearer");
+  }
+  std::string body = std::move(verbatim);
+  if (body.empty()) client_codec().encode_error(error, body);
+  send_reply(status_for(format_, error), lines, kJson, std::move(body));
+}
+
+void Exchange::on_written() {
+  if (call_) call_->resume();
+}
+
+void Exchange::on_reply_sent() {
+  record_.reply_bytes = session_->reply_bytes();
+  log();
+  finish_rings();
+  session_ = nullptr;
+}
+
+void Exchange::on_client_gone() {
+  keep_alive_.disarm();
+  ring_deadline_.disarm();
+  if (call_) call_->cancel();
+  if (ring_) ring_->cancel();
+  record_.reply_bytes = session_->reply_bytes();
+  record_.status = 499;
+  if (record_.error.empty()) record_.error = "cancelled: the client left";
+  log();
+  finish_rings();
+  session_ = nullptr;
+}
+
+void Exchange::on_keep_alive() {
+  if (session_ == nullptr || !relay_) return;
+  context_.deadlines().keep_alive->arm(keep_alive_);
+  (void)relay_->keep_alive();
+}
+
+void Exchange::log() {
+  if (std::exchange(done_, true)) return;
+  record_.duration = since_began();
+  context_.counters().active.fetch_sub(1, std::memory_order_relaxed);
+  context_.counters().requests.fetch_add(1, std::memory_order_relaxed);
+  if (snapshot_->config->access_log) context_.log().append(record_);
+}
+
+// ---- answered here
+
+void Exchange::answer_health() {
+  std::string body;
+  JsonWriter json(body);
+  json.begin_object().member("status", "ok").member("version", snapshot_->config->version).end_object();
+  send_reply(200, {}, kJson, std::move(body));
+}
+
+void Exchange::answer_models() {
+  send_reply(200, {}, kJson,
+             encode_model_list(format_, list_models(snapshot_->routes), context_.worker().clock().unix_seconds()));
+}
+
+void Exchange::answer_model() {
+  auto wanted = percent_decode(session_->request().frontend.rest).value_or(std::string());
+  for (const auto& model : list_models(snapshot_->routes)) {
+    if (model.id == wanted) {
+      return send_reply(200, {}, kJson, encode_model(format_, model, context_.worker().clock().unix_seconds()));
+    }
+  }
+  send_error({ErrorKind::unknown_model, "no model is called '" + wanted + "' here: GET /v1/models lists them"});
+}
+
+void Exchange::count_tokens() {
+  if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+  const auto tokens = estimate_tokens(*request_);
+  std::string body;
+  JsonWriter json(body);
+  json.begin_object();
+  switch (format_) {
+    case WireFormat::gemini_generate: json.member("totalTokens", tokens); break;
+    case WireFormat::openai_responses: json.member("object", "response.input_tokens"); [[fallthrough]];
+    default: json.member("input_tokens", tokens); break;
+  }
+  json.end_object();
+  send_reply(200, {}, kJson, std::move(body));
+}
+
+}  // namespace llm_proxy

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/deadline_list.h"
+#include "ledger/record.h"
+#include "model/request.h"
+#include "plugin/ring_host.h"
+#include "proxy/client_session.h"
+#include "proxy/relay.h"
+#include "proxy/upstream_call.h"
+#include "routing/route_table.h"
+#include "translate/codec.h"
+
+namespace llm_proxy {
+
+class StreamAssembler;
+
+// One request and its reply, from the complete request to the access-log line.
+//
+// Owned by its ClientSession; a ring job may keep it alive after the client has gone. Lives on one worker.
+//
+//   started ─► ringed ─► dispatched ─► replying ─► sent
+//      └──────────┴───────────┴─► failed ─► sent        (client gone: any ─► gone)
+class Exchange final : public RelayOwner, public std::enable_shared_from_this<Exchange> {
+ public:
+  Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snapshot);
+  ~Exchange() override;
+
+  // The request is complete: answers it, now or later.
+  void start();
+  // The request cannot be taken: answers with this.
+  void refuse(const Error& error);
+
+  // ---- From the session.
+  void on_client_gone();
+  void on_written();     // what write_stream() could not take at once is written
+  void on_reply_sent();  // all of it
+
+ private:
+  // ---- From the relay.
+  void on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) override;
+  void on_whole_reply(const UpstreamHead& head, std::string content_type, std::string body) override;
+  void on_stream_commit(const UpstreamHead& head, std::string_view content_type) override;
+  bool write_stream(std::string& bytes) override;
+  void on_stream_end(std::string& bytes, bool clean) override;
+  void note_error(const Error& error) override;
+  void note_usage(const Usage& usage) override;
+  void note_finish(std::string_view word) override;
+
+  void generate();
+  void relay_plain(std::string_view path);
+  void count_tokens();
+  void answer_models();
+  void answer_model();
+  void answer_health();
+
+  void run_request_rings();
+  void on_request_verdict(RingVerdict verdict);
+  void on_reply_verdict(RingVerdict verdict);
+  void replace_request(std::string chat_body);
+  void send_block(const RingVerdict& verdict);
+  void answer_from_ring(RingVerdict verdict);
+  void dispatch();
+  void attempt();
+  void attempt_echo(const Backend& backend);
+  void attempt_http(const Backend& backend, bool raw);
+  void attempt_hosted(const Backend& backend, bool raw);
+  Result<void> decode_request();
+  void prepare_encoding();
+  std::vector<std::pair<std::string, std::string>> client_headers() const;
+  Result<void> encode_for(const Backend& backend, std::string& out);
+  void set_raw_body(UpstreamRequest& request, const Candidate& candidate);
+  bool asks_for_usage() const;
+  std::string upstream_fields(const Backend& backend, bool same_format);
+
+  void run_reply_ring(int status, std::string fields, std::string content_type, std::string body);
+  void send_reply(int status, std::string_view fields, std::string_view content_type, std::string body);
+  void send_error(const Error& error, std::string_view fields = {}, std::string verbatim = {});
+  std::string reply_fields(std::string_view upstream_fields, bool same_format) const;
+  std::string body_as_chat(std::string_view client_body);
+  void finish_rings();
+  void log();
+  std::chrono::microseconds since_began() const;
+  void on_keep_alive();
+
+  const Codec& client_codec() const { return codec(format_); }
+  std::string_view body() const;
+
+  ClientSession* session_;  // null once the client has gone
+  WorkerContext& context_;
+  std::shared_ptr<const Snapshot> snapshot_;
+  WireFormat format_;
+  TimePoint began_;
+  ExchangeRecord record_;
+
+  RequestPeek peek_;
+  bool stream_ = false;
+  std::optional<std::string> replaced_body_;  // by a ring plugin, OpenAI chat
+  std::optional<Request> request_;            // decoded when something needs it
+  std::optional<Request> replaced_request_;   // of replaced_body_
+  Route route_;
+  std::size_t leg_ = 0;
+  std::string key_;  // of the attempt under way; a secret
+
+  Translation translation_;
+  EncodeContext encode_context_;
+  std::string encoded_body_;
+  std::array<std::string, 2> splices_;
+  std::unique_ptr<Relay> relay_;
+  std::shared_ptr<UpstreamCall> call_;
+  std::optional<Error> last_error_;
+  bool committed_ = false;
+  bool done_ = false;
+  Deadline keep_alive_;
+
+  std::shared_ptr<RingSession> ring_;
+  Deadline ring_deadline_;
+  Ring ring_running_ = Ring::ingress;
+  bool ring_waiting_ = false;
+  struct PendingReply {
+    int status;
+    std::string fields;
+    std::string content_type;
+    std::string body;
+  };
+  std::optional<PendingReply> pending_reply_;
+  std::optional<std::string> chat_reply_;  // for background, when the reply ring has not seen it
+  bool reply_ring_ran_ = false;
+  std::unique_ptr<StreamAssembler> assembler_;
+};
+
+}  // namespace llm_proxy

@@ -1,0 +1,242 @@
+// The part of an exchange that talks to the rings: what plugins see is OpenAI chat, whatever the client speaks.
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "http/head_writer.h"
+#include "proxy/exchange.h"
+#include "proxy/stream_assembler.h"
+
+namespace llm_proxy {
+namespace {
+
+constexpr std::string_view kJson = "application/json";
+
+// Names a client's key for plugins without telling it: 16 hex digits of its SHA-256.
+std::string key_hash(std::string_view key) {
+  if (key.empty()) return {};
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned int size = 0;
+  EVP_Digest(key.data(), key.size(), digest.data(), &size, EVP_sha256(), nullptr);
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string out;
+  for (std::size_t i = 0; i < 8; ++i) {
+    out += kHex[digest[i] >> 4];
+    out += kHex[digest[i] & 15];
+  }
+  return out;
+}
+
+RingHeaders header_pairs(std::string_view lines) {
+  RingHeaders out;
+  while (!lines.empty()) {
+    const auto end = lines.find("\r\n");
+    const auto line = lines.substr(0, end);
+    lines = end == std::string_view::npos ? std::string_view() : lines.substr(end + 2);
+    const auto colon = line.find(": ");
+    if (colon != std::string_view::npos) out.emplace_back(lower_case(line.substr(0, colon)), line.substr(colon + 2));
+  }
+  return out;
+}
+
+double seconds(std::chrono::microseconds duration) { return static_cast<double>(duration.count()) / 1e6; }
+
+}  // namespace
+
+void Exchange::run_request_rings() {
+  const auto& request = session_->request();
+  RingRequest ring;
+  if (format_ == WireFormat::openai_chat) {
+    ring.body = body();
+  } else {
+    if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+    Translation translation;
+    translation.upstream_model = peek_.model;
+    if (auto encoded = codec(WireFormat::openai_chat).encode_request(*request_, translation, ring.body); !encoded) {
+      return send_error(encoded.error());
+    }
+  }
+  ring.request_id = record_.request_id;
+  ring.client_host = request.peer;
+  ring.method = request.head.method;
+  ring.path = without_query_key(request.head.query, "key");
+  ring.path = std::string(request.head.path) + (ring.path.empty() ? "" : "?" + ring.path);
+  ring.frontend = name(format_);
+  ring.key_hash = key_hash(request.key);
+  ring.headers = client_headers();
+  ring_ = snapshot_->rings->open(std::move(ring), context_.worker());
+  if (!snapshot_->rings->rings().request()) return dispatch();
+
+  ring_running_ = Ring::ingress;
+  ring_waiting_ = true;
+  context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
+  ring_->run_request([weak = weak_from_this()](RingVerdict verdict) {
+    const auto self = weak.lock();
+    if (!self || !std::exchange(self->ring_waiting_, false)) return;
+    self->ring_deadline_.disarm();
+    self->on_request_verdict(std::move(verdict));
+  });
+}
+
+void Exchange::on_request_verdict(RingVerdict verdict) {
+  if (session_ == nullptr) return;
+  switch (verdict.kind) {
+    case RingVerdict::Kind::proceed: return dispatch();
+    case RingVerdict::Kind::replace: return replace_request(std::move(verdict.body));
+    case RingVerdict::Kind::block: return send_block(verdict);
+    case RingVerdict::Kind::answer: return answer_from_ring(std::move(verdict));
+  }
+}
+
+void Exchange::send_block(const RingVerdict& verdict) {
+  Error error{kind_of_status(verdict.status), verdict.message};
+  error.status = verdict.status;
+  error.type = verdict.type;
+  send_error(error);
+}
+
+void Exchange::replace_request(std::string chat_body) {
+  auto peek = peek_request(chat_body);
+  if (!peek) return send_error({ErrorKind::internal, "a ring plugin left a request that is no JSON object"});
+  replaced_body_ = std::move(chat_body);
+  if (format_ == WireFormat::openai_chat) {
+    // Still the client's own format: the raw path stays open, for the new bytes.
+    peek_ = *std::move(peek);
+    request_.reset();
+  } else {
+    if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+    auto replaced = codec(WireFormat::openai_chat).decode_request(*replaced_body_, {}, false);
+    if (!replaced) return send_error(replaced.error());
+    replaced_request_ = *std::move(replaced);
+    peek_.model = peek->model;
+  }
+  dispatch();
+}
+
+// A plugin answered in the upstream's place: a chat completion, given in the client's format and as a stream if asked.
+void Exchange::answer_from_ring(RingVerdict verdict) {
+  std::string fields;
+  HeadWriter writer(fields);
+  writer.field("x-proxy-request-id", record_.request_id);
+  for (const auto& [name, value] : verdict.headers) {
+    if (name != "content-type" && name != "content-length" && name != "transfer-encoding") writer.field(name, value);
+  }
+  if (!stream_ && format_ == WireFormat::openai_chat) {
+    return send_reply(verdict.status, fields, kJson, std::move(verdict.body));
+  }
+  if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+  prepare_encoding();
+  auto encoder = stream_ ? client_codec().stream_encoder(encode_context_) : client_codec().whole_encoder(encode_context_);
+  const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation_);
+  if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
+    return send_error({ErrorKind::internal, "a ring plugin's answer is no chat completion: " + decoded.error().message});
+  }
+  if (stream_) {
+    on_stream_commit({}, "text/event-stream; charset=utf-8");
+    on_stream_end(encoder->out(), /*clean=*/true);
+  } else {
+    send_reply(verdict.status, fields, kJson, std::move(encoder->out()));
+  }
+}
+
+// A reply in the client's format, as a chat completion.
+std::string Exchange::body_as_chat(std::string_view client_body) {
+  if (format_ == WireFormat::openai_chat) return std::string(client_body);
+  if (!decode_request()) return {};
+  prepare_encoding();
+  const auto decoder = client_codec().reply_decoder(translation_);
+  const auto encoder = codec(WireFormat::openai_chat).whole_encoder(encode_context_);
+  if (!decoder->on_whole(client_body, *encoder)) return {};
+  return std::move(encoder->out());
+}
+
+void Exchange::run_reply_ring(int status, std::string fields, std::string content_type, std::string body) {
+  RingReply reply;
+  reply.status = status;
+  reply.headers = header_pairs(fields);
+  reply.body = body_as_chat(body);
+  reply.duration = seconds(since_began());
+  pending_reply_ = PendingReply{status, std::move(fields), std::move(content_type), std::move(body)};
+  ring_running_ = Ring::post_flight;
+  ring_waiting_ = true;
+  context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
+  ring_->run_reply(std::move(reply), [weak = weak_from_this()](RingVerdict verdict) {
+    const auto self = weak.lock();
+    if (!self || !std::exchange(self->ring_waiting_, false)) return;
+    self->ring_deadline_.disarm();
+    self->on_reply_verdict(std::move(verdict));
+  });
+}
+
+void Exchange::on_reply_verdict(RingVerdict verdict) {
+  if (session_ == nullptr || !pending_reply_) return;
+  auto reply = *std::exchange(pending_reply_, std::nullopt);
+  reply_ring_ran_ = true;
+  switch (verdict.kind) {
+    case RingVerdict::Kind::proceed: break;
+    case RingVerdict::Kind::block: return send_block(verdict);
+    case RingVerdict::Kind::replace:
+    case RingVerdict::Kind::answer: {
+      reply.status = verdict.status;
+      HeadWriter writer(reply.fields);
+      for (const auto& [name, value] : verdict.headers) {
+        if (name != "content-type" && name != "content-length") writer.field(name, value);
+      }
+      if (format_ == WireFormat::openai_chat) {
+        reply.body = std::move(verdict.body);
+        break;
+      }
+      prepare_encoding();
+      const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation_);
+      const auto encoder = client_codec().whole_encoder(encode_context_);
+      if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
+        return send_error({ErrorKind::internal, "a ring plugin's reply is no chat completion: " + decoded.error().message});
+      }
+      reply.body = std::move(encoder->out());
+      break;
+    }
+  }
+  send_reply(reply.status, reply.fields, reply.content_type, std::move(reply.body));
+}
+
+// The exchange has ended: the reply ring looks at what was streamed, then background gets its record.
+void Exchange::finish_rings() {
+  if (!ring_) return;
+  const auto rings = snapshot_->rings->rings();
+  RingOutcome outcome;
+  outcome.status = record_.status;
+  outcome.backend = record_.backend;
+  outcome.model = record_.upstream_model;
+  outcome.input_tokens = record_.usage.input.value_or(-1);
+  outcome.output_tokens = record_.usage.output.value_or(-1);
+  outcome.duration = seconds(since_began());
+  if (assembler_ && record_.status != 499) {
+    RingReply reply;
+    reply.status = record_.status;
+    reply.streamed = true;
+    reply.body = assembler_->take();
+    reply.duration = outcome.duration;
+    reply.first_token = seconds(record_.first_byte);
+    if (rings.reply()) {
+      ring_->run_reply(std::move(reply), [ring = ring_, outcome = std::move(outcome), rings](RingVerdict) {
+        if (rings.background()) ring->run_background(outcome);
+      });
+      ring_.reset();
+      return;
+    }
+    outcome.reply = std::move(reply);
+  } else if (chat_reply_ && !reply_ring_ran_) {
+    RingReply reply;
+    reply.status = record_.status;
+    reply.body = std::move(*chat_reply_);
+    reply.duration = outcome.duration;
+    outcome.reply = std::move(reply);
+  }
+  if (rings.background()) ring_->run_background(std::move(outcome));
+  ring_.reset();
+}
+
+}  // namespace llm_proxy

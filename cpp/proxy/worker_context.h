@@ -1,0 +1,99 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/deadline_list.h"
+#include "ledger/access_log.h"
+#include "net/byte_stream.h"
+#include "net/upstream_pool.h"
+#include "net/worker.h"
+#include "proxy/backend_host.h"
+#include "proxy/snapshot.h"
+
+namespace llm_proxy {
+
+class ClientSession;
+
+// The deadline lists of a snapshot's durations: looked up once, not per request.
+struct DeadlineLists {
+  DeadlineList* client_head = nullptr;
+  DeadlineList* client_body = nullptr;
+  DeadlineList* client_idle = nullptr;
+  DeadlineList* client_write = nullptr;
+  DeadlineList* first_byte = nullptr;
+  DeadlineList* stream_idle = nullptr;
+  DeadlineList* keep_alive = nullptr;
+};
+
+// What one worker's sessions and exchanges share: its loop, its pool, its snapshot, its counters. No locks: everything
+// but the counters is touched on the worker only.
+//
+// Owned by the Server, which destroys it after the worker was joined.
+class WorkerContext {
+ public:
+  WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
+                std::shared_ptr<const Snapshot> snapshot, AccessLog& log, BackendHost* backends);
+  ~WorkerContext();
+  WorkerContext(const WorkerContext&) = delete;
+  WorkerContext& operator=(const WorkerContext&) = delete;
+
+  Worker& worker() { return worker_; }
+  UpstreamPool& pool() { return pool_; }
+  AccessLog& log() { return log_; }
+  BackendHost* backends() { return backends_; }
+  const std::shared_ptr<const Snapshot>& snapshot() const { return snapshot_; }
+  const DeadlineLists& deadlines() const { return deadlines_; }
+
+  void publish(std::shared_ptr<const Snapshot> snapshot);
+
+  void accept(StreamPtr stream);
+  // The session has closed; it is destroyed by a later handler, never under its own feet.
+  void retire(ClientSession& session);
+  // Keeps a finished object until a later handler: whoever ended it may still be on the stack.
+  void bury(std::shared_ptr<void> finished) { graveyard_.push_back(std::move(finished)); }
+  void sweep() { graveyard_.clear(); }
+
+  // Lets sessions end; `on_empty` runs once when none is left.
+  void drain(Callback<void()> on_empty);
+  void cut_all();
+  void cut_after(std::chrono::milliseconds deadline);
+  bool draining() const { return draining_; }
+
+  // 16 hex digits, unique over the process.
+  std::string next_request_id();
+  // Counts up per backend, for taking turns among its keys.
+  std::size_t next_turn(const Backend& backend);
+
+  struct Counters {
+    std::atomic<std::uint64_t> requests{0};
+    std::atomic<std::uint64_t> active{0};
+    std::atomic<std::uint64_t> connections{0};
+  };
+  Counters& counters() { return counters_; }
+
+ private:
+  void check_empty();
+
+  Worker& worker_;
+  UpstreamPool pool_;
+  std::shared_ptr<const Snapshot> snapshot_;
+  AccessLog& log_;
+  BackendHost* backends_;
+  DeadlineLists deadlines_;
+  std::list<std::shared_ptr<ClientSession>> sessions_;
+  std::vector<std::shared_ptr<void>> graveyard_;
+  Callback<void()> on_empty_;
+  Deadline cut_;
+  bool draining_ = false;
+  std::uint64_t request_seed_ = 0;
+  std::uint64_t request_count_ = 0;
+  std::size_t turn_ = 0;
+  Counters counters_;
+};
+
+}  // namespace llm_proxy
