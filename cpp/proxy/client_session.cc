@@ -34,8 +34,8 @@ std::string credential(const RequestHead& head) {
   return query_value(head.query, "key").value_or(std::string());
 }
 
-bool is_open_to_all(Endpoint endpoint) {
-  return endpoint == Endpoint::health || endpoint == Endpoint::ready || endpoint == Endpoint::hello;
+bool is_open_to_all(Operation operation) {
+  return operation == Operation::health || operation == Operation::ready || operation == Operation::hello;
 }
 
 // A page in the user's browser that reaches for a proxy without keys: its origin is not this machine.
@@ -197,11 +197,11 @@ Result<void> ClientSession::admit() {
   const auto& head = request_.head;
   const auto& match = request_.frontend;
   const auto& config = *snapshot_->config;
-  if (match.endpoint == Endpoint::websocket) {
+  if (match.operation == Operation::websocket) {
     return Error{ErrorKind::upgrade_required, "WebSocket is not offered here: use HTTP"};
   }
   request_.key = credential(head);
-  if (!is_open_to_all(match.endpoint)) {
+  if (!is_open_to_all(match.operation)) {
     if (snapshot_->client_keys.empty()) {
       if (from_foreign_page(head)) {
         return Error{ErrorKind::forbidden,
@@ -216,10 +216,10 @@ Result<void> ClientSession::admit() {
       return error;
     }
   }
-  if (match.endpoint == Endpoint::none) {
+  if (match.operation == Operation::none) {
     return Error{ErrorKind::not_found, "there is nothing at " + std::string(head.path)};
   }
-  if (match.endpoint == Endpoint::wrong_method) {
+  if (match.operation == Operation::wrong_method) {
     return Error{ErrorKind::method_not_allowed,
                  std::string(head.method) + " is not offered at " + std::string(head.path)};
   }

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/log.h"
 #include "http/head_writer.h"
 #include "http/status_text.h"
@@ -119,16 +120,16 @@ std::string_view Exchange::body() const {
 }
 
 void Exchange::start() {
-  switch (session_->request().frontend.endpoint) {
-    case Endpoint::generate: return generate();
-    case Endpoint::count_tokens: return count_tokens();
-    case Endpoint::embeddings: return relay_plain("/embeddings");
-    case Endpoint::completions: return relay_plain("/completions");
-    case Endpoint::models: return answer_models();
-    case Endpoint::model: return answer_model();
-    case Endpoint::health:
-    case Endpoint::ready: return answer_health();
-    case Endpoint::hello: return send_reply(200, {}, kJson, "{}");
+  switch (session_->request().frontend.operation) {
+    case Operation::generate: return generate();
+    case Operation::count_tokens: return count_tokens();
+    case Operation::embeddings: return relay_plain("/embeddings");
+    case Operation::completions: return relay_plain("/completions");
+    case Operation::models: return answer_models();
+    case Operation::model: return answer_model();
+    case Operation::health:
+    case Operation::ready: return answer_health();
+    case Operation::hello: return send_reply(200, {}, kJson, "{}");
     default:
       return send_error({ErrorKind::not_found, "there is nothing at " + record_.path});
   }
@@ -529,7 +530,7 @@ void Exchange::on_written() {
 
 void Exchange::on_reply_sent() {
   record_.reply_bytes = session_->reply_bytes();
-  log();
+  finish_record();
   finish_rings();
   session_ = nullptr;
 }
@@ -542,7 +543,7 @@ void Exchange::on_client_gone() {
   record_.reply_bytes = session_->reply_bytes();
   record_.status = 499;
   if (record_.error.empty()) record_.error = "cancelled: the client left";
-  log();
+  finish_record();
   finish_rings();
   session_ = nullptr;
 }
@@ -553,7 +554,7 @@ void Exchange::on_keep_alive() {
   (void)relay_->keep_alive();
 }
 
-void Exchange::log() {
+void Exchange::finish_record() {
   if (std::exchange(done_, true)) return;
   record_.duration = since_began();
   context_.counters().active.fetch_sub(1, std::memory_order_relaxed);

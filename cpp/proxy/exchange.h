@@ -20,6 +20,7 @@
 namespace llm_proxy {
 
 class StreamAssembler;
+struct UpstreamRequest;
 
 // One request and its reply, from the complete request to the access-log line.
 //
@@ -85,7 +86,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::string reply_fields(std::string_view upstream_fields, bool same_format) const;
   std::string body_as_chat(std::string_view client_body);
   void finish_rings();
-  void log();
+  void finish_record();
   std::chrono::microseconds since_began() const;
   void on_keep_alive();
 

@@ -8,6 +8,7 @@
 
 #include "http/head_writer.h"
 #include "proxy/exchange.h"
+#include "base/ascii.h"
 #include "proxy/stream_assembler.h"
 
 namespace llm_proxy {

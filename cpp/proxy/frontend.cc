@@ -10,7 +10,7 @@ namespace {
 struct Row {
   std::string_view method;
   std::string_view path;
-  Endpoint endpoint;
+  Operation operation;
   WireFormat format;
 };
 
@@ -21,29 +21,29 @@ constexpr auto kGemini = WireFormat::gemini_generate;
 
 // Exact paths. GET rows answer HEAD too.
 constexpr std::array kRows{
-    Row{"POST", "/v1/chat/completions", Endpoint::generate, kChat},
-    Row{"POST", "/chat/completions", Endpoint::generate, kChat},
-    Row{"POST", "/v1/responses", Endpoint::generate, kResponses},
-    Row{"POST", "/responses", Endpoint::generate, kResponses},
-    Row{"POST", "/v1/responses/input_tokens", Endpoint::count_tokens, kResponses},
-    Row{"POST", "/v1/messages", Endpoint::generate, kMessages},
-    Row{"POST", "/anthropic/v1/messages", Endpoint::generate, kMessages},
-    Row{"POST", "/v1/messages/count_tokens", Endpoint::count_tokens, kMessages},
-    Row{"POST", "/anthropic/v1/messages/count_tokens", Endpoint::count_tokens, kMessages},
-    Row{"POST", "/v1/embeddings", Endpoint::embeddings, kChat},
-    Row{"POST", "/v1/completions", Endpoint::completions, kChat},
-    Row{"GET", "/v1/models", Endpoint::models, kChat},
-    Row{"GET", "/models", Endpoint::models, kChat},
-    Row{"GET", "/anthropic/v1/models", Endpoint::models, kMessages},
-    Row{"GET", "/v1beta/models", Endpoint::models, kGemini},
-    Row{"GET", "/v1alpha/models", Endpoint::models, kGemini},
-    Row{"GET", "/health", Endpoint::health, kChat},
-    Row{"GET", "/healthz", Endpoint::health, kChat},
-    Row{"GET", "/anthropic/health", Endpoint::health, kMessages},
-    Row{"GET", "/internal/health", Endpoint::health, kChat},
-    Row{"GET", "/readyz", Endpoint::ready, kChat},
-    Row{"GET", "/metrics", Endpoint::metrics, kChat},
-    Row{"GET", "/api/hello", Endpoint::hello, kMessages},
+    Row{"POST", "/v1/chat/completions", Operation::generate, kChat},
+    Row{"POST", "/chat/completions", Operation::generate, kChat},
+    Row{"POST", "/v1/responses", Operation::generate, kResponses},
+    Row{"POST", "/responses", Operation::generate, kResponses},
+    Row{"POST", "/v1/responses/input_tokens", Operation::count_tokens, kResponses},
+    Row{"POST", "/v1/messages", Operation::generate, kMessages},
+    Row{"POST", "/anthropic/v1/messages", Operation::generate, kMessages},
+    Row{"POST", "/v1/messages/count_tokens", Operation::count_tokens, kMessages},
+    Row{"POST", "/anthropic/v1/messages/count_tokens", Operation::count_tokens, kMessages},
+    Row{"POST", "/v1/embeddings", Operation::embeddings, kChat},
+    Row{"POST", "/v1/completions", Operation::completions, kChat},
+    Row{"GET", "/v1/models", Operation::models, kChat},
+    Row{"GET", "/models", Operation::models, kChat},
+    Row{"GET", "/anthropic/v1/models", Operation::models, kMessages},
+    Row{"GET", "/v1beta/models", Operation::models, kGemini},
+    Row{"GET", "/v1alpha/models", Operation::models, kGemini},
+    Row{"GET", "/health", Operation::health, kChat},
+    Row{"GET", "/healthz", Operation::health, kChat},
+    Row{"GET", "/anthropic/health", Operation::health, kMessages},
+    Row{"GET", "/internal/health", Operation::health, kChat},
+    Row{"GET", "/readyz", Operation::ready, kChat},
+    Row{"GET", "/metrics", Operation::metrics, kChat},
+    Row{"GET", "/api/hello", Operation::hello, kMessages},
 };
 
 bool method_matches(std::string_view row, std::string_view method) {
@@ -66,17 +66,17 @@ bool match_gemini(std::string_view method, std::string_view path, FrontendMatch&
   const auto colon = path.rfind(':');
   const auto verb = colon == std::string_view::npos ? std::string_view() : path.substr(colon + 1);
   if (verb == "generateContent" || verb == "streamGenerateContent" || verb == "countTokens") {
-    match.endpoint = verb == "countTokens" ? Endpoint::count_tokens : Endpoint::generate;
+    match.operation = verb == "countTokens" ? Operation::count_tokens : Operation::generate;
     match.stream = verb == "streamGenerateContent";
     match.model = percent_decode(path.substr(0, colon)).value_or(std::string());
     const auto alt = query_value(match.query, "alt").value_or(std::string());
     // The reference's plain method with alt=sse streams too.
     if (verb == "generateContent" && alt == "sse") match.stream = true;
     match.json_array = match.stream && alt != "sse";
-    if (method != "POST") match.endpoint = Endpoint::wrong_method;
+    if (method != "POST") match.operation = Operation::wrong_method;
     return true;
   }
-  match.endpoint = method_matches("GET", method) ? Endpoint::model : Endpoint::wrong_method;
+  match.operation = method_matches("GET", method) ? Operation::model : Operation::wrong_method;
   match.rest = path;
   return true;
 }
@@ -117,28 +117,28 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
     path_known = true;
     match.format = row.format;
     if (!method_matches(row.method, method)) continue;
-    match.endpoint = row.endpoint;
-    if (row.endpoint == Endpoint::models && row.path == "/v1/models" && anthropic) match.format = kMessages;
+    match.operation = row.operation;
+    if (row.operation == Operation::models && row.path == "/v1/models" && anthropic) match.format = kMessages;
     return match;
   }
   if (path_known) {
-    match.endpoint = upgrade ? Endpoint::websocket : Endpoint::wrong_method;
+    match.operation = upgrade ? Operation::websocket : Operation::wrong_method;
     return match;
   }
   if (auto rest = path; take_prefix(rest, "/v1/responses/")) {
     match.format = kResponses;
-    match.endpoint = Endpoint::stored;
+    match.operation = Operation::stored;
     match.rest = rest;
     return match;
   }
   if (path.starts_with("/api/v1/")) {
-    match.endpoint = Endpoint::admin;
+    match.operation = Operation::admin;
     match.rest = path.substr(8);
     return match;
   }
   // /v1/models/{id} asks for one entry in OpenAI's or Anthropic's shape; with a Gemini verb it is Gemini's v1.
   if (match_gemini(method, path, match)) {
-    if (match.endpoint == Endpoint::model && path.starts_with("/v1/models/")) {
+    if (match.operation == Operation::model && path.starts_with("/v1/models/")) {
       match.format = anthropic ? kMessages : kChat;
     }
     return match;

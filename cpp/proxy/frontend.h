@@ -9,7 +9,7 @@
 namespace llm_proxy {
 
 // What a method and path ask for. The table in frontend.cc is the whole public surface of the proxy.
-enum class Endpoint : std::uint8_t {
+enum class Operation : std::uint8_t {
   none,           // no such path
   wrong_method,   // the path exists, the method does not
   generate,       // one of the four formats
@@ -28,7 +28,7 @@ enum class Endpoint : std::uint8_t {
 };
 
 struct FrontendMatch {
-  Endpoint endpoint = Endpoint::none;
+  Operation operation = Operation::none;
   WireFormat format = WireFormat::openai_chat;  // also the dialect of errors
   std::string_view rest;                        // what the path names: stored response id and below, model of `model`
   std::string model;                            // Gemini: decoded from the path

@@ -13,7 +13,7 @@ FrontendMatch match(std::string_view method, std::string_view target, bool upgra
 
 struct Case {
   std::string_view method, target;
-  Endpoint endpoint;
+  Operation operation;
   WireFormat format;
 };
 
@@ -22,30 +22,30 @@ TEST(Frontend, knows_every_path_a_client_asks) {
   const auto r = WireFormat::openai_responses;
   const auto a = WireFormat::anthropic_messages;
   const auto g = WireFormat::gemini_generate;
-  for (const auto& [method, target, endpoint, format] : {
-           Case{"POST", "/v1/chat/completions", Endpoint::generate, c},
-           Case{"POST", "/v1/chat/completions/", Endpoint::generate, c},
-           Case{"GET", "/v1/chat/completions", Endpoint::wrong_method, c},
-           Case{"POST", "/v1/responses", Endpoint::generate, r},
-           Case{"GET", "/v1/responses/resp_1", Endpoint::stored, r},
-           Case{"POST", "/v1/messages?beta=true", Endpoint::generate, a},
-           Case{"POST", "/anthropic/v1/messages", Endpoint::generate, a},
-           Case{"POST", "/v1/messages/count_tokens?beta=true", Endpoint::count_tokens, a},
-           Case{"POST", "/v1beta/models/gemini-2.5-pro:generateContent", Endpoint::generate, g},
-           Case{"POST", "/v1/models/gemini-2.5-pro:countTokens", Endpoint::count_tokens, g},
-           Case{"GET", "/v1beta/models", Endpoint::models, g},
-           Case{"GET", "/v1beta/models/gemini-2.5-pro", Endpoint::model, g},
-           Case{"GET", "/v1/models", Endpoint::models, c},
-           Case{"GET", "/v1/models?client_version=1", Endpoint::models, c},
-           Case{"GET", "/v1/models/gpt-4.1", Endpoint::model, c},
-           Case{"HEAD", "/api/hello", Endpoint::hello, a},
-           Case{"GET", "/health", Endpoint::health, c},
-           Case{"HEAD", "/health", Endpoint::health, c},
-           Case{"GET", "/api/v1/plugins", Endpoint::admin, c},
-           Case{"GET", "/favicon.ico", Endpoint::none, c},
+  for (const auto& [method, target, operation, format] : {
+           Case{"POST", "/v1/chat/completions", Operation::generate, c},
+           Case{"POST", "/v1/chat/completions/", Operation::generate, c},
+           Case{"GET", "/v1/chat/completions", Operation::wrong_method, c},
+           Case{"POST", "/v1/responses", Operation::generate, r},
+           Case{"GET", "/v1/responses/resp_1", Operation::stored, r},
+           Case{"POST", "/v1/messages?beta=true", Operation::generate, a},
+           Case{"POST", "/anthropic/v1/messages", Operation::generate, a},
+           Case{"POST", "/v1/messages/count_tokens?beta=true", Operation::count_tokens, a},
+           Case{"POST", "/v1beta/models/gemini-2.5-pro:generateContent", Operation::generate, g},
+           Case{"POST", "/v1/models/gemini-2.5-pro:countTokens", Operation::count_tokens, g},
+           Case{"GET", "/v1beta/models", Operation::models, g},
+           Case{"GET", "/v1beta/models/gemini-2.5-pro", Operation::model, g},
+           Case{"GET", "/v1/models", Operation::models, c},
+           Case{"GET", "/v1/models?client_version=1", Operation::models, c},
+           Case{"GET", "/v1/models/gpt-4.1", Operation::model, c},
+           Case{"HEAD", "/api/hello", Operation::hello, a},
+           Case{"GET", "/health", Operation::health, c},
+           Case{"HEAD", "/health", Operation::health, c},
+           Case{"GET", "/api/v1/plugins", Operation::admin, c},
+           Case{"GET", "/favicon.ico", Operation::none, c},
        }) {
     const auto found = match(method, target);
-    EXPECT_EQ(static_cast<int>(found.endpoint), static_cast<int>(endpoint)) << method << ' ' << target;
+    EXPECT_EQ(static_cast<int>(found.operation), static_cast<int>(operation)) << method << ' ' << target;
     EXPECT_EQ(name(found.format), name(format)) << method << ' ' << target;
   }
 }
@@ -56,7 +56,7 @@ TEST(Frontend, gives_each_dialect_its_model_list_on_the_shared_path) {
 }
 
 TEST(Frontend, refuses_a_websocket_at_once) {
-  EXPECT_EQ(match("GET", "/v1/responses", true).endpoint, Endpoint::websocket);
+  EXPECT_EQ(match("GET", "/v1/responses", true).endpoint, Operation::websocket);
 }
 
 TEST(Frontend, reads_gemini_models_with_slashes_colons_and_percents) {
