@@ -2,11 +2,19 @@
 
 #include <utility>
 
+#include "json/reader.h"
+
 namespace llm_proxy {
 namespace {
 
-// An upstream's body that is no reply of its format: shown cut, as a reason.
-constexpr std::size_t kShown = 200;
+// The beginning of a body, as a reason: one line of printable ASCII.
+std::string shown(std::string_view body) {
+  std::string out(body.substr(0, 80));
+  for (auto& c : out) {
+    if (c < ' ' || c > '~') c = ' ';
+  }
+  return out.empty() ? "nothing" : out;
+}
 
 bool is_success(int status) { return status >= 200 && status < 300; }
 
@@ -122,6 +130,10 @@ RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk)
       keep_usage_chunk_(keep_usage_chunk) {}
 
 Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
+  if (!is_json_object(body)) {
+    return Error{ErrorKind::upstream_garbled,
+                 "the upstream's reply is not JSON: " + shown(body)};
+  }
   observer_->on_whole(body);
   if (observer_->error()) return *observer_->error();
   owner_.note_usage(observer_->usage());

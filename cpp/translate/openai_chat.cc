@@ -2026,6 +2026,7 @@ class WholeEncoder : public ChatReplyEncoder {
 class ChatObserver : public ReplyObserver {
  public:
   void on_stream_event(std::string_view event, std::string_view data) override {
+    usage_only_ = false;
     if (error_) return;
     if (data == "[DONE]") {
       terminated_ = true;
@@ -2066,12 +2067,17 @@ class ChatObserver : public ReplyObserver {
     JsonReader json(data);
     std::string_view key;
     JsonSlice error;
+    bool has_usage = false;
+    bool no_choice = false;
     if (json.kind() != JsonKind::object || !json.begin_object()) return;
     while (json.next_key(key)) {
       if (key == "choices" && json.kind() == JsonKind::array) {
-        read_choices(json, whole);
+        no_choice = read_choices(json, whole) == 0;
       } else if (key == "usage" && json.kind() == JsonKind::object) {
-        if (const Usage usage = read_usage(json); !usage.empty()) usage_ = usage;
+        if (const Usage usage = read_usage(json); !usage.empty()) {
+          usage_ = usage;
+          has_usage = true;
+        }
       } else if (key == "x_groq" && json.kind() == JsonKind::object) {
         json.begin_object();
         while (json.next_key(key)) {
@@ -2081,16 +2087,20 @@ class ChatObserver : public ReplyObserver {
         json.value(error);
       }
     }
+    usage_only_ = has_usage && no_choice && error.empty();
     if (!json.failed() && !error.empty() && error != "null" && error != "{}" && error != "\"\"") {
       terminated_ = false;
       error_ = decode_stream_error(data);
     }
   }
 
-  void read_choices(JsonReader& json, bool whole) {
+  // How many there are.
+  int read_choices(JsonReader& json, bool whole) {
     std::string_view key;
+    int count = 0;
     json.begin_array();
     while (json.next_item()) {
+      ++count;
       if (json.kind() != JsonKind::object || !json.begin_object()) continue;
       while (json.next_key(key)) {
         if ((key == "delta" || key == "message") && json.kind() == JsonKind::object) {
@@ -2112,6 +2122,7 @@ class ChatObserver : public ReplyObserver {
       }
     }
     meaningful_ |= whole;
+    return count;
   }
 };
 
