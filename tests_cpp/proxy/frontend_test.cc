@@ -56,7 +56,7 @@ TEST(Frontend, gives_each_dialect_its_model_list_on_the_shared_path) {
 }
 
 TEST(Frontend, refuses_a_websocket_at_once) {
-  EXPECT_EQ(match("GET", "/v1/responses", true).endpoint, Operation::websocket);
+  EXPECT_EQ(match("GET", "/v1/responses", true).operation, Operation::websocket);
 }
 
 TEST(Frontend, reads_gemini_models_with_slashes_colons_and_percents) {
