@@ -137,6 +137,7 @@ void ClientSession::on_gone() {
 
 void ClientSession::parse_head() {
   // The head is parsed where it stays: its views must outlive the exchange.
+  head_bytes_.clear();
   head_bytes_.swap(in_);
   const HeadLimits limits{snapshot_->config->head_limit, 200};
   const auto size = parse_request_head(head_bytes_.view(), limits, request_.head);
