@@ -153,6 +153,10 @@ class RingProbe {
 
 }  // namespace
 
+PyRingHost* ring_host_of(PyObject* object) {
+  return py::handle(object).cast<PyRingHost*>();
+}
+
 void bind_lane(py::module_& module) {
   py::class_<Lane, std::shared_ptr<Lane>>(
       module, "Lane", "The thread that runs plugins: attaches to the running asyncio loop.")

@@ -106,6 +106,9 @@ bool init_ring_types();
 // on failure.
 bool learn_context_type(PyObject* context_type);
 
+// The host inside its Python object (`_core.RingHost`); null with a Python error set if it is none.
+PyRingHost* ring_host_of(PyObject* object);
+
 // A coroutine that runs `chain` on `context`, for Python code that drives a ring itself.
 PyOwned chain_coroutine(Lane& lane, std::shared_ptr<const RingHandlers> handlers,
                         std::shared_ptr<const PluginChain> chain, PyObject* context);
