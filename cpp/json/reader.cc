@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -51,7 +52,7 @@ bool JsonReader::take(char expected, std::string_view problem) {
 bool JsonReader::begin(char opening, std::int64_t index, std::string_view problem) {
   if (!take(opening, problem)) return false;
   if (open_ == kMaxOpen) return fail("is nested too deeply");
-  frames_[open_++] = Frame{{}, index, true};
+  frames_[open_++] = Frame{at_, 0, true, index};
   pending_ = false;
   return true;
 }
@@ -86,7 +87,8 @@ bool JsonReader::next_key(std::string_view& key) {
   } else {
     key = raw;
   }
-  frame.key = raw;
+  frame.key = raw.data();
+  frame.key_size = static_cast<std::uint32_t>(std::min<std::size_t>(raw.size(), 100));
   if (!take(':', "is not followed by a colon")) return false;
   pending_ = true;
   return true;
@@ -320,9 +322,9 @@ std::string JsonReader::path() const {
       path += '[';
       path += std::to_string(frames_[i].index);
       path += ']';
-    } else if (!frames_[i].key.empty()) {
+    } else if (frames_[i].key_size > 0) {
       if (!path.empty()) path += '.';
-      path += Text::escaped(frames_[i].key.substr(0, 100)).decode();
+      path += Text::escaped({frames_[i].key, frames_[i].key_size}).decode();
     }
   }
   return path;

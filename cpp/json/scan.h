@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -43,6 +45,32 @@ inline const char* find_special(const char* at, const char* end) {
 #endif
   while (at != end && !is_special(static_cast<unsigned char>(*at))) ++at;
   return at;
+}
+
+// The first `needle` (two bytes or more) of `text`, or its end. For short texts searched very
+// often: compares first and last byte of the needle at sixteen places at once.
+inline const char* find_bytes(std::string_view text, std::string_view needle) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  const std::size_t last = needle.size() - 1;
+#if defined(__SSE2__)
+  const __m128i first_byte = _mm_set1_epi8(needle[0]);
+  const __m128i last_byte = _mm_set1_epi8(needle[last]);
+  while (end - at >= static_cast<std::ptrdiff_t>(16 + last)) {
+    const __m128i here = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    const __m128i there = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + last));
+    auto mask = static_cast<unsigned>(_mm_movemask_epi8(
+        _mm_and_si128(_mm_cmpeq_epi8(here, first_byte), _mm_cmpeq_epi8(there, last_byte))));
+    for (; mask != 0; mask &= mask - 1) {
+      const char* const found = at + __builtin_ctz(mask);
+      if (std::memcmp(found, needle.data(), needle.size()) == 0) return found;
+    }
+    at += 16;
+  }
+#endif
+  const std::string_view rest(at, static_cast<std::size_t>(end - at));
+  const std::size_t found = rest.find(needle);
+  return found == std::string_view::npos ? end : rest.data() + found;
 }
 
 }  // namespace llm_proxy::json_detail

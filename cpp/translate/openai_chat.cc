@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include "json/reader.h"
+#include "json/scan.h"
 #include "json/writer.h"
 #include "translate/common.h"
 
@@ -2047,20 +2047,19 @@ class ChatObserver : public ReplyObserver {
   }
 
  private:
-  static bool has(std::string_view data, std::string_view needle) {
-    return ::memmem(data.data(), data.size(), needle.data(), needle.size()) != nullptr;
+  // Does `key`, quotes and colon included, have a value in `data`, and one that is not null?
+  static bool has_value(std::string_view data, std::string_view key) {
+    const char* const end = data.data() + data.size();
+    const char* at = json_detail::find_bytes(data, key);
+    if (at == end) return false;
+    at += key.size();
+    while (at != end && *at == ' ') ++at;
+    return at == end || *at != 'n';
   }
-  // Could say something but more content: usage that is not null, a finish reason, an error.
+  // Could say something but more content: a finish reason, usage, an error.
   static bool is_telling(std::string_view data) {
-    const auto* finish = static_cast<const char*>(
-        ::memmem(data.data(), data.size(), "\"finish_reason\":", sizeof "\"finish_reason\":" - 1));
-    if (finish == nullptr) return true;
-    const std::string_view after(finish + 16, static_cast<std::size_t>(data.end() - finish) - 16);
-    if (after.substr(0, after.find_first_not_of(' ') + 4).find("null") == std::string_view::npos)
-      return true;
-    // What stands behind the finish reason is short; what stands before it may be long.
-    return has(after, "\"usage\":{") || has(after, "\"usage\": {") || has(data, "\"error\":") ||
-           has(data.substr(0, 400), "\"usage\":{") || has(data.substr(0, 400), "\"usage\": {");
+    return has_value(data, "\"finish_reason\":") || has_value(data, "\"usage\":") ||
+           has_value(data, "\"error\":");
   }
 
   void read(std::string_view data, bool whole) {
