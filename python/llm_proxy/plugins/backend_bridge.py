@@ -127,6 +127,7 @@ class BackendBridge:
         """`spawn` starts a coroutine as a task: the lane's own way where there is a lane."""
         self.config = config if isinstance(config, AppConfig) else AppConfig(config)
         self.translation = TranslationService()
+        self._registry = registry
         self.coordinator = SessionCancellationCoordinator()
         self.client = build_backend_client()
         factory = BackendFactory(self.client, registry, self.config, self.translation)
@@ -173,9 +174,12 @@ class BackendBridge:
 
     async def models(self) -> dict[str, list[str]]:
         """What each started backend offers; what is configured for those that have not started."""
-        offered: dict[str, list[str]] = {}
-        for name, config in self.config.backends.get_named_backend_configs().items():
-            offered[name] = list(config.models)
+        ours = set(self._registry.plugin_backends())
+        offered = {
+            name: list(config.models)
+            for name, config in self.config.backends.get_named_backend_configs().items()
+            if (config.connector or name.split(".", 1)[0]) in ours
+        }
         for name, backend in self.backends.started().items():
             try:
                 offered[name] = await _models_of(backend) or offered.get(name, [])

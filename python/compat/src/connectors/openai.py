@@ -1,0 +1,3 @@
+from llm_proxy.backends.openai import OpenAIConnector
+
+__all__ = ["OpenAIConnector"]
