@@ -26,6 +26,7 @@ from llm_proxy.contracts.session import (
     ISessionCancellationCoordinator,
     SessionKey,
 )
+from llm_proxy.plugins.backend_discovery import discover_backends
 from llm_proxy.plugins.backend_dispatch import ConnectorInvoker
 from llm_proxy.plugins.backend_failure import Failure, failure_in_envelope, failure_of, redacted
 from llm_proxy.plugins.backend_reply import (
@@ -124,7 +125,12 @@ class BackendBridge:
         registry: BackendRegistry = backend_registry,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = asyncio.create_task,
     ) -> None:
-        """`spawn` starts a coroutine as a task: the lane's own way where there is a lane."""
+        """`spawn` starts a coroutine as a task: the lane's own way where there is a lane.
+
+        With the process's own registry the installed plugins are found first, once.
+        """
+        if registry is backend_registry:
+            discover_backends()
         self.config = config if isinstance(config, AppConfig) else AppConfig(config)
         self.translation = TranslationService()
         self._registry = registry
