@@ -77,9 +77,10 @@ def among_broken_ones(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[st
     """What a process finds that has one good package and one for every kind of breakage."""
     site = tmp_path_factory.mktemp("site")
     for number, (how, (target, modules, _)) in enumerate(BROKEN.items()):
-        module = f"broken_{number}"
-        named = {module: source for source in modules.values()}
-        install(site, f"package-{number}", {how: target.replace("b:", f"{module}:")}, **named)
+        name = f"broken_{number}"
+        target = target.replace("b:", f"{name}:")
+        named = {name: modules["b"]} if modules else {}
+        install(site, f"package-{number}", {how: target}, **named)
     install_example(site, "parrot_backend")
     return discover(site)
 
@@ -98,7 +99,7 @@ def test_broken_packages_do_not_keep_a_good_one_from_working(
 ) -> None:
     names, warnings = among_broken_ones
     assert names == ["parrot"]
-    assert len(warnings) == len(BROKEN)
+    assert len([line for line in warnings if "was skipped" in line]) == len(BROKEN)
 
 
 def test_a_package_cannot_take_a_name_of_the_core_or_of_another(site: Path) -> None:
