@@ -95,7 +95,7 @@ void Exchange::on_request_verdict(RingVerdict verdict) {
 void Exchange::send_block(const RingVerdict& verdict) {
   Error error{kind_of_status(verdict.status), verdict.message};
   error.status = verdict.status;
-  error.type = verdict.type;
+  error.code = verdict.type;  // the type is the format's own word, the code anybody's
   send_error(error);
 }
 
