@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, module) {
   llm_proxy::bind_lane(module);
   llm_proxy::bind_rings(module);
   llm_proxy::bind_backends(module);
+  llm_proxy::bind_server(module);
   llm_proxy::bind_codecs(module);
 }

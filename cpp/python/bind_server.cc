@@ -1,0 +1,78 @@
+#include <pybind11/pybind11.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "proxy/config.h"
+#include "proxy/server.h"
+#include "python/bind.h"
+#include "python/py_backend.h"
+#include "python/py_rings.h"
+
+namespace py = pybind11;
+
+namespace llm_proxy {
+namespace {
+
+void raise_unless(const Result<void>& done, PyObject* kind) {
+  if (done) return;
+  PyErr_SetString(kind, done.error().message.c_str());
+  throw py::error_already_set();
+}
+
+std::unique_ptr<Server> make_server(const std::string& config,
+                                    const std::shared_ptr<PyRingHost>& rings,
+                                    const std::shared_ptr<PyBackendHost>& backends) {
+  PluginHosts hosts;
+  hosts.rings = rings;
+  hosts.backends = backends;
+  return std::make_unique<Server>(parse_server_config(config), std::move(hosts));
+}
+
+// `done` is called on the lane, when a worker has said that nothing is left.
+void drain(Server& server, double seconds, const Lane& lane, const py::object& done) {
+  auto held = std::make_shared<PyRef>(lane.ref(PyOwned::share(done.ptr())));
+  const auto deadline = std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+  server.drain(deadline, [inbox = lane.inbox(), held] {
+    inbox->post(
+        [held](Lane&) { const PyOwned told = PyOwned::steal(PyObject_CallNoArgs(held->get())); });
+  });
+}
+
+}  // namespace
+
+void bind_server(py::module_& module) {
+  py::class_<Server>(module, "Server", "The proxy's engine: workers, and the snapshot they run on.")
+      .def(py::init(&make_server), py::arg("config"), py::arg("rings") = nullptr,
+           py::arg("backends") = nullptr)
+      .def(
+          "start", [](Server& server) { raise_unless(server.start(), PyExc_OSError); },
+          "Binds and starts the workers. OSError says why not.")
+      .def_property_readonly("port", &Server::port)
+      .def(
+          "reload",
+          [](Server& server, const std::string& config) {
+            raise_unless(server.reload(parse_server_config(config)), PyExc_ValueError);
+          },
+          py::arg("config"), "Publishes a new snapshot; exchanges under way keep the old one.")
+      .def(
+          "set_rings",
+          [](Server& server, const std::shared_ptr<PyRingHost>& rings) { server.set_rings(rings); },
+          py::arg("rings"), "Publishes a new generation of ring plugins; same rule.")
+      .def("drain", &drain, py::arg("seconds"), py::arg("lane"), py::arg("done"),
+           "Stops accepting and lets exchanges finish; `done()` is called when nothing is left.")
+      .def("join", &Server::join, py::call_guard<py::gil_scoped_release>())
+      .def("stats", [](const Server& server) {
+        const ServerStats now = server.stats();
+        py::dict stats;
+        stats["requests"] = now.requests;
+        stats["active"] = now.active;
+        stats["client_connections"] = now.client_connections;
+        stats["upstream_connections"] = now.upstream_connections;
+        stats["upstream_idle"] = now.upstream_idle;
+        return stats;
+      });
+}
+
+}  // namespace llm_proxy

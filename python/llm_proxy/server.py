@@ -1,0 +1,159 @@
+"""The proxy as an object: `async with Server(config) as server: ...`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from llm_proxy import _core
+from llm_proxy.plugins.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from llm_proxy.plugins.backend_bridge import BackendBridge
+    from llm_proxy.plugins.manager import PluginManager
+
+logger = logging.getLogger("llm_proxy")
+
+# How soon a busy Python thread lets another one run: what a plugin that computes costs the rest.
+SWITCH_SECONDS = 0.001
+RING_PLUGINS = "llm_proxy_plugins"
+
+
+class Server:
+    """The C++ engine with its Python half: the lane, the ring plugins, the Python backends.
+
+    `config` is the engine's snapshot (`llm_proxy.config.snapshot`), as JSON or a mapping.
+    `plugins_dir` holds the manifest of ring plugins. `app_config` is what Python backends are
+    configured with; without it there are none. Signals are the caller's business.
+    """
+
+    def __init__(
+        self,
+        config: str | Mapping[str, Any],
+        *,
+        plugins_dir: str | Path | None = None,
+        app_config: Mapping[str, Any] | None = None,
+        drain_seconds: float | None = None,
+    ) -> None:
+        self._config = config if isinstance(config, str) else json.dumps(config)
+        self._plugins_dir = plugins_dir
+        self._app_config = app_config
+        self._drain_seconds = (
+            _drain_seconds(self._config) if drain_seconds is None else drain_seconds
+        )
+        self._lane: _core.Lane | None = None
+        self._engine: _core.Server | None = None
+        self._watchdog: Watchdog | None = None
+        self._bridge: BackendBridge | None = None
+        self._switch = 0.0
+        self.plugins: PluginManager | None = None
+
+    # ---- life
+
+    async def __aenter__(self) -> Server:
+        if self._lane is not None:
+            raise RuntimeError("this server runs already")
+        self._switch = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        self._lane = _core.Lane(asyncio.get_running_loop())
+        self._watchdog = Watchdog(self._lane.lag)
+        self._watchdog.start()
+        try:
+            self._engine = _core.Server(
+                self._config, await self._load_rings(self._lane), self._load_backends(self._lane)
+            )
+            self._engine.start()
+        except BaseException:
+            self._engine = None
+            await self._close_python()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Drains, stops the workers, then ends everything Python that served them. Idempotent."""
+        engine, lane = self._engine, self._lane
+        if engine is None or lane is None:
+            return
+        self._engine = None
+        drained = asyncio.Event()
+        engine.drain(self._drain_seconds, lane, drained.set)
+        try:
+            await drained.wait()
+        except asyncio.CancelledError:
+            engine.drain(0, lane, drained.set)
+            raise
+        finally:
+            engine.join()
+            del engine  # and with it the hosts: generations retire on the lane, below
+            await self._close_python()
+
+    async def _close_python(self) -> None:
+        if self._bridge is not None:
+            await self._bridge.close()
+            self._bridge = None
+        if self.plugins is not None:
+            await self.plugins.close()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
+        if self._lane is not None:
+            await asyncio.gather(*self._lane.close(), return_exceptions=True)
+            self._lane = None
+        sys.setswitchinterval(self._switch)
+
+    # ---- what it serves with
+
+    async def _load_rings(self, lane: _core.Lane) -> _core.RingHost | None:
+        if self._plugins_dir is None and not entry_points(group=RING_PLUGINS):
+            return None
+        from llm_proxy.plugins.manager import PluginManager
+
+        self.plugins = PluginManager(self._plugins_dir)
+        self.plugins.bind(lane)
+        await self.plugins.load_plugins()
+        return self.plugins.host()
+
+    def _load_backends(self, lane: _core.Lane) -> _core.BackendHost | None:
+        if self._app_config is None:
+            return None
+        from llm_proxy.plugins.backend_bridge import BackendBridge
+
+        self._bridge = BackendBridge(self._app_config, spawn=lane.start_task)
+        return _core.BackendHost(lane, self._bridge)
+
+    def reload(self, config: str | Mapping[str, Any]) -> None:
+        """A new snapshot for new exchanges. ValueError says what is wrong; the old one stays."""
+        if self._engine is None:
+            raise RuntimeError("the server does not run")
+        self._engine.reload(config if isinstance(config, str) else json.dumps(config))
+
+    # ---- what it says
+
+    @property
+    def port(self) -> int:
+        return self._engine.port if self._engine is not None else 0
+
+    def stats(self) -> dict[str, int]:
+        return self._engine.stats() if self._engine is not None else {}
+
+
+def _drain_seconds(config: str) -> float:
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return float(json.loads(config)["timeouts"]["drain"])
+    return 30.0
