@@ -294,7 +294,7 @@ LaneDeadline::~LaneDeadline() {
 
 void Lane::arm(LaneDeadline& deadline, std::chrono::steady_clock::time_point at) {
   disarm(deadline);
-  deadline.place_ = deadlines_.emplace(at.time_since_epoch().count(), &deadline);
+  deadline.place_ = deadlines_.emplace(at.time_since_epoch().count() - blocked_, &deadline);
   deadline.armed_on_ = this;
   if (!ticking_) start_ticker();
 }
@@ -314,7 +314,9 @@ PyObject* Lane::on_tick(PyObject* self, PyObject*) {
 void Lane::tick() {
   const Scope scope(*this);
   ticking_ = false;
-  const std::int64_t now = LaneInbox::now();
+  const std::int64_t late = LaneInbox::now() - next_tick_;
+  if (late > std::chrono::nanoseconds(kTick).count()) blocked_ += late;
+  const std::int64_t now = LaneInbox::now() - blocked_;
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     LaneDeadline* due = deadlines_.begin()->second;
     disarm(*due);
@@ -330,6 +332,7 @@ void Lane::start_ticker() {
                           static_cast<double>(kTick.count()) / 1000.0, tick_function_.get()));
   if (!handle) PyErr_WriteUnraisable(loop_.get());
   ticking_ = static_cast<bool>(handle);
+  next_tick_ = LaneInbox::now() + std::chrono::nanoseconds(kTick).count();
 }
 
 void Lane::bury() {

@@ -144,8 +144,9 @@ class Lane : public std::enable_shared_from_this<Lane> {
   // Tasks that suspended and have not ended.
   Py_ssize_t running_tasks() const;
 
-  // Calls on_deadline() once `at` has passed: no earlier, later by at most a tick plus what blocks
-  // the loop. One timer of the loop serves all deadlines, and none runs while none is armed.
+  // Calls on_deadline() once `at` has passed: no earlier, later by at most a tick. Time in which
+  // the loop was blocked does not count: what waits is not charged for what others compute. One
+  // timer of the loop serves all deadlines, and none runs while none is armed.
   static constexpr std::chrono::milliseconds kTick{5};
   void arm(LaneDeadline& deadline, std::chrono::steady_clock::time_point at);
   void disarm(LaneDeadline& deadline);
@@ -208,6 +209,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::vector<std::pair<WorkerPost*, std::vector<Callback<void()>>>> answers_;
   std::multimap<std::int64_t, LaneDeadline*> deadlines_;
   bool ticking_ = false;
+  std::int64_t next_tick_ = 0;  // when the ticker is due
+  std::int64_t blocked_ = 0;    // by how much it has come too late, in all: deadlines_ leave it out
   Counters counters_;
 };
 

@@ -335,6 +335,7 @@ PySendResult ChainRun::go_on(PySendResult step, PyObject* result, PyObject** out
       Py_XDECREF(result);
       PyErr_Clear();
       ended_ = true;
+      task_.reset();
       break;
     }
     if (step == PYGEN_RETURN) {
@@ -555,6 +556,7 @@ void ChainRun::close() {
 
 void ChainRun::end(bool cancelled) {
   ended_ = true;
+  task_.reset();  // it holds us: an ended run must not hold it
   if (watched_) lane_->disarm(*this);
   if (const std::shared_ptr<ChainOwner> owner = std::move(owner_)) {
     owner->on_chain_end(*lane_, tag_, context_.get(), stopped_ ? last_ : nullptr, cancelled);

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -622,3 +624,42 @@ async def test_stats_of_a_plugin_count_what_it_did(rings: Rings) -> None:
     assert guard.stats["invocations"] == 1
     assert guard.stats["blocks"] == 1
     assert guard.stats["errors"] == 0
+
+
+async def test_a_plugin_that_waits_is_not_charged_for_one_that_computes(rings: Rings) -> None:
+    async def waits(ctx: PluginContext) -> None:
+        await asyncio.sleep(0.02)
+
+    async def computes(ctx: PluginContext) -> None:
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            pass
+
+    waiting = rings.add(waits, timeout_ms=100)
+    first = rings.probe().request()
+    rings.entries = []
+    rings.add(computes)
+    second = rings.probe().request()
+    await asyncio.wait_for(asyncio.gather(first, second), 5)
+    assert waiting.record.timeouts == 0
+
+
+async def test_ended_exchanges_leave_nothing_behind(rings: Rings) -> None:
+    async def suspends(ctx: PluginContext) -> None:
+        await asyncio.sleep(0)
+        ctx.body["user"] = "x"
+
+    rings.add(suspends)
+
+    def alive() -> tuple[int, int]:
+        gc.collect()
+        found = gc.get_objects()
+        tasks = sum(isinstance(thing, asyncio.Task) for thing in found)
+        return tasks, sum(isinstance(thing, PluginContext) for thing in found)
+
+    await rings.request()
+    before = alive()
+    for _ in range(50):
+        await rings.request()
+    await rings.quiet()
+    assert alive() == before
