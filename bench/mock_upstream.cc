@@ -4,7 +4,7 @@
 //
 // Prints "port N" and serves on 127.0.0.1 until it is killed. What it does with a request is said
 // by the model's name, which survives every proxy: "…paced…" streams one event per interval,
-// "…idle…" sends the first event and no more, "…silent…" never answers, any other name streams at
+// "…idle…" begins to and stops, "…silent…" never answers, any other name streams at
 // once, one send per event. A request without "stream":true (and without streamGenerateContent in
 // its path) gets a whole reply. GET /bench/stats tells what happened.
 //
@@ -20,13 +20,13 @@
 namespace bench {
 namespace {
 
-// --- what is answered
-// -------------------------------------------------------------------------------------------
+// --- what is answered ----------------------------------------------------------------------------
 
 struct Format {
   std::string whole;  // head and body of a whole reply
-  std::vector<std::string>
-      events;  // framed as HTTP chunks; the first begins with the head, the last ends the reply
+  // Framed as HTTP chunks; the first begins with the head, the last ends the reply.
+  std::vector<std::string> events;
+  std::size_t lead;  // events up to the first that has text: providers send them together
 };
 
 constexpr std::string_view kReplyText =
@@ -106,7 +106,7 @@ Format chat(int chunks) {
           R"({"prompt_tokens":74,"completion_tokens":112,"total_tokens":186,"prompt_tokens_details":)"
           R"({"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},)"
           R"("service_tier":"default","system_fingerprint":"fp_50cad350e4"})"),
-      stream_of(events)};
+      stream_of(events), 2};
 }
 
 // An SSE event of the formats that name their events; the data repeats the name as its type.
@@ -138,7 +138,7 @@ Format messages(int chunks) {
           std::string(kReplyText) +
           R"("}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":74,)"
           R"("cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":112}})"),
-      stream_of(events)};
+      stream_of(events), 3};
 }
 
 Format responses(int chunks) {
@@ -185,7 +185,7 @@ Format responses(int chunks) {
   add("response.completed",
       "\"response\":" + reply("completed", message("completed", text), usage));
   return {whole_reply(reply("completed", message("completed", kReplyText), usage)),
-          stream_of(events)};
+          stream_of(events), 5};
 }
 
 Format gemini(int chunks) {
@@ -202,11 +202,10 @@ Format gemini(int chunks) {
         "data: " + candidate(piece(n), n + 1 == chunks ? R"(,"finishReason":"STOP")" : "") +
         "\r\n\r\n");
   }
-  return {whole_reply(candidate(kReplyText, R"(,"finishReason":"STOP")")), stream_of(events)};
+  return {whole_reply(candidate(kReplyText, R"(,"finishReason":"STOP")")), stream_of(events), 1};
 }
 
-// --- who is served
-// ----------------------------------------------------------------------------------------------
+// --- who is served -------------------------------------------------------------------------------
 
 struct Link {
   Link* before = this;
@@ -391,12 +390,12 @@ class Mock {
     connection.next_event = 0;
     connection.held = named("idle");
     connection.paced = named("paced");
-    if (connection.held) {
-      connection.streaming = nullptr;
-      return send_bytes(connection, format->events.front());
-    }
-    if (!connection.paced) return send_events(connection);
-    if (!send_event(connection)) return false;
+    if (!connection.paced && !connection.held) return send_events(connection);
+    std::string lead;
+    while (connection.next_event < format->lead) lead += format->events[connection.next_event++];
+    if (connection.held) connection.streaming = nullptr;
+    if (!send_bytes(connection, lead)) return false;
+    if (connection.held) return true;
     schedule(connection, now_ns() / kSlotNs);
     return true;
   }
