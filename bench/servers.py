@@ -193,6 +193,7 @@ import os
 import time
 
 from src.connectors.base import LLMBackend
+from src.connectors.contracts import ConnectorChatCompletionsRequest
 from src.core.domain.responses import ResponseEnvelope, StreamingResponseEnvelope
 from src.core.interfaces.response_processor_interface import ProcessedResponse
 from src.core.plugin_api import BackendPluginDefinition, PluginCompatibility
@@ -237,7 +238,7 @@ class BenchBackend(LLMBackend):
     def get_available_models(self):
         return ["bench"]
 
-    async def chat_completions(self, request):
+    async def chat_completions(self, request: ConnectorChatCompletionsRequest):
         if self.hold:
             time.sleep(self.hold)
         if request.request.stream:
@@ -265,7 +266,7 @@ class HttpxBackend(BenchBackend):
         super().__init__(client, config, translation_service)
         self.client = client
 
-    async def chat_completions(self, request):
+    async def chat_completions(self, request: ConnectorChatCompletionsRequest):
         async def stream():
             async for content in httpx_chunks(self.client):
                 yield ProcessedResponse(content=content)
