@@ -1,4 +1,4 @@
-#include "tests_cpp/fuzz/codec_fuzz.h"
+#include "codec_fuzz.h"
 #include "translate/anthropic_messages.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,4 +1,4 @@
-#include "tests_cpp/fuzz/codec_fuzz.h"
+#include "codec_fuzz.h"
 #include "json/splice.h"
 
 // What is spliced into a body that peek_request took leaves a body that it takes again, with the
