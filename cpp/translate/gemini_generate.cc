@@ -1374,6 +1374,7 @@ class Decoder final : public ReplyDecoder {
   Result<void> on_whole(std::string_view body, EventSink& sink) override {
     sink_ = &sink;
     whole_ = true;
+    if (!valid_utf8(body)) return garbled("The upstream's answer is not valid UTF-8.");
     JsonReader json(body);
     if (json.kind() == JsonKind::array) {
       json.begin_array();
@@ -1395,6 +1396,7 @@ class Decoder final : public ReplyDecoder {
   Result<void> on_stream_event(std::string_view, std::string_view data, EventSink& sink) override {
     sink_ = &sink;
     if (failed_ || data == "[DONE]") return {};
+    if (!valid_utf8(data)) return garbled("The upstream sent a chunk that is not UTF-8.");
     return chunk(data);
   }
 

@@ -1196,6 +1196,7 @@ class Decoder final : public ReplyDecoder {
  public:
   Result<void> on_whole(std::string_view body, EventSink& sink) override {
     sink_ = &sink;
+    if (!valid_utf8(body)) return garbled("The upstream's answer is not valid UTF-8.");
     ResponseObject response;
     if (!read_response(body, response))
       return garbled("The upstream's answer is not a JSON object.");
@@ -1211,6 +1212,7 @@ class Decoder final : public ReplyDecoder {
                                EventSink& sink) override {
     sink_ = &sink;
     if (terminated_ || data == "[DONE]") return {};
+    if (!valid_utf8(data)) return garbled("The upstream sent a stream event that is not UTF-8.");
     return take(data, event);
   }
 
