@@ -108,7 +108,10 @@ void ClientSession::on_read(const ErrorCode& error, std::string_view bytes) {
   }
   switch (state_) {
     case State::reading_head:
-      if (in_.empty()) context_.deadlines().client_head->arm(deadline_);
+      if (in_.empty()) {
+        snapshot_ = context_.snapshot();  // it may have changed while the connection was idle
+        context_.deadlines().client_head->arm(deadline_);
+      }
       in_.append(bytes);
       parse_head();
       break;
