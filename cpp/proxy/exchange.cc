@@ -423,6 +423,8 @@ void Exchange::relay_plain(std::string_view path) {
 
 void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) {
   if (session_ == nullptr) return;
+  // A stream can fail long before its upstream has ended: nobody listens to the rest.
+  if (call_) call_->cancel();
   if (leg_ + 1 < route_.candidates.size() && may_fail_over(error)) {
     log(LogLevel::info, "request ", record_.request_id, ": backend ", record_.backend, " failed (", name(error.kind),
         "), trying the next");
@@ -475,6 +477,7 @@ bool Exchange::write_stream(std::string& bytes) {
 void Exchange::on_stream_end(std::string& bytes, bool clean) {
   if (session_ == nullptr) return;
   keep_alive_.disarm();
+  if (!clean && call_) call_->cancel();
   if (assembler_) assembler_->feed(bytes);
   session_->end_stream(bytes, clean);
 }

@@ -109,8 +109,9 @@ void Relay::finish_whole() {
     }
     Error error = upstream_.decode_error(head_.status, body_);
     if (!error.retry_after) error.retry_after = head_.retry_after;
-    const bool same = upstream_.format == client_.format;
-    owner_.on_attempt_failed(std::move(error), std::move(head_), same ? std::move(body_) : std::string());
+    // A page of some gateway before the upstream is no error of its format.
+    const bool verbatim = upstream_.format == client_.format && is_json_object(body_);
+    owner_.on_attempt_failed(std::move(error), std::move(head_), verbatim ? std::move(body_) : std::string());
     return;
   }
   auto content_type = head_.content_type;
