@@ -45,19 +45,28 @@ constexpr bool rows_match_enum() {
 }
 static_assert(rows_match_enum());
 
-const ErrorRow& row(ErrorKind kind) { return kErrorRows[static_cast<std::size_t>(kind)]; }
+const ErrorRow& row(ErrorKind kind) {
+  return kErrorRows[static_cast<std::size_t>(kind)];
+}
 
 }  // namespace
 
-int http_status(ErrorKind kind) { return row(kind).status; }
+int http_status(ErrorKind kind) {
+  return row(kind).status;
+}
 
-std::string_view name(ErrorKind kind) { return row(kind).name; }
+std::string_view name(ErrorKind kind) {
+  return row(kind).name;
+}
 
 ErrorKind kind_of_status(int status) {
   switch (status) {
-    case 502: return ErrorKind::upstream_garbled;
-    case 404: return ErrorKind::not_found;
-    case 400: return ErrorKind::malformed_request;
+    case 502:
+      return ErrorKind::upstream_garbled;
+    case 404:
+      return ErrorKind::not_found;
+    case 400:
+      return ErrorKind::malformed_request;
   }
   for (const auto& candidate : kErrorRows) {
     if (candidate.status == status) return candidate.kind;
@@ -66,6 +75,8 @@ ErrorKind kind_of_status(int status) {
   return ErrorKind::malformed_request;
 }
 
-int Error::http_status() const { return status != 0 ? status : llm_proxy::http_status(kind); }
+int Error::http_status() const {
+  return status != 0 ? status : llm_proxy::http_status(kind);
+}
 
 }  // namespace llm_proxy

@@ -8,11 +8,12 @@
 
 namespace llm_proxy {
 
-// What went wrong, independent of any wire format. One table (error.cc) gives each kind its HTTP status;
-// each wire format's codec turns a kind into that format's own error body.
+// What went wrong, independent of any wire format. One table (error.cc) gives each kind its HTTP
+// status; each wire format's codec turns a kind into that format's own error body.
 enum class ErrorKind : std::uint8_t {
-  malformed_request,     // 400: not HTTP, not JSON, a known field of the wrong type
-  unsupported,           // 400: understood, but this backend cannot do it and dropping it would change the answer
+  malformed_request,  // 400: not HTTP, not JSON, a known field of the wrong type
+  unsupported,  // 400: understood, but this backend cannot do it and dropping it would change the
+                // answer
   unauthenticated,       // 401
   payment_required,      // 402
   forbidden,             // 403
@@ -38,11 +39,11 @@ enum class ErrorKind : std::uint8_t {
 // An error as a value: on the data path nothing is thrown. Owns its strings; cheap to move.
 struct Error {
   ErrorKind kind = ErrorKind::internal;
-  std::string message;          // for the client: what happened and what to do next; never a secret
-  int status = 0;               // HTTP status of whoever said it; 0: the kind's own
-  std::string type;             // upstream's own word ("rate_limit_error"); empty: derived from the kind
-  std::string code;             // "context_length_exceeded", "model_not_found"; may be empty
-  std::string param;            // the request field at fault; may be empty
+  std::string message;  // for the client: what happened and what to do next; never a secret
+  int status = 0;       // HTTP status of whoever said it; 0: the kind's own
+  std::string type;     // upstream's own word ("rate_limit_error"); empty: derived from the kind
+  std::string code;     // "context_length_exceeded", "model_not_found"; may be empty
+  std::string param;    // the request field at fault; may be empty
   std::optional<std::chrono::milliseconds> retry_after;
 
   // `status`, or the kind's row of the table.

@@ -7,7 +7,8 @@
 
 namespace llm_proxy {
 
-// A value or an Error. The data path's only way to fail; `std::expected` of C++23 in the shape we need.
+// A value or an Error. The data path's only way to fail; `std::expected` of C++23 in the shape we
+// need.
 //
 //   Result<Head> head = parse(bytes);
 //   if (!head) return std::move(head).error();

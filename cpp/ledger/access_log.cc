@@ -17,7 +17,9 @@ constexpr auto kGather = std::chrono::milliseconds(100);
 
 }  // namespace
 
-AccessLog::~AccessLog() { close(); }
+AccessLog::~AccessLog() {
+  close();
+}
 
 Result<void> AccessLog::open(const std::string& path) {
   if (path.empty()) {
@@ -83,7 +85,8 @@ void AccessLog::run() {
     const bool last = stopping_;
     lock.unlock();
     if (dropped > 0) {
-      writing += "access log: " + std::to_string(dropped) + " lines dropped, the log could not keep up\n";
+      writing +=
+          "access log: " + std::to_string(dropped) + " lines dropped, the log could not keep up\n";
     }
     write_out(writing);
     lock.lock();

@@ -11,10 +11,12 @@
 
 namespace llm_proxy {
 
-// The access log: one line an exchange, written by a thread of its own so that traffic never waits for a disk.
+// The access log: one line an exchange, written by a thread of its own so that traffic never waits
+// for a disk.
 //
-// Owned by the Server. `append` is called on any worker; the lines of about a tenth of a second go out together. When
-// the writer cannot keep up, lines beyond 4 MiB are dropped and their number is written instead.
+// Owned by the Server. `append` is called on any worker; the lines of about a tenth of a second go
+// out together. When the writer cannot keep up, lines beyond 4 MiB are dropped and their number is
+// written instead.
 class AccessLog {
  public:
   AccessLog() = default;

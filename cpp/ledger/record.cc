@@ -18,7 +18,8 @@ void append_padded(int value, int width, std::string& out) {
   out.append(digits, static_cast<std::size_t>(width));
 }
 
-// "2026-11-21T02:31:00.123Z". The part up to the second is kept from the call before: most calls share it.
+// "2026-11-21T02:31:00.123Z". The part up to the second is kept from the call before: most calls
+// share it.
 void append_time(std::chrono::system_clock::time_point time, std::string& out) {
   const auto millis =
       std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();

@@ -10,8 +10,8 @@
 
 namespace llm_proxy {
 
-// What is known of one finished exchange: for the access log, the metrics and the usage ledger. Holds no content and
-// no secret.
+// What is known of one finished exchange: for the access log, the metrics and the usage ledger.
+// Holds no content and no secret.
 struct ExchangeRecord {
   std::chrono::system_clock::time_point began;
   std::chrono::microseconds duration{0};
@@ -19,8 +19,8 @@ struct ExchangeRecord {
   std::string request_id;
   std::string client;  // address without port
   std::string method;
-  std::string path;    // without the query: it may hold a key
-  int status = 0;      // what the client was told; 499 when it had left before
+  std::string path;  // without the query: it may hold a key
+  int status = 0;    // what the client was told; 499 when it had left before
   WireFormat frontend = WireFormat::openai_chat;
   WireFormat upstream = WireFormat::openai_chat;
   std::string model;           // as asked
@@ -36,8 +36,9 @@ struct ExchangeRecord {
   std::string losses;  // what a translation could not carry, comma-separated
 };
 
-// Appends one line of the access log, without a line end: time, client, method, path, then key=value pairs. Values
-// that are not one plain token are quoted, and what could break a line or a terminal is written \xNN.
+// Appends one line of the access log, without a line end: time, client, method, path, then
+// key=value pairs. Values that are not one plain token are quoted, and what could break a line or a
+// terminal is written \xNN.
 void append_access_line(const ExchangeRecord& record, std::string& out);
 
 }  // namespace llm_proxy

@@ -10,7 +10,9 @@ constexpr std::array<std::string_view, kWireFormatCount> kNames{
 
 }  // namespace
 
-std::string_view name(WireFormat format) { return kNames[static_cast<std::size_t>(format)]; }
+std::string_view name(WireFormat format) {
+  return kNames[static_cast<std::size_t>(format)];
+}
 
 std::optional<WireFormat> wire_format_named(std::string_view name) {
   for (std::size_t i = 0; i < kNames.size(); ++i) {

@@ -29,7 +29,8 @@ bool ClientKeys::contains(std::string_view key) const {
   if (key.size() > kMaxLength) return false;
   const auto given = padded(key);
   int found = 0;  // every key is looked at, whichever matches
-  for (const auto& known : keys_) found |= CRYPTO_memcmp(given.data(), known.data(), known.size()) == 0;
+  for (const auto& known : keys_)
+    found |= CRYPTO_memcmp(given.data(), known.data(), known.size()) == 0;
   return found != 0;
 }
 

@@ -9,7 +9,8 @@
 
 namespace llm_proxy {
 
-// The keys clients may use. Immutable; compared in constant time: how long it takes tells neither a key nor its length.
+// The keys clients may use. Immutable; compared in constant time: how long it takes tells neither a
+// key nor its length.
 class ClientKeys {
  public:
   static constexpr std::size_t kMaxLength = 255;

@@ -11,13 +11,17 @@
 namespace llm_proxy {
 namespace {
 
-constexpr std::size_t kMaxAhead = 64u << 10;          // bytes of a next request taken while one is answered
-constexpr std::uint64_t kMaxLinger = 1u << 20;        // bytes thrown away so that a refusal is not lost in a reset
-constexpr std::uint64_t kDrainableBody = 64u << 10;   // a refused body this small is read, and the connection kept
-constexpr std::size_t kKeptCapacity = 16u << 10;      // a buffer larger than this is given back between requests
+constexpr std::size_t kMaxAhead = 64u << 10;  // bytes of a next request taken while one is answered
+constexpr std::uint64_t kMaxLinger =
+    1u << 20;  // bytes thrown away so that a refusal is not lost in a reset
+constexpr std::uint64_t kDrainableBody =
+    64u << 10;  // a refused body this small is read, and the connection kept
+constexpr std::size_t kKeptCapacity =
+    16u << 10;  // a buffer larger than this is given back between requests
 
 bool has_body(const RequestHead& head) {
-  return head.framing == Framing::chunked || (head.framing == Framing::length && head.content_length > 0);
+  return head.framing == Framing::chunked ||
+         (head.framing == Framing::length && head.content_length > 0);
 }
 
 // The credential a request came with, wherever its client's SDK puts it.
@@ -35,10 +39,12 @@ std::string credential(const RequestHead& head) {
 }
 
 bool is_open_to_all(Operation operation) {
-  return operation == Operation::health || operation == Operation::ready || operation == Operation::hello;
+  return operation == Operation::health || operation == Operation::ready ||
+         operation == Operation::hello;
 }
 
-// A page in the user's browser that reaches for a proxy without keys: its origin is not this machine.
+// A page in the user's browser that reaches for a proxy without keys: its origin is not this
+// machine.
 bool from_foreign_page(const RequestHead& head) {
   const auto origin = head.fields.value("origin");
   if (origin.empty()) return false;
@@ -88,7 +94,8 @@ void ClientSession::next_request() {
     // A pipelined request: looked at by a handler of its own, so that many of them do not nest.
     context_.deadlines().client_head->arm(deadline_);
     context_.worker().post([self = std::weak_ptr<ClientSession>(*place_)] {
-      if (const auto session = self.lock(); session && session->state_ == State::reading_head) session->parse_head();
+      if (const auto session = self.lock(); session && session->state_ == State::reading_head)
+        session->parse_head();
     });
   }
 }
@@ -170,8 +177,9 @@ void ClientSession::on_head(std::size_t size) {
 
   if (auto admitted = admit(); !admitted) {
     // A small body that is on its way is read to its end, so that the connection stays of use.
-    if (has_body(head) && (head.framing == Framing::chunked || head.content_length > kDrainableBody ||
-                           head.expect_continue || rest.size() < head.content_length)) {
+    if (has_body(head) &&
+        (head.framing == Framing::chunked || head.content_length > kDrainableBody ||
+         head.expect_continue || rest.size() < head.content_length)) {
       keep_alive_ = false;
     } else {
       in_.append(rest.substr(static_cast<std::size_t>(body_left_)));
@@ -190,7 +198,8 @@ void ClientSession::on_head(std::size_t size) {
   if (head.expect_continue && rest.empty()) {
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     static constexpr std::array<std::string_view, 1> kPieces{kContinue};
-    // Static bytes: nothing to keep until it is written, and nothing is lost if the client has left.
+    // Static bytes: nothing to keep until it is written, and nothing is lost if the client has
+    // left.
     (void)stream_->write(kPieces, [](ErrorCode) {});
   }
   on_body_bytes(rest);
@@ -208,14 +217,16 @@ Result<void> ClientSession::admit() {
   if (!is_open_to_all(match.operation)) {
     if (snapshot_->client_keys.empty()) {
       if (from_foreign_page(head)) {
-        return Error{ErrorKind::forbidden,
-                     "requests from web pages are refused while no client key is set: set API_KEYS"};
+        return Error{
+            ErrorKind::forbidden,
+            "requests from web pages are refused while no client key is set: set API_KEYS"};
       }
     } else if (!snapshot_->client_keys.contains(request_.key)) {
-      Error error{ErrorKind::unauthenticated,
-                  request_.key.empty()
-                      ? "a key is needed: send Authorization: Bearer KEY, x-api-key or x-goog-api-key"
-                      : "this key is not known here: use one of the proxy's API_KEYS"};
+      Error error{
+          ErrorKind::unauthenticated,
+          request_.key.empty()
+              ? "a key is needed: send Authorization: Bearer KEY, x-api-key or x-goog-api-key"
+              : "this key is not known here: use one of the proxy's API_KEYS"};
       error.code = "invalid_api_key";
       return error;
     }
@@ -246,7 +257,8 @@ void ClientSession::on_body_bytes(std::string_view bytes) {
       if (request_.body.size() + piece->size() > snapshot_->config->body_limit) {
         keep_alive_ = false;
         refuse({ErrorKind::body_too_large, "the request body is larger than " +
-                                               std::to_string(snapshot_->config->body_limit) + " bytes"});
+                                               std::to_string(snapshot_->config->body_limit) +
+                                               " bytes"});
         return;
       }
       request_.body.append(*piece);
@@ -257,7 +269,8 @@ void ClientSession::on_body_bytes(std::string_view bytes) {
       return;
     }
   } else {
-    const auto taken = bytes.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, bytes.size())));
+    const auto taken = bytes.substr(
+        0, static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, bytes.size())));
     request_.body.append(taken);
     body_left_ -= taken.size();
     in_.append(bytes.substr(taken.size()));
@@ -337,7 +350,8 @@ void ClientSession::write_head(int status, std::string_view content_type, std::s
   reply_head_ += fields;
 }
 
-void ClientSession::send_whole(int status, std::string_view content_type, std::string_view fields, std::string body) {
+void ClientSession::send_whole(int status, std::string_view content_type, std::string_view fields,
+                               std::string body) {
   if (state_ != State::exchanging) return;
   write_head(status, content_type, fields);
   HeadWriter writer(reply_head_);
@@ -350,7 +364,8 @@ void ClientSession::send_whole(int status, std::string_view content_type, std::s
   flush();
 }
 
-void ClientSession::begin_stream(int status, std::string_view content_type, std::string_view fields) {
+void ClientSession::begin_stream(int status, std::string_view content_type,
+                                 std::string_view fields) {
   write_head(status, content_type, fields);
   HeadWriter writer(reply_head_);
   writer.field("cache-control", "no-cache").field("x-accel-buffering", "no");
@@ -464,8 +479,8 @@ void ClientSession::finish_exchange() {
 
 // ---- ending
 
-// A reply that goes out while the client still sends would be lost if the connection were reset: what comes is read
-// and thrown away for a while.
+// A reply that goes out while the client still sends would be lost if the connection were reset:
+// what comes is read and thrown away for a while.
 void ClientSession::linger() {
   state_ = State::lingering;
   lingered_ = 0;

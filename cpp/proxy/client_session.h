@@ -30,8 +30,8 @@ struct ClientRequest {
 
 // One client connection: reads requests one after the other, writes what their exchange answers.
 //
-// Owned by its WorkerContext, lives on one worker. While an exchange is under way a read stays pending, so that a
-// client's leaving is seen in every phase.
+// Owned by its WorkerContext, lives on one worker. While an exchange is under way a read stays
+// pending, so that a client's leaving is seen in every phase.
 //
 //   reading_head ─► reading_body ─► exchanging ─► reading_head (keep-alive)
 //        └───────────────┴──────────────┴───────► lingering ─► closed
@@ -52,9 +52,11 @@ class ClientSession {
   void set_place(Place place) { place_ = place; }
   Place place() const { return place_; }
 
-  // ---- For the exchange: its reply. `fields` are header lines ("name: value\r\n"…); framing and connection are ours.
+  // ---- For the exchange: its reply. `fields` are header lines ("name: value\r\n"…); framing and
+  // connection are ours.
 
-  void send_whole(int status, std::string_view content_type, std::string_view fields, std::string body);
+  void send_whole(int status, std::string_view content_type, std::string_view fields,
+                  std::string body);
   void begin_stream(int status, std::string_view content_type, std::string_view fields);
   // Takes `bytes`, gives back an empty string. True: go on; false: Exchange::on_written() follows.
   bool write_stream(std::string& bytes);

@@ -11,7 +11,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Reads one object member by member and, at the end, refuses what it was not asked for: a misspelt key never passes.
+// Reads one object member by member and, at the end, refuses what it was not asked for: a misspelt
+// key never passes.
 class Fields {
  public:
   Fields(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
@@ -60,7 +61,8 @@ class Fields {
   template <std::integral T>
   static void convert(const Json& json, T& out, const std::string& where) {
     if (!json.is_number_integer() || json.get<std::int64_t>() < 0 ||
-        static_cast<std::uint64_t>(json.get<std::int64_t>()) > static_cast<std::uint64_t>(std::numeric_limits<T>::max())) {
+        static_cast<std::uint64_t>(json.get<std::int64_t>()) >
+            static_cast<std::uint64_t>(std::numeric_limits<T>::max())) {
       throw std::invalid_argument(where + ": must be a whole number from 0 to " +
                                   std::to_string(std::numeric_limits<T>::max()));
     }
@@ -90,7 +92,8 @@ class Fields {
       throw std::invalid_argument(where + ": must be http, echo or python, not '" + text + "'");
     }
   }
-  static void convert(const Json& json, std::map<std::string, std::string>& out, const std::string& where) {
+  static void convert(const Json& json, std::map<std::string, std::string>& out,
+                      const std::string& where) {
     if (!json.is_object()) throw std::invalid_argument(where + ": must map names to names");
     for (const auto& [key, value] : json.items()) convert(value, out[key], where + "." + key);
   }
@@ -149,7 +152,8 @@ Backend parse_backend(const Json& json, const std::string& where) {
   fields.read("keys", out.keys);
   fields.read("headers", out.headers);
   fields.read("models", out.models);
-  if (const Json* quirks = fields.child("quirks")) out.quirks = parse_quirks(*quirks, fields.path("quirks"));
+  if (const Json* quirks = fields.child("quirks"))
+    out.quirks = parse_quirks(*quirks, fields.path("quirks"));
   fields.end();
   if (out.name.empty()) throw std::invalid_argument(where + ".name: must not be empty");
   return out;
@@ -174,7 +178,8 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   if (const Json* backends = fields.child("backends")) {
     if (!backends->is_array()) throw std::invalid_argument("config.backends: must be a list");
     for (std::size_t i = 0; i < backends->size(); ++i) {
-      out->backends.push_back(parse_backend((*backends)[i], "config.backends[" + std::to_string(i) + "]"));
+      out->backends.push_back(
+          parse_backend((*backends)[i], "config.backends[" + std::to_string(i) + "]"));
     }
   }
   fields.read("default_backend", out->default_backend);

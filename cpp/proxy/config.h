@@ -13,48 +13,50 @@
 
 namespace llm_proxy {
 
-// What the C++ engine runs on: an immutable snapshot made by the Python side (llm_proxy.config) from command line,
-// environment, YAML and the backend catalog, handed over as one JSON text. Replaced whole on reload; an exchange
-// keeps the snapshot it began with.
+// What the C++ engine runs on: an immutable snapshot made by the Python side (llm_proxy.config)
+// from command line, environment, YAML and the backend catalog, handed over as one JSON text.
+// Replaced whole on reload; an exchange keeps the snapshot it began with.
 
 struct Timeouts {
   std::chrono::milliseconds client_head{30'000};
-  std::chrono::milliseconds client_body{60'000};    // silence, not total
-  std::chrono::milliseconds client_idle{120'000};   // keep-alive between requests
-  std::chrono::milliseconds client_write{60'000};   // a client that does not read
+  std::chrono::milliseconds client_body{60'000};   // silence, not total
+  std::chrono::milliseconds client_idle{120'000};  // keep-alive between requests
+  std::chrono::milliseconds client_write{60'000};  // a client that does not read
   std::chrono::milliseconds connect{10'000};
   std::chrono::milliseconds first_byte{300'000};
   std::chrono::milliseconds stream_idle{300'000};
   std::chrono::milliseconds drain{30'000};
-  std::chrono::milliseconds keep_alive{15'000};     // silence before we send the format's keep-alive
+  std::chrono::milliseconds keep_alive{15'000};  // silence before we send the format's keep-alive
   std::chrono::milliseconds upstream_idle{60'000};  // a pooled connection nobody uses
 };
 
 struct ServerConfig {
   std::string host = "127.0.0.1";
-  std::uint16_t port = 8000;           // 0: any free port, see Server::port()
-  int workers = 0;                     // 0: one per core
+  std::uint16_t port = 8000;  // 0: any free port, see Server::port()
+  int workers = 0;            // 0: one per core
   std::uint64_t body_limit = 64u << 20;
   std::uint32_t head_limit = 32u << 10;
   Timeouts timeouts;
   std::vector<std::string> client_keys;  // empty: no key asked for
   std::vector<Backend> backends;
-  std::string default_backend;           // instance name
-  std::string default_model;             // empty: the client's
+  std::string default_backend;  // instance name
+  std::string default_model;    // empty: the client's
   std::map<std::string, std::string> model_aliases;
   bool access_log = true;
-  std::string access_log_path;           // empty: standard error
-  std::string ca_file;  // SSL_CERT_FILE, SSL_CERT_DIR; both empty: the system's
+  std::string access_log_path;  // empty: standard error
+  std::string ca_file;          // SSL_CERT_FILE, SSL_CERT_DIR; both empty: the system's
   std::string ca_dir;
   std::string http_proxy;  // "http://user:password@host:port"; empty: none
   std::string https_proxy;
   std::string no_proxy;
-  std::string version;                   // for User-Agent and /health
+  std::string version;  // for User-Agent and /health
 };
 
-// Parses the snapshot. Throws std::invalid_argument naming the key: only at start and on reload, never on a request.
+// Parses the snapshot. Throws std::invalid_argument naming the key: only at start and on reload,
+// never on a request.
 //
-// Keys are the members' names ("client_keys", "timeouts": {"connect": seconds as a number}), formats by name.
+// Keys are the members' names ("client_keys", "timeouts": {"connect": seconds as a number}),
+// formats by name.
 std::shared_ptr<const ServerConfig> parse_server_config(std::string_view json);
 
 }  // namespace llm_proxy

@@ -8,7 +8,8 @@ namespace llm_proxy {
 namespace {
 
 constexpr std::string_view kHint =
-    "\n\n(This is the built-in echo backend. Set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY or another "
+    "\n\n(This is the built-in echo backend. Set OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY "
+    "or another "
     "provider's key, or start with --default-backend NAME[:MODEL], to talk to a real model.)";
 
 std::int64_t count_words(std::string_view text) {
@@ -56,8 +57,10 @@ const Tool* offered(const Request& request, std::string_view name) {
   return nullptr;
 }
 
-// The tool this turn must or should call; none after its result came back, so that a loop of calls ends.
-std::optional<Call> wanted_call(const Request& request, std::string_view last_text, bool after_result) {
+// The tool this turn must or should call; none after its result came back, so that a loop of calls
+// ends.
+std::optional<Call> wanted_call(const Request& request, std::string_view last_text,
+                                bool after_result) {
   if (after_result || request.tools.empty()) return std::nullopt;
   const auto choice = request.tool_choice.value_or(ToolChoice{});
   if (choice.mode == ToolChoice::Mode::none) return std::nullopt;
@@ -68,11 +71,13 @@ std::optional<Call> wanted_call(const Request& request, std::string_view last_te
     if (const Tool* tool = offered(request, name)) {
       const auto open = rest.find('{');
       const auto close = rest.rfind('}');
-      const bool given = open != std::string_view::npos && close != std::string_view::npos && close > open;
+      const bool given =
+          open != std::string_view::npos && close != std::string_view::npos && close > open;
       return Call{tool->name, given ? std::string(rest.substr(open, close - open + 1)) : "{}"};
     }
   }
-  if (choice.mode == ToolChoice::Mode::one && !choice.names.empty()) return Call{choice.names.front(), "{}"};
+  if (choice.mode == ToolChoice::Mode::one && !choice.names.empty())
+    return Call{choice.names.front(), "{}"};
   if (choice.mode == ToolChoice::Mode::subset && choice.subset_required && !choice.names.empty()) {
     return Call{choice.names.front(), "{}"};
   }
@@ -113,9 +118,11 @@ void echo_reply(const Request& request, std::string_view reply_id, EventSink& si
     sink.on_event(PartEnd{0});
     output = count_words(call->arguments);
   } else {
-    const auto answer = (last_text.empty() ? std::string("(no user text)") : last_text) + std::string(kHint);
+    const auto answer =
+        (last_text.empty() ? std::string("(no user text)") : last_text) + std::string(kHint);
     sink.on_event(PartStart{});
-    // Word by word, so that a stream looks like one; a cut lands on a space, never inside a character.
+    // Word by word, so that a stream looks like one; a cut lands on a space, never inside a
+    // character.
     for (std::size_t begin = 0; begin < answer.size();) {
       const auto space = answer.find(' ', begin);
       const auto end = space == std::string::npos ? answer.size() : space + 1;

@@ -22,16 +22,32 @@ namespace {
 
 constexpr std::string_view kJson = "application/json";
 
-// Fields of a client's request that are not an upstream's business: its connection, its credentials, its browser.
-constexpr std::array<std::string_view, 18> kWithheldFields{
-    "host",       "content-length",  "content-type", "content-encoding", "authorization", "x-api-key",
-    "x-goog-api-key", "api-key",     "cookie",       "user-agent",       "accept-encoding", "expect",
-    "origin",     "referer",         "forwarded",    "x-real-ip",        "via",           "proxy-authorization"};
+// Fields of a client's request that are not an upstream's business: its connection, its
+// credentials, its browser.
+constexpr std::array<std::string_view, 18> kWithheldFields{"host",
+                                                           "content-length",
+                                                           "content-type",
+                                                           "content-encoding",
+                                                           "authorization",
+                                                           "x-api-key",
+                                                           "x-goog-api-key",
+                                                           "api-key",
+                                                           "cookie",
+                                                           "user-agent",
+                                                           "accept-encoding",
+                                                           "expect",
+                                                           "origin",
+                                                           "referer",
+                                                           "forwarded",
+                                                           "x-real-ip",
+                                                           "via",
+                                                           "proxy-authorization"};
 
 bool is_withheld(const Field& field) {
   if (field.hop_by_hop) return true;
   const auto starts = [&](std::string_view prefix) {
-    return field.name.size() > prefix.size() && iequals(field.name.substr(0, prefix.size()), prefix);
+    return field.name.size() > prefix.size() &&
+           iequals(field.name.substr(0, prefix.size()), prefix);
   };
   if (starts("x-forwarded-") || starts("sec-")) return true;
   return std::any_of(kWithheldFields.begin(), kWithheldFields.end(),
@@ -39,8 +55,8 @@ bool is_withheld(const Field& field) {
 }
 
 // What a reply's header lines say that makes sense in any format.
-constexpr std::array<std::string_view, 4> kSharedReplyFields{"retry-after", "retry-after-ms", "x-request-id",
-                                                             "x-should-retry"};
+constexpr std::array<std::string_view, 4> kSharedReplyFields{"retry-after", "retry-after-ms",
+                                                             "x-request-id", "x-should-retry"};
 
 std::string shared_fields(std::string_view lines) {
   std::string out;
@@ -65,15 +81,19 @@ void replace_all(std::string& text, std::string_view what, std::string_view with
   }
 }
 
-// Whether somebody else may do better: the fault is this upstream's, this key's or this model's, not the request's.
+// Whether somebody else may do better: the fault is this upstream's, this key's or this model's,
+// not the request's.
 bool may_fail_over(const Error& error) {
   switch (error.kind) {
-    case ErrorKind::malformed_request: return error.code == "context_length_exceeded";
+    case ErrorKind::malformed_request:
+      return error.code == "context_length_exceeded";
     case ErrorKind::unsupported:
     case ErrorKind::unprocessable:
     case ErrorKind::body_too_large:
-    case ErrorKind::cancelled: return false;
-    default: return true;
+    case ErrorKind::cancelled:
+      return false;
+    default:
+      return true;
   }
 }
 
@@ -121,21 +141,31 @@ std::string_view Exchange::body() const {
 
 void Exchange::start() {
   switch (session_->request().frontend.operation) {
-    case Operation::generate: return generate();
-    case Operation::count_tokens: return count_tokens();
-    case Operation::embeddings: return relay_plain("/embeddings");
-    case Operation::completions: return relay_plain("/completions");
-    case Operation::models: return answer_models();
-    case Operation::model: return answer_model();
+    case Operation::generate:
+      return generate();
+    case Operation::count_tokens:
+      return count_tokens();
+    case Operation::embeddings:
+      return relay_plain("/embeddings");
+    case Operation::completions:
+      return relay_plain("/completions");
+    case Operation::models:
+      return answer_models();
+    case Operation::model:
+      return answer_model();
     case Operation::health:
-    case Operation::ready: return answer_health();
-    case Operation::hello: return send_reply(200, {}, kJson, "{}");
+    case Operation::ready:
+      return answer_health();
+    case Operation::hello:
+      return send_reply(200, {}, kJson, "{}");
     default:
       return send_error({ErrorKind::not_found, "there is nothing at " + record_.path});
   }
 }
 
-void Exchange::refuse(const Error& error) { send_error(error); }
+void Exchange::refuse(const Error& error) {
+  send_error(error);
+}
 
 // ---- from request to upstream
 
@@ -178,9 +208,12 @@ void Exchange::attempt() {
   // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth.
   const bool raw = backend.format == format_ && !replaced_request_;
   switch (backend.kind) {
-    case Backend::Kind::echo: return attempt_echo(backend);
-    case Backend::Kind::http: return attempt_http(backend, raw);
-    case Backend::Kind::python: return attempt_hosted(backend, raw);
+    case Backend::Kind::echo:
+      return attempt_echo(backend);
+    case Backend::Kind::http:
+      return attempt_http(backend, raw);
+    case Backend::Kind::python:
+      return attempt_hosted(backend, raw);
   }
 }
 
@@ -199,8 +232,9 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
   translation_.upstream_model = route_.candidates[leg_].model;
   translation_.quirks = backend.quirks;
   out.clear();
-  if (auto encoded = codec(backend.format).encode_request(replaced_request_ ? *replaced_request_ : *request_,
-                                                          translation_, out);
+  if (auto encoded = codec(backend.format)
+                         .encode_request(replaced_request_ ? *replaced_request_ : *request_,
+                                         translation_, out);
       !encoded) {
     return encoded;
   }
@@ -215,13 +249,15 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
 
 // For what encodes a reply: `request_` is decoded.
 void Exchange::prepare_encoding() {
-  encode_context_ = {&*request_, &translation_, context_.worker().clock().unix_seconds(), record_.request_id};
+  encode_context_ = {&*request_, &translation_, context_.worker().clock().unix_seconds(),
+                     record_.request_id};
 }
 
 void Exchange::attempt_echo(const Backend& backend) {
-  if (auto encoded = encode_for(backend, encoded_body_); !encoded) return send_error(encoded.error());
-  const auto encoder =
-      stream_ ? client_codec().stream_encoder(encode_context_) : client_codec().whole_encoder(encode_context_);
+  if (auto encoded = encode_for(backend, encoded_body_); !encoded)
+    return send_error(encoded.error());
+  const auto encoder = stream_ ? client_codec().stream_encoder(encode_context_)
+                               : client_codec().whole_encoder(encode_context_);
   class Tap final : public EventSink {
    public:
     Tap(Exchange& exchange, EventSink& next) : exchange_(exchange), next_(next) {}
@@ -263,8 +299,10 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
     if (!backend.auth_header.empty()) writer.field(backend.auth_header, backend.auth_prefix + key_);
   } else if (same_format && snapshot_->client_keys.empty()) {
     // No key of ours: the user's own login goes through as it came.
-    for (const std::string_view name : {"authorization", "x-api-key", "x-goog-api-key", "api-key"}) {
-      if (const Field* field = request.head.fields.find(name)) writer.field(field->name, field->value);
+    for (const std::string_view name :
+         {"authorization", "x-api-key", "x-goog-api-key", "api-key"}) {
+      if (const Field* field = request.head.fields.find(name))
+        writer.field(field->name, field->value);
     }
   }
   return out;
@@ -286,7 +324,8 @@ bool Exchange::asks_for_usage() const {
   return format_ == WireFormat::openai_chat && stream_ && !peek_.include_usage;
 }
 
-// The client's body with at most two edits: the model's name, and the wish for usage in a chat stream.
+// The client's body with at most two edits: the model's name, and the wish for usage in a chat
+// stream.
 void Exchange::set_raw_body(UpstreamRequest& request, const Candidate& candidate) {
   const auto source = body();
   std::size_t count = 0;
@@ -340,16 +379,19 @@ void Exchange::attempt_http(const Backend& backend, bool raw) {
   request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
   request.fields = upstream_fields(backend, raw);
   if (raw) {
-    if (const auto query = without_query_key(frontend.query, "key"); !query.empty()) request.path += "?" + query;
+    if (const auto query = without_query_key(frontend.query, "key"); !query.empty())
+      request.path += "?" + query;
     set_raw_body(request, candidate);
-    relay_ = std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/!asks_for_usage());
+    relay_ =
+        std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/!asks_for_usage());
   } else {
     if (backend.format == WireFormat::gemini_generate && stream_) request.path += "?alt=sse";
     if (auto encoded = encode_for(backend, encoded_body_); !encoded) {
       return on_attempt_failed(std::move(encoded).error(), {}, {});
     }
     request.body[0] = encoded_body_;
-    relay_ = std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(), encode_context_, stream_);
+    relay_ = std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(),
+                                                encode_context_, stream_);
   }
   auto call = std::make_shared<HttpCall>(context_, *relay_, std::move(request));
   call_ = call;
@@ -358,8 +400,9 @@ void Exchange::attempt_http(const Backend& backend, bool raw) {
 
 void Exchange::attempt_hosted(const Backend& backend, bool raw) {
   if (context_.backends() == nullptr) {
-    return on_attempt_failed({ErrorKind::unavailable, "backend " + backend.name + " needs Python, which is not here"}, {},
-                             {});
+    return on_attempt_failed(
+        {ErrorKind::unavailable, "backend " + backend.name + " needs Python, which is not here"},
+        {}, {});
   }
   const auto& request = session_->request();
   HostedRequest hosted;
@@ -376,7 +419,8 @@ void Exchange::attempt_hosted(const Backend& backend, bool raw) {
     if (auto encoded = encode_for(backend, hosted.body); !encoded) {
       return on_attempt_failed(std::move(encoded).error(), {}, {});
     }
-    relay_ = std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(), encode_context_, stream_);
+    relay_ = std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(),
+                                                encode_context_, stream_);
   }
   auto call = std::make_shared<HostedUpstream>(*relay_);
   call_ = call;
@@ -394,10 +438,12 @@ void Exchange::relay_plain(std::string_view path) {
   auto route = snapshot_->routes.resolve(peek_.model);
   if (!route) return send_error(route.error());
   std::erase_if(route->candidates, [](const Candidate& candidate) {
-    return candidate.backend->kind != Backend::Kind::http || candidate.backend->format != WireFormat::openai_chat;
+    return candidate.backend->kind != Backend::Kind::http ||
+           candidate.backend->format != WireFormat::openai_chat;
   });
   if (route->candidates.empty()) {
-    return send_error({ErrorKind::unsupported, "no backend for model '" + peek_.model + "' offers " + std::string(path)});
+    return send_error({ErrorKind::unsupported,
+                       "no backend for model '" + peek_.model + "' offers " + std::string(path)});
   }
   route_ = *std::move(route);
   const auto& candidate = route_.candidates.front();
@@ -426,8 +472,8 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
   // A stream can fail long before its upstream has ended: nobody listens to the rest.
   if (call_) call_->cancel();
   if (leg_ + 1 < route_.candidates.size() && may_fail_over(error)) {
-    log(LogLevel::info, "request ", record_.request_id, ": backend ", record_.backend, " failed (", name(error.kind),
-        "), trying the next");
+    log(LogLevel::info, "request ", record_.request_id, ": backend ", record_.backend, " failed (",
+        name(error.kind), "), trying the next");
     ++leg_;
     // The failed attempt may still be on the stack.
     context_.bury(std::move(call_));
@@ -441,7 +487,8 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
   send_error(error, reply_fields(head.fields, same_format), std::move(verbatim));
 }
 
-void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type, std::string body) {
+void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type,
+                              std::string body) {
   if (session_ == nullptr) return;
   auto fields = reply_fields(head.fields, record_.upstream == format_);
   if (ring_ && snapshot_->rings->rings().reply()) {
@@ -457,7 +504,8 @@ void Exchange::on_stream_commit(const UpstreamHead& head, std::string_view conte
   if (session_ == nullptr) return;
   record_.status = head.status;
   record_.first_byte = since_began();
-  session_->begin_stream(head.status, content_type, reply_fields(head.fields, record_.upstream == format_));
+  session_->begin_stream(head.status, content_type,
+                         reply_fields(head.fields, record_.upstream == format_));
   if (ring_ && decode_request()) {
     prepare_encoding();
     assembler_ = std::make_unique<StreamAssembler>(client_codec(), encode_context_);
@@ -491,7 +539,9 @@ void Exchange::note_usage(const Usage& usage) {
   if (!usage.empty()) record_.usage = usage;
 }
 
-void Exchange::note_finish(std::string_view word) { record_.finish = word; }
+void Exchange::note_finish(std::string_view word) {
+  record_.finish = word;
+}
 
 // ---- to the client
 
@@ -501,7 +551,8 @@ std::string Exchange::reply_fields(std::string_view upstream_fields, bool same_f
   return out;
 }
 
-void Exchange::send_reply(int status, std::string_view fields, std::string_view content_type, std::string body) {
+void Exchange::send_reply(int status, std::string_view fields, std::string_view content_type,
+                          std::string body) {
   keep_alive_.disarm();
   record_.status = status;
   record_.first_byte = since_began();
@@ -515,7 +566,8 @@ void Exchange::send_error(const Error& error, std::string_view fields, std::stri
   HeadWriter writer(lines);
   if (fields.empty()) writer.field("x-proxy-request-id", record_.request_id);
   if (error.retry_after && lines.find("retry-after:") == std::string::npos) {
-    writer.field("retry-after", static_cast<std::uint64_t>((error.retry_after->count() + 999) / 1000));
+    writer.field("retry-after",
+                 static_cast<std::uint64_t>((error.retry_after->count() + 999) / 1000));
   }
   if (error.kind == ErrorKind::method_not_allowed) writer.field("allow", "GET, POST");
   if (error.kind == ErrorKind::upgrade_required) writer.field("upgrade", "HTTP/1.1");
@@ -570,23 +622,29 @@ void Exchange::finish_record() {
 void Exchange::answer_health() {
   std::string body;
   JsonWriter json(body);
-  json.begin_object().member("status", "ok").member("version", snapshot_->config->version).end_object();
+  json.begin_object()
+      .member("status", "ok")
+      .member("version", snapshot_->config->version)
+      .end_object();
   send_reply(200, {}, kJson, std::move(body));
 }
 
 void Exchange::answer_models() {
   send_reply(200, {}, kJson,
-             encode_model_list(format_, list_models(snapshot_->routes), context_.worker().clock().unix_seconds()));
+             encode_model_list(format_, list_models(snapshot_->routes),
+                               context_.worker().clock().unix_seconds()));
 }
 
 void Exchange::answer_model() {
   auto wanted = percent_decode(session_->request().frontend.rest).value_or(std::string());
   for (const auto& model : list_models(snapshot_->routes)) {
     if (model.id == wanted) {
-      return send_reply(200, {}, kJson, encode_model(format_, model, context_.worker().clock().unix_seconds()));
+      return send_reply(200, {}, kJson,
+                        encode_model(format_, model, context_.worker().clock().unix_seconds()));
     }
   }
-  send_error({ErrorKind::unknown_model, "no model is called '" + wanted + "' here: GET /v1/models lists them"});
+  send_error({ErrorKind::unknown_model,
+              "no model is called '" + wanted + "' here: GET /v1/models lists them"});
 }
 
 void Exchange::count_tokens() {
@@ -596,9 +654,15 @@ void Exchange::count_tokens() {
   JsonWriter json(body);
   json.begin_object();
   switch (format_) {
-    case WireFormat::gemini_generate: json.member("totalTokens", tokens); break;
-    case WireFormat::openai_responses: json.member("object", "response.input_tokens"); [[fallthrough]];
-    default: json.member("input_tokens", tokens); break;
+    case WireFormat::gemini_generate:
+      json.member("totalTokens", tokens);
+      break;
+    case WireFormat::openai_responses:
+      json.member("object", "response.input_tokens");
+      [[fallthrough]];
+    default:
+      json.member("input_tokens", tokens);
+      break;
   }
   json.end_object();
   send_reply(200, {}, kJson, std::move(body));

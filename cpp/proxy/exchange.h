@@ -24,7 +24,8 @@ struct UpstreamRequest;
 
 // One request and its reply, from the complete request to the access-log line.
 //
-// Owned by its ClientSession; a ring job may keep it alive after the client has gone. Lives on one worker.
+// Owned by its ClientSession; a ring job may keep it alive after the client has gone. Lives on one
+// worker.
 //
 //   started ─► ringed ─► dispatched ─► replying ─► sent
 //      └──────────┴───────────┴─► failed ─► sent        (client gone: any ─► gone)
@@ -46,7 +47,8 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
  private:
   // ---- From the relay.
   void on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) override;
-  void on_whole_reply(const UpstreamHead& head, std::string content_type, std::string body) override;
+  void on_whole_reply(const UpstreamHead& head, std::string content_type,
+                      std::string body) override;
   void on_stream_commit(const UpstreamHead& head, std::string_view content_type) override;
   bool write_stream(std::string& bytes) override;
   void on_stream_end(std::string& bytes, bool clean) override;
@@ -81,7 +83,8 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::string upstream_fields(const Backend& backend, bool same_format);
 
   void run_reply_ring(int status, std::string fields, std::string content_type, std::string body);
-  void send_reply(int status, std::string_view fields, std::string_view content_type, std::string body);
+  void send_reply(int status, std::string_view fields, std::string_view content_type,
+                  std::string body);
   void send_error(const Error& error, std::string_view fields = {}, std::string verbatim = {});
   std::string reply_fields(std::string_view upstream_fields, bool same_format) const;
   std::string body_as_chat(std::string_view client_body);

@@ -1,4 +1,5 @@
-// The part of an exchange that talks to the rings: what plugins see is OpenAI chat, whatever the client speaks.
+// The part of an exchange that talks to the rings: what plugins see is OpenAI chat, whatever the
+// client speaks.
 
 #include <openssl/evp.h>
 
@@ -6,9 +7,9 @@
 #include <array>
 #include <utility>
 
+#include "base/ascii.h"
 #include "http/head_writer.h"
 #include "proxy/exchange.h"
-#include "base/ascii.h"
 #include "proxy/stream_assembler.h"
 
 namespace llm_proxy {
@@ -38,12 +39,15 @@ RingHeaders header_pairs(std::string_view lines) {
     const auto line = lines.substr(0, end);
     lines = end == std::string_view::npos ? std::string_view() : lines.substr(end + 2);
     const auto colon = line.find(": ");
-    if (colon != std::string_view::npos) out.emplace_back(lower_case(line.substr(0, colon)), line.substr(colon + 2));
+    if (colon != std::string_view::npos)
+      out.emplace_back(lower_case(line.substr(0, colon)), line.substr(colon + 2));
   }
   return out;
 }
 
-double seconds(std::chrono::microseconds duration) { return static_cast<double>(duration.count()) / 1e6; }
+double seconds(std::chrono::microseconds duration) {
+  return static_cast<double>(duration.count()) / 1e6;
+}
 
 }  // namespace
 
@@ -56,7 +60,9 @@ void Exchange::run_request_rings() {
     if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
     Translation translation;
     translation.upstream_model = peek_.model;
-    if (auto encoded = codec(WireFormat::openai_chat).encode_request(*request_, translation, ring.body); !encoded) {
+    if (auto encoded =
+            codec(WireFormat::openai_chat).encode_request(*request_, translation, ring.body);
+        !encoded) {
       return send_error(encoded.error());
     }
   }
@@ -85,10 +91,14 @@ void Exchange::run_request_rings() {
 void Exchange::on_request_verdict(RingVerdict verdict) {
   if (session_ == nullptr) return;
   switch (verdict.kind) {
-    case RingVerdict::Kind::proceed: return dispatch();
-    case RingVerdict::Kind::replace: return replace_request(std::move(verdict.body));
-    case RingVerdict::Kind::block: return send_block(verdict);
-    case RingVerdict::Kind::answer: return answer_from_ring(std::move(verdict));
+    case RingVerdict::Kind::proceed:
+      return dispatch();
+    case RingVerdict::Kind::replace:
+      return replace_request(std::move(verdict.body));
+    case RingVerdict::Kind::block:
+      return send_block(verdict);
+    case RingVerdict::Kind::answer:
+      return answer_from_ring(std::move(verdict));
   }
 }
 
@@ -101,7 +111,8 @@ void Exchange::send_block(const RingVerdict& verdict) {
 
 void Exchange::replace_request(std::string chat_body) {
   auto peek = peek_request(chat_body);
-  if (!peek) return send_error({ErrorKind::internal, "a ring plugin left a request that is no JSON object"});
+  if (!peek)
+    return send_error({ErrorKind::internal, "a ring plugin left a request that is no JSON object"});
   replaced_body_ = std::move(chat_body);
   if (format_ == WireFormat::openai_chat) {
     // Still the client's own format: the raw path stays open, for the new bytes.
@@ -117,23 +128,27 @@ void Exchange::replace_request(std::string chat_body) {
   dispatch();
 }
 
-// A plugin answered in the upstream's place: a chat completion, given in the client's format and as a stream if asked.
+// A plugin answered in the upstream's place: a chat completion, given in the client's format and as
+// a stream if asked.
 void Exchange::answer_from_ring(RingVerdict verdict) {
   std::string fields;
   HeadWriter writer(fields);
   writer.field("x-proxy-request-id", record_.request_id);
   for (const auto& [name, value] : verdict.headers) {
-    if (name != "content-type" && name != "content-length" && name != "transfer-encoding") writer.field(name, value);
+    if (name != "content-type" && name != "content-length" && name != "transfer-encoding")
+      writer.field(name, value);
   }
   if (!stream_ && format_ == WireFormat::openai_chat) {
     return send_reply(verdict.status, fields, kJson, std::move(verdict.body));
   }
   if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
   prepare_encoding();
-  auto encoder = stream_ ? client_codec().stream_encoder(encode_context_) : client_codec().whole_encoder(encode_context_);
+  auto encoder = stream_ ? client_codec().stream_encoder(encode_context_)
+                         : client_codec().whole_encoder(encode_context_);
   const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation_);
   if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
-    return send_error({ErrorKind::internal, "a ring plugin's answer is no chat completion: " + decoded.error().message});
+    return send_error({ErrorKind::internal,
+                       "a ring plugin's answer is no chat completion: " + decoded.error().message});
   }
   if (stream_) {
     on_stream_commit({}, "text/event-stream; charset=utf-8");
@@ -154,13 +169,15 @@ std::string Exchange::body_as_chat(std::string_view client_body) {
   return std::move(encoder->out());
 }
 
-void Exchange::run_reply_ring(int status, std::string fields, std::string content_type, std::string body) {
+void Exchange::run_reply_ring(int status, std::string fields, std::string content_type,
+                              std::string body) {
   RingReply reply;
   reply.status = status;
   reply.headers = header_pairs(fields);
   reply.body = body_as_chat(body);
   reply.duration = seconds(since_began());
-  pending_reply_ = PendingReply{status, std::move(fields), std::move(content_type), std::move(body)};
+  pending_reply_ =
+      PendingReply{status, std::move(fields), std::move(content_type), std::move(body)};
   ring_running_ = Ring::post_flight;
   ring_waiting_ = true;
   context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
@@ -177,8 +194,10 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
   auto reply = *std::exchange(pending_reply_, std::nullopt);
   reply_ring_ran_ = true;
   switch (verdict.kind) {
-    case RingVerdict::Kind::proceed: break;
-    case RingVerdict::Kind::block: return send_block(verdict);
+    case RingVerdict::Kind::proceed:
+      break;
+    case RingVerdict::Kind::block:
+      return send_block(verdict);
     case RingVerdict::Kind::replace:
     case RingVerdict::Kind::answer: {
       reply.status = verdict.status;
@@ -194,7 +213,8 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
       const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation_);
       const auto encoder = client_codec().whole_encoder(encode_context_);
       if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
-        return send_error({ErrorKind::internal, "a ring plugin's reply is no chat completion: " + decoded.error().message});
+        return send_error({ErrorKind::internal, "a ring plugin's reply is no chat completion: " +
+                                                    decoded.error().message});
       }
       reply.body = std::move(encoder->out());
       break;
@@ -203,7 +223,8 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
   send_reply(reply.status, reply.fields, reply.content_type, std::move(reply.body));
 }
 
-// The exchange has ended: the reply ring looks at what was streamed, then background gets its record.
+// The exchange has ended: the reply ring looks at what was streamed, then background gets its
+// record.
 void Exchange::finish_rings() {
   if (!ring_) return;
   const auto rings = snapshot_->rings->rings();
@@ -222,9 +243,10 @@ void Exchange::finish_rings() {
     reply.duration = outcome.duration;
     reply.first_token = seconds(record_.first_byte);
     if (rings.reply()) {
-      ring_->run_reply(std::move(reply), [ring = ring_, outcome = std::move(outcome), rings](RingVerdict) {
-        if (rings.background()) ring->run_background(outcome);
-      });
+      ring_->run_reply(std::move(reply),
+                       [ring = ring_, outcome = std::move(outcome), rings](RingVerdict) {
+                         if (rings.background()) ring->run_background(outcome);
+                       });
       ring_.reset();
       return;
     }

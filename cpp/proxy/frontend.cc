@@ -56,7 +56,8 @@ bool take_prefix(std::string_view& text, std::string_view prefix) {
   return true;
 }
 
-// "/v1beta/models/{model}:method", model possibly with slashes and colons: the last colon separates.
+// "/v1beta/models/{model}:method", model possibly with slashes and colons: the last colon
+// separates.
 bool match_gemini(std::string_view method, std::string_view path, FrontendMatch& match) {
   if (!take_prefix(path, "/v1beta/models/") && !take_prefix(path, "/v1alpha/models/") &&
       !take_prefix(path, "/v1/models/")) {
@@ -118,7 +119,8 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
     match.format = row.format;
     if (!method_matches(row.method, method)) continue;
     match.operation = row.operation;
-    if (row.operation == Operation::models && row.path == "/v1/models" && anthropic) match.format = kMessages;
+    if (row.operation == Operation::models && row.path == "/v1/models" && anthropic)
+      match.format = kMessages;
     return match;
   }
   if (path_known) {
@@ -136,7 +138,8 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
     match.rest = path.substr(8);
     return match;
   }
-  // /v1/models/{id} asks for one entry in OpenAI's or Anthropic's shape; with a Gemini verb it is Gemini's v1.
+  // /v1/models/{id} asks for one entry in OpenAI's or Anthropic's shape; with a Gemini verb it is
+  // Gemini's v1.
   if (match_gemini(method, path, match)) {
     if (match.operation == Operation::model && path.starts_with("/v1/models/")) {
       match.format = anthropic ? kMessages : kChat;
@@ -149,7 +152,8 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
   return match;
 }
 
-std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model, bool stream) {
+std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model,
+                          bool stream) {
   std::string out(base_path);
   while (out.ends_with('/')) out.pop_back();
   const auto ends_in_version = [&out] {
@@ -157,9 +161,12 @@ std::string upstream_path(WireFormat format, std::string_view base_path, std::st
     return last.size() > 1 && last[0] == 'v' && last[1] >= '0' && last[1] <= '9';
   };
   switch (format) {
-    case kChat: return out + "/chat/completions";
-    case kResponses: return out + "/responses";
-    case kMessages: return out + (ends_in_version() ? "/messages" : "/v1/messages");
+    case kChat:
+      return out + "/chat/completions";
+    case kResponses:
+      return out + "/responses";
+    case kMessages:
+      return out + (ends_in_version() ? "/messages" : "/v1/messages");
     case kGemini:
       if (!ends_in_version()) out += "/v1beta";
       out += "/models/";

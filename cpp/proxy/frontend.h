@@ -8,44 +8,47 @@
 
 namespace llm_proxy {
 
-// What a method and path ask for. The table in frontend.cc is the whole public surface of the proxy.
+// What a method and path ask for. The table in frontend.cc is the whole public surface of the
+// proxy.
 enum class Operation : std::uint8_t {
-  none,           // no such path
-  wrong_method,   // the path exists, the method does not
-  generate,       // one of the four formats
+  none,          // no such path
+  wrong_method,  // the path exists, the method does not
+  generate,      // one of the four formats
   count_tokens,
-  embeddings,     // relayed to a backend of the same format
-  completions,    // OpenAI's legacy completions, likewise
-  models,         // a list
-  model,          // one of it
-  stored,         // /v1/responses/{id} and what hangs below it
+  embeddings,   // relayed to a backend of the same format
+  completions,  // OpenAI's legacy completions, likewise
+  models,       // a list
+  model,        // one of it
+  stored,       // /v1/responses/{id} and what hangs below it
   health,
   ready,
   metrics,
-  hello,          // HEAD /api/hello: Claude Code asks whether anybody is there
-  admin,          // /api/v1/…: answered by the hosting program
-  websocket,      // an upgrade we do not offer: 426 at once
+  hello,      // HEAD /api/hello: Claude Code asks whether anybody is there
+  admin,      // /api/v1/…: answered by the hosting program
+  websocket,  // an upgrade we do not offer: 426 at once
 };
 
 struct FrontendMatch {
   Operation operation = Operation::none;
   WireFormat format = WireFormat::openai_chat;  // also the dialect of errors
-  std::string_view rest;                        // what the path names: stored response id and below, model of `model`
-  std::string model;                            // Gemini: decoded from the path
-  bool stream = false;                          // Gemini: :streamGenerateContent
-  bool json_array = false;                      // Gemini: a stream without alt=sse is one JSON array
-  std::string_view query;                       // without '?', as sent
+  std::string_view rest;    // what the path names: stored response id and below, model of `model`
+  std::string model;        // Gemini: decoded from the path
+  bool stream = false;      // Gemini: :streamGenerateContent
+  bool json_array = false;  // Gemini: a stream without alt=sse is one JSON array
+  std::string_view query;   // without '?', as sent
 };
 
-// `path` and `query` outlive the match. `upgrade`: the request asks for a WebSocket. `anthropic`: an anthropic-version header is
-// there (model lists differ by it).
-FrontendMatch match_frontend(std::string_view method, std::string_view path, std::string_view query, bool upgrade,
-                             bool anthropic);
+// `path` and `query` outlive the match. `upgrade`: the request asks for a WebSocket. `anthropic`:
+// an anthropic-version header is there (model lists differ by it).
+FrontendMatch match_frontend(std::string_view method, std::string_view path, std::string_view query,
+                             bool upgrade, bool anthropic);
 
 // The query with every occurrence of `name` removed; keeps order and spelling of the rest.
 std::string without_query_key(std::string_view query, std::string_view name);
 
-// The upstream's path for a generate request: `base_path` is the base URL's, which may or may not end in a version.
-std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model, bool stream);
+// The upstream's path for a generate request: `base_path` is the base URL's, which may or may not
+// end in a version.
+std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model,
+                          bool stream);
 
 }  // namespace llm_proxy

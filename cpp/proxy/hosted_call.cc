@@ -24,11 +24,13 @@ void HostedUpstream::on_head(HostedHead head) {
   UpstreamHead out;
   out.status = head.status;
   out.event_stream = head.streaming;
-  out.content_type = head.media_type.empty() ? (head.streaming ? "text/event-stream" : "application/json")
-                                             : std::move(head.media_type);
+  out.content_type = head.media_type.empty()
+                         ? (head.streaming ? "text/event-stream" : "application/json")
+                         : std::move(head.media_type);
   for (const auto& [name, value] : head.headers) {
     // A plugin's header must not be able to write another one.
-    if (name.find_first_of("\r\n:") != std::string::npos || value.find_first_of("\r\n") != std::string::npos) {
+    if (name.find_first_of("\r\n:") != std::string::npos ||
+        value.find_first_of("\r\n") != std::string::npos) {
       continue;
     }
     out.fields += name + ": " + value + "\r\n";

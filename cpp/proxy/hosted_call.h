@@ -7,10 +7,11 @@
 
 namespace llm_proxy {
 
-// Makes a hosted (Python) backend look like any other upstream: its JSON body or chat frames arrive at a ReplySink.
+// Makes a hosted (Python) backend look like any other upstream: its JSON body or chat frames arrive
+// at a ReplySink.
 //
-// Owned by its exchange, lives on its worker. What the sink is slow to take is queued here, at most the host's high
-// watermark; the host's pump waits beyond it.
+// Owned by its exchange, lives on its worker. What the sink is slow to take is queued here, at most
+// the host's high watermark; the host's pump waits beyond it.
 class HostedUpstream final : public UpstreamCall,
                              public HostedSink,
                              public std::enable_shared_from_this<HostedUpstream> {

@@ -12,8 +12,8 @@ namespace {
 
 // Fields of a reply that belong to the upstream's connection, its cookies or its own site.
 constexpr std::array<std::string_view, 9> kDroppedReplyFields{
-    "content-length", "content-encoding", "content-type", "date", "server", "set-cookie", "alt-svc",
-    "strict-transport-security", "cache-control"};
+    "content-length", "content-encoding",          "content-type", "date", "server", "set-cookie",
+    "alt-svc",        "strict-transport-security", "cache-control"};
 
 bool passes_on(const Field& field) {
   if (field.hop_by_hop) return false;
@@ -34,7 +34,8 @@ std::optional<std::chrono::milliseconds> retry_after(const Fields& fields, std::
   if (const auto ms = number(fields.value("retry-after-ms"))) return std::chrono::milliseconds(*ms);
   const auto value = fields.value("retry-after");
   if (value.empty()) return std::nullopt;
-  if (const auto seconds = number(value)) return std::chrono::milliseconds(std::min<std::int64_t>(*seconds, 1'000'000) * 1000);
+  if (const auto seconds = number(value))
+    return std::chrono::milliseconds(std::min<std::int64_t>(*seconds, 1'000'000) * 1000);
   std::tm parts{};
   const std::string text(value);
   if (strptime(text.c_str(), "%a, %d %b %Y %H:%M:%S", &parts) == nullptr) return std::nullopt;
@@ -45,13 +46,16 @@ std::optional<std::chrono::milliseconds> retry_after(const Fields& fields, std::
 
 HttpCall::HttpCall(WorkerContext& context, ReplySink& sink, UpstreamRequest request)
     : context_(context), sink_(&sink), request_(std::move(request)), deadline_([this] {
-        fail(ErrorKind::upstream_timeout,
-             state_ == State::body ? where() + " went silent in the middle of its reply" : where() + " did not answer in time");
+        fail(ErrorKind::upstream_timeout, state_ == State::body
+                                              ? where() + " went silent in the middle of its reply"
+                                              : where() + " did not answer in time");
       }) {}
 
 HttpCall::~HttpCall() = default;
 
-std::string HttpCall::where() const { return request_.target->endpoint.authority(); }
+std::string HttpCall::where() const {
+  return request_.target->endpoint.authority();
+}
 
 void HttpCall::start() {
   if (auto idle = context_.pool().take_idle(request_.target->endpoint)) {
@@ -83,7 +87,8 @@ void HttpCall::send(Connection connection) {
   for (const auto piece : request_.body) length += piece.size();
   head_text_.clear();
   if (connection_->absolute_form()) {
-    HeadWriter(head_text_).request_line("POST", "http://" + request_.target->authority + request_.path);
+    HeadWriter(head_text_)
+        .request_line("POST", "http://" + request_.target->authority + request_.path);
     if (!connection_->proxy_authorization().empty()) {
       HeadWriter(head_text_).field("proxy-authorization", connection_->proxy_authorization());
     }
@@ -101,7 +106,8 @@ void HttpCall::send(Connection connection) {
     if (!piece.empty()) pieces[count++] = piece;
   }
   context_.deadlines().first_byte->arm(deadline_);
-  // A failed write is not looked at: what the upstream said before it closed is still to be read, and the read tells.
+  // A failed write is not looked at: what the upstream said before it closed is still to be read,
+  // and the read tells.
   (void)connection_->stream().write({pieces.data(), count}, [](ErrorCode) {});
   // It may answer, or refuse, before it has taken everything.
   read();
@@ -141,7 +147,8 @@ void HttpCall::on_head_bytes(std::string_view bytes) {
       return;
     }
     if (*size == 0) {
-      if (head_bytes_.empty() || bytes.size() != head_bytes_.size()) head_bytes_ = std::string(bytes);
+      if (head_bytes_.empty() || bytes.size() != head_bytes_.size())
+        head_bytes_ = std::string(bytes);
       read();
       return;
     }
@@ -191,7 +198,8 @@ void HttpCall::on_head(std::string_view rest) {
   const std::string kept(head_bytes_.empty() ? std::string_view() : rest);
   if (!head_bytes_.empty()) rest = kept;
   head_bytes_.clear();
-  const bool empty = head_.framing == Framing::none || (head_.framing == Framing::length && left_ == 0);
+  const bool empty =
+      head_.framing == Framing::none || (head_.framing == Framing::length && left_ == 0);
   sink_->on_head(std::move(head));
   if (sink_ == nullptr) return;
   if (empty) {
@@ -216,7 +224,8 @@ void HttpCall::on_body_bytes(std::string_view bytes) {
     ended_ = chunks_->done();
     reusable_ = bytes.empty() && head_.keep_alive;
   } else if (head_.framing == Framing::length) {
-    const auto piece = bytes.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(left_, bytes.size())));
+    const auto piece =
+        bytes.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(left_, bytes.size())));
     left_ -= piece.size();
     ended_ = left_ == 0;
     reusable_ = piece.size() == bytes.size() && head_.keep_alive;
@@ -275,7 +284,8 @@ void HttpCall::on_closed(const ErrorCode& error) {
     return;
   }
   fail(state_ == State::body ? ErrorKind::upstream_cut : ErrorKind::upstream_unreachable,
-       where() + (state_ == State::body ? " cut its reply" : " closed the connection without an answer"));
+       where() +
+           (state_ == State::body ? " cut its reply" : " closed the connection without an answer"));
 }
 
 void HttpCall::complete(bool reusable) {

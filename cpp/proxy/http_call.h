@@ -16,7 +16,8 @@
 
 namespace llm_proxy {
 
-// What is sent to an upstream. The body is pieces of memory that outlive the call, so that a splice copies nothing.
+// What is sent to an upstream. The body is pieces of memory that outlive the call, so that a splice
+// copies nothing.
 struct UpstreamRequest {
   const HttpTarget* target = nullptr;  // lives as long as the snapshot
   std::string path;                    // with query
@@ -25,10 +26,12 @@ struct UpstreamRequest {
   std::chrono::milliseconds connect_timeout{10'000};
 };
 
-// One HTTP request to one upstream: connection from the pool, one gathered write, the reply's framing taken off.
+// One HTTP request to one upstream: connection from the pool, one gathered write, the reply's
+// framing taken off.
 //
-// Owned by its exchange; lives on its worker. A reused connection that dies before the first byte of a reply is
-// replaced by a fresh one, once, unseen. Bytes beyond the reply's end close the connection.
+// Owned by its exchange; lives on its worker. A reused connection that dies before the first byte
+// of a reply is replaced by a fresh one, once, unseen. Bytes beyond the reply's end close the
+// connection.
 //
 //   connecting ─► awaiting_head ─► body ─► done          any ─► done (failure, cancel)
 class HttpCall final : public UpstreamCall {
@@ -75,9 +78,9 @@ class HttpCall final : public UpstreamCall {
   std::string decoded_;
   int interim_ = 0;
   bool retried_ = false;
-  bool heard_ = false;    // a byte of the reply has come
+  bool heard_ = false;  // a byte of the reply has come
   bool paused_ = false;
-  bool ended_ = false;    // the body is complete; waits for the sink
+  bool ended_ = false;  // the body is complete; waits for the sink
   bool reusable_ = false;
 };
 

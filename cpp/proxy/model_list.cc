@@ -21,16 +21,24 @@ void write_entry(WireFormat format, const ListedModel& model, std::int64_t now, 
   switch (format) {
     case WireFormat::openai_chat:
     case WireFormat::openai_responses:
-      json.member("id", model.id).member("object", "model").member("created", now).member("owned_by", model.owner);
+      json.member("id", model.id)
+          .member("object", "model")
+          .member("created", now)
+          .member("owned_by", model.owner);
       break;
     case WireFormat::anthropic_messages:
       json.member("type", "model").member("id", model.id).member("display_name", model.id);
       json.member("created_at", iso_time(now));
       break;
     case WireFormat::gemini_generate:
-      json.member("name", "models/" + model.id).member("baseModelId", model.id).member("displayName", model.id);
+      json.member("name", "models/" + model.id)
+          .member("baseModelId", model.id)
+          .member("displayName", model.id);
       json.key("supportedGenerationMethods").begin_array();
-      json.string("generateContent").string("streamGenerateContent").string("countTokens").end_array();
+      json.string("generateContent")
+          .string("streamGenerateContent")
+          .string("countTokens")
+          .end_array();
       break;
   }
   json.end_object();
@@ -54,7 +62,8 @@ std::vector<ListedModel> list_models(const RouteTable& routes) {
   return out;
 }
 
-std::string encode_model_list(WireFormat format, const std::vector<ListedModel>& models, std::int64_t now) {
+std::string encode_model_list(WireFormat format, const std::vector<ListedModel>& models,
+                              std::int64_t now) {
   std::string out;
   JsonWriter json(out);
   json.begin_object();

@@ -15,12 +15,15 @@ struct ListedModel {
   std::string owner;  // the backend instance
 };
 
-// Every model name a client may use: what the backends are known to have, aliases, and "instance:model" where the same
-// name exists twice. In the order of the configuration; no name twice.
+// Every model name a client may use: what the backends are known to have, aliases, and
+// "instance:model" where the same name exists twice. In the order of the configuration; no name
+// twice.
 std::vector<ListedModel> list_models(const RouteTable& routes);
 
-// The list, or one entry of it, in the shape of whoever asks. `now` in Unix seconds stands for the unknown birthdays.
-std::string encode_model_list(WireFormat format, const std::vector<ListedModel>& models, std::int64_t now);
+// The list, or one entry of it, in the shape of whoever asks. `now` in Unix seconds stands for the
+// unknown birthdays.
+std::string encode_model_list(WireFormat format, const std::vector<ListedModel>& models,
+                              std::int64_t now);
 std::string encode_model(WireFormat format, const ListedModel& model, std::int64_t now);
 
 }  // namespace llm_proxy

@@ -16,7 +16,9 @@ std::string shown(std::string_view body) {
   return out.empty() ? "nothing" : out;
 }
 
-bool is_success(int status) { return status >= 200 && status < 300; }
+bool is_success(int status) {
+  return status >= 200 && status < 300;
+}
 
 }  // namespace
 
@@ -32,7 +34,8 @@ void Relay::on_head(UpstreamHead head) {
 void Relay::on_bytes(std::string_view payload) {
   if (state_ == State::collecting) {
     if (body_.size() + payload.size() > kMaxWhole) {
-      fail({ErrorKind::upstream_garbled, "the upstream's reply is larger than " + std::to_string(kMaxWhole >> 20) + " MiB"});
+      fail({ErrorKind::upstream_garbled,
+            "the upstream's reply is larger than " + std::to_string(kMaxWhole >> 20) + " MiB"});
       return;
     }
     body_ += payload;
@@ -102,8 +105,9 @@ void Relay::finish_whole() {
   state_ = State::done;
   if (!is_success(head_.status)) {
     if (head_.status < 400) {
-      owner_.on_attempt_failed({ErrorKind::upstream_garbled, "the upstream answered with a redirect or an odd status (" +
-                                                                 std::to_string(head_.status) + "), which is not followed"},
+      owner_.on_attempt_failed({ErrorKind::upstream_garbled,
+                                "the upstream answered with a redirect or an odd status (" +
+                                    std::to_string(head_.status) + "), which is not followed"},
                                std::move(head_), {});
       return;
     }
@@ -111,7 +115,8 @@ void Relay::finish_whole() {
     if (!error.retry_after) error.retry_after = head_.retry_after;
     // A page of some gateway before the upstream is no error of its format.
     const bool verbatim = upstream_.format == client_.format && is_json_object(body_);
-    owner_.on_attempt_failed(std::move(error), std::move(head_), verbatim ? std::move(body_) : std::string());
+    owner_.on_attempt_failed(std::move(error), std::move(head_),
+                             verbatim ? std::move(body_) : std::string());
     return;
   }
   auto content_type = head_.content_type;
@@ -132,8 +137,7 @@ RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk)
 
 Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
   if (!is_json_object(body)) {
-    return Error{ErrorKind::upstream_garbled,
-                 "the upstream's reply is not JSON: " + shown(body)};
+    return Error{ErrorKind::upstream_garbled, "the upstream's reply is not JSON: " + shown(body)};
   }
   observer_->on_whole(body);
   if (observer_->error()) return *observer_->error();
@@ -212,7 +216,8 @@ TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Codec& upstream, con
       stream_(stream) {}
 
 std::string_view TranslatingRelay::stream_content_type() const {
-  return client_.format == WireFormat::gemini_generate ? "text/event-stream" : "text/event-stream; charset=utf-8";
+  return client_.format == WireFormat::gemini_generate ? "text/event-stream"
+                                                       : "text/event-stream; charset=utf-8";
 }
 
 void TranslatingRelay::on_event(const Event& event) {
@@ -263,7 +268,8 @@ void TranslatingRelay::transform_stream(std::string_view payload) {
 
 void TranslatingRelay::decode(const SseEvent& event) {
   const auto decoded = decoder_->on_stream_event(event.event, event.data, *this);
-  // One unreadable event is skipped once the stream has begun; before that it means another upstream.
+  // One unreadable event is skipped once the stream has begun; before that it means another
+  // upstream.
   if (!decoded && !committed_ && !stream_error_) stream_error_ = decoded.error();
 }
 

@@ -16,19 +16,22 @@ class RelayOwner {
  public:
   virtual ~RelayOwner() = default;
 
-  // Nothing has reached the client and nothing of this reply will: another upstream may be tried. `verbatim`: the
-  // upstream's own error body when the client speaks the same format; empty: encode `error`.
+  // Nothing has reached the client and nothing of this reply will: another upstream may be tried.
+  // `verbatim`: the upstream's own error body when the client speaks the same format; empty: encode
+  // `error`.
   virtual void on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) = 0;
 
   // A complete reply. `head.fields` are passed on.
-  virtual void on_whole_reply(const UpstreamHead& head, std::string content_type, std::string body) = 0;
+  virtual void on_whole_reply(const UpstreamHead& head, std::string content_type,
+                              std::string body) = 0;
 
   // The commit point of a stream: from here on nothing is retried.
   virtual void on_stream_commit(const UpstreamHead& head, std::string_view content_type) = 0;
-  // Writes `bytes` (moved from; given back empty, with its capacity). True: written or buffered, read on; false: the
-  // owner calls the upstream's resume() later.
+  // Writes `bytes` (moved from; given back empty, with its capacity). True: written or buffered,
+  // read on; false: the owner calls the upstream's resume() later.
   virtual bool write_stream(std::string& bytes) = 0;
-  // The stream is over: `bytes` are its last. `clean` false: the connection must not look well ended.
+  // The stream is over: `bytes` are its last. `clean` false: the connection must not look well
+  // ended.
   virtual void on_stream_end(std::string& bytes, bool clean) = 0;
   // After the commit point: what went wrong, for the log.
   virtual void note_error(const Error& error) = 0;
@@ -36,15 +39,17 @@ class RelayOwner {
   virtual void note_finish(std::string_view word) = 0;
 };
 
-// Carries one upstream's reply to the client. Two kinds: RawRelay passes bytes and watches, TranslatingRelay decodes
-// and encodes. This base owns what is the same: collecting whole replies, the commit point, the ending.
+// Carries one upstream's reply to the client. Two kinds: RawRelay passes bytes and watches,
+// TranslatingRelay decodes and encodes. This base owns what is the same: collecting whole replies,
+// the commit point, the ending.
 //
 // Owned by the exchange, one per attempt; lives on its worker.
 //
 //   head ─► collecting (whole body) ─► done
 //     └───► held (stream, nothing sent) ─► committed ─► done
 //
-// Bounds: a whole body is collected up to kMaxWhole; a stream is held up to kMaxHeld bytes, then committed.
+// Bounds: a whole body is collected up to kMaxWhole; a stream is held up to kMaxHeld bytes, then
+// committed.
 class Relay : public ReplySink {
  public:
   static constexpr std::size_t kMaxWhole = 64u << 20;
@@ -59,7 +64,8 @@ class Relay : public ReplySink {
   void on_end() override;
   void on_failure(Error error) override;
 
-  // The client has waited in silence: commits if need be and sends the format's keep-alive. False: not possible now.
+  // The client has waited in silence: commits if need be and sends the format's keep-alive. False:
+  // not possible now.
   bool keep_alive();
 
  protected:
@@ -80,9 +86,9 @@ class Relay : public ReplySink {
   const Codec& upstream_;
   const Codec& client_;
   UpstreamHead head_;
-  std::string out_;                     // for the client, not yet given to the owner
-  bool meaningful_ = false;             // something a user would call output is in out_ or beyond
-  std::optional<Error> stream_error_;   // the upstream said so inside its stream
+  std::string out_;                    // for the client, not yet given to the owner
+  bool meaningful_ = false;            // something a user would call output is in out_ or beyond
+  std::optional<Error> stream_error_;  // the upstream said so inside its stream
   bool committed_ = false;
 
  private:
@@ -99,7 +105,8 @@ class Relay : public ReplySink {
 // Same format on both sides: bytes go on as they came, an observer reads a copy.
 class RawRelay final : public Relay {
  public:
-  // `keep_usage_chunk` false: the client did not ask for the chunk that holds only usage, and does not get it.
+  // `keep_usage_chunk` false: the client did not ask for the chunk that holds only usage, and does
+  // not get it.
   RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk);
 
  private:
@@ -119,13 +126,13 @@ class RawRelay final : public Relay {
   bool keep_usage_chunk_;
 };
 
-// Two formats: every event is decoded, and encoded anew. Also serves a client of the upstream's own format when a
-// plugin must see the reply.
+// Two formats: every event is decoded, and encoded anew. Also serves a client of the upstream's own
+// format when a plugin must see the reply.
 class TranslatingRelay final : public Relay, private EventSink {
  public:
   // `context` outlives the relay. `json_array`: a Gemini client that did not ask for SSE.
-  TranslatingRelay(RelayOwner& owner, const Codec& upstream, const Codec& client, const EncodeContext& context,
-                   bool stream);
+  TranslatingRelay(RelayOwner& owner, const Codec& upstream, const Codec& client,
+                   const EncodeContext& context, bool stream);
 
  private:
   Result<void> transform_whole(std::string& body, std::string& content_type) override;

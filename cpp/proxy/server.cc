@@ -25,7 +25,8 @@ struct Server::Impl {
 
   void publish() {
     for (auto& seat : seats) {
-      seat.worker->post([context = seat.context.get(), snapshot = snapshot] { context->publish(snapshot); });
+      seat.worker->post(
+          [context = seat.context.get(), snapshot = snapshot] { context->publish(snapshot); });
     }
   }
 
@@ -40,12 +41,15 @@ struct Server::Impl {
   bool running = false;
 };
 
-Server::Server(std::shared_ptr<const ServerConfig> config, PluginHosts hosts) : impl_(std::make_unique<Impl>()) {
+Server::Server(std::shared_ptr<const ServerConfig> config, PluginHosts hosts)
+    : impl_(std::make_unique<Impl>()) {
   impl_->config = std::move(config);
   impl_->hosts = std::move(hosts);
 }
 
-Server::~Server() { join(); }
+Server::~Server() {
+  join();
+}
 
 Result<void> Server::start() {
   auto& self = *impl_;
@@ -66,23 +70,24 @@ Result<void> Server::start() {
     if (auto opened = self.log.open(self.config->access_log_path); !opened) return opened;
   }
 
-  const int count = self.config->workers > 0 ? self.config->workers
-                                             : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int count = self.config->workers > 0
+                        ? self.config->workers
+                        : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   self.port = self.config->port;
   for (int i = 0; i < count; ++i) {
     auto& seat = self.seats.emplace_back();
     WorkerOptions worker_options;
     worker_options.index = i;
     seat.worker = std::make_unique<Worker>(worker_options);
-    seat.context = std::make_unique<WorkerContext>(*seat.worker, *environment, self.snapshot, self.log,
-                                                   self.hosts.backends.get());
+    seat.context = std::make_unique<WorkerContext>(*seat.worker, *environment, self.snapshot,
+                                                   self.log, self.hosts.backends.get());
     ListenOptions listen;
     listen.host = self.config->host;
     listen.port = self.port;
     listen.share_port = i > 0;
-    auto listener = Listener::open(*seat.worker, listen, [context = seat.context.get()](StreamPtr stream) {
-      context->accept(std::move(stream));
-    });
+    auto listener = Listener::open(
+        *seat.worker, listen,
+        [context = seat.context.get()](StreamPtr stream) { context->accept(std::move(stream)); });
     if (!listener) {
       auto error = std::move(listener).error();
       self.seats.clear();
@@ -97,7 +102,9 @@ Result<void> Server::start() {
   return {};
 }
 
-std::uint16_t Server::port() const { return impl_->running ? impl_->port : 0; }
+std::uint16_t Server::port() const {
+  return impl_->running ? impl_->port : 0;
+}
 
 Result<void> Server::reload(std::shared_ptr<const ServerConfig> config) {
   auto snapshot = Snapshot::build(std::move(config), impl_->snapshot->rings);
@@ -161,7 +168,8 @@ ServerStats Server::stats() const {
     out.requests += counters.requests.load(std::memory_order_relaxed);
     out.active += counters.active.load(std::memory_order_relaxed);
     out.client_connections += counters.connections.load(std::memory_order_relaxed);
-    out.upstream_connections += seat.context->pool().counters().open.load(std::memory_order_relaxed);
+    out.upstream_connections +=
+        seat.context->pool().counters().open.load(std::memory_order_relaxed);
     out.upstream_idle += seat.context->pool().counters().idle.load(std::memory_order_relaxed);
   }
   return out;

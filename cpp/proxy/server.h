@@ -21,8 +21,8 @@ struct PluginHosts {
 };
 
 struct ServerStats {
-  std::uint64_t requests = 0;       // finished exchanges, since start
-  std::uint64_t active = 0;         // exchanges under way
+  std::uint64_t requests = 0;  // finished exchanges, since start
+  std::uint64_t active = 0;    // exchanges under way
   std::uint64_t client_connections = 0;
   std::uint64_t upstream_connections = 0;
   std::uint64_t upstream_idle = 0;
@@ -30,8 +30,8 @@ struct ServerStats {
 
 // The proxy: a set of workers that accept, and the snapshot they run on.
 //
-// Owned by the hosting program (the extension module or llm-proxyd). Its public functions are called on one thread,
-// the lane's; they return at once and never need the GIL to make progress.
+// Owned by the hosting program (the extension module or llm-proxyd). Its public functions are
+// called on one thread, the lane's; they return at once and never need the GIL to make progress.
 //
 //   created ─► running ─► draining ─► stopped
 class Server {
@@ -47,15 +47,15 @@ class Server {
   // The port that was bound; 0 before start.
   std::uint16_t port() const;
 
-  // Publishes a new snapshot (backends, keys, limits, deadlines; not the address or the number of workers).
-  // Exchanges under way keep the old one.
-  // An Error leaves everything as it was.
+  // Publishes a new snapshot (backends, keys, limits, deadlines; not the address or the number of
+  // workers). Exchanges under way keep the old one. An Error leaves everything as it was.
   Result<void> reload(std::shared_ptr<const ServerConfig> config);
   // Publishes new rings; same rule.
   void set_rings(std::shared_ptr<RingHost> rings);
 
-  // Stops accepting, lets exchanges finish until the deadline, then cuts the rest. `on_drained` is called on a worker
-  // thread, once, when nothing is left; then `join` returns quickly. Calling it again with 0 cuts at once.
+  // Stops accepting, lets exchanges finish until the deadline, then cuts the rest. `on_drained` is
+  // called on a worker thread, once, when nothing is left; then `join` returns quickly. Calling it
+  // again with 0 cuts at once.
   void drain(std::chrono::milliseconds deadline, Callback<void()> on_drained);
   // Joins the workers. The caller has released the GIL: lane jobs may need it to finish.
   void join();

@@ -9,8 +9,8 @@ namespace llm_proxy {
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const ServerConfig> config,
                                                         std::shared_ptr<RingHost> rings) {
-  auto routes = RouteTable::build(config->backends,
-                                  {config->default_backend, config->default_model, config->model_aliases});
+  auto routes = RouteTable::build(
+      config->backends, {config->default_backend, config->default_model, config->model_aliases});
   if (!routes) return std::move(routes).error();
   auto keys = ClientKeys::build(config->client_keys);
   if (!keys) return std::move(keys).error();
@@ -20,7 +20,8 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
     if (backend.kind != Backend::Kind::http) continue;
     auto url = parse_url(backend.base_url);
     if (!url) {
-      return Error{ErrorKind::malformed_request, "backend " + backend.name + ": base_url: " + url.error().message};
+      return Error{ErrorKind::malformed_request,
+                   "backend " + backend.name + ": base_url: " + url.error().message};
     }
     target.endpoint = Endpoint(*url);
     target.authority = url->authority();

@@ -21,8 +21,8 @@ struct HttpTarget {
   std::string fields;     // header lines sent with every request
 };
 
-// Everything a request is decided by, immutable: published to each worker by post and held by every exchange that
-// began with it.
+// Everything a request is decided by, immutable: published to each worker by post and held by every
+// exchange that began with it.
 struct Snapshot {
   std::shared_ptr<const ServerConfig> config;
   ClientKeys client_keys;

@@ -11,8 +11,8 @@
 
 namespace llm_proxy {
 
-// Puts a stream in the client's format together again, as one chat completion, for the rings that look at whole
-// replies. Owned by an exchange; fed what the client is sent.
+// Puts a stream in the client's format together again, as one chat completion, for the rings that
+// look at whole replies. Owned by an exchange; fed what the client is sent.
 class StreamAssembler final : public EventSink {
  public:
   StreamAssembler(const Codec& client, const EncodeContext& context)

@@ -14,18 +14,20 @@ struct UpstreamHead {
   int status = 200;
   bool event_stream = false;  // text/event-stream
   std::string content_type;
-  // The end-to-end header lines as they came ("name: value\r\n"…), to be passed on where client and upstream speak the
-  // same format. Connection, framing, cookie and CORS fields are left out.
+  // The end-to-end header lines as they came ("name: value\r\n"…), to be passed on where client and
+  // upstream speak the same format. Connection, framing, cookie and CORS fields are left out.
   std::string fields;
   std::optional<std::chrono::milliseconds> retry_after;
 };
 
-// Receives one upstream's reply as it arrives. Implemented by the relays; outlives the call it is given to.
+// Receives one upstream's reply as it arrives. Implemented by the relays; outlives the call it is
+// given to.
 //
 //   on_head ( on_bytes* on_turn )* (on_end | on_failure)      or      on_failure
 //
-// `on_turn` ends the bytes of one read: the sink writes them and says whether to read on at once; if not, it calls
-// UpstreamCall::resume() when the client has taken them. That is all the back-pressure there is.
+// `on_turn` ends the bytes of one read: the sink writes them and says whether to read on at once;
+// if not, it calls UpstreamCall::resume() when the client has taken them. That is all the
+// back-pressure there is.
 class ReplySink {
  public:
   virtual ~ReplySink() = default;

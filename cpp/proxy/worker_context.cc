@@ -9,8 +9,13 @@
 namespace llm_proxy {
 
 WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
-                             std::shared_ptr<const Snapshot> snapshot, AccessLog& log, BackendHost* backends)
-    : worker_(worker), pool_(worker, std::move(environment)), log_(log), backends_(backends), cut_([this] { cut_all(); }) {
+                             std::shared_ptr<const Snapshot> snapshot, AccessLog& log,
+                             BackendHost* backends)
+    : worker_(worker),
+      pool_(worker, std::move(environment)),
+      log_(log),
+      backends_(backends),
+      cut_([this] { cut_all(); }) {
   RAND_bytes(reinterpret_cast<unsigned char*>(&request_seed_), sizeof request_seed_);
   publish(std::move(snapshot));
 }
@@ -23,9 +28,9 @@ WorkerContext::~WorkerContext() {
 void WorkerContext::publish(std::shared_ptr<const Snapshot> snapshot) {
   snapshot_ = std::move(snapshot);
   const auto& timeouts = snapshot_->config->timeouts;
-  deadlines_ = {&worker_.deadlines(timeouts.client_head),  &worker_.deadlines(timeouts.client_body),
-                &worker_.deadlines(timeouts.client_idle),  &worker_.deadlines(timeouts.client_write),
-                &worker_.deadlines(timeouts.first_byte),   &worker_.deadlines(timeouts.stream_idle),
+  deadlines_ = {&worker_.deadlines(timeouts.client_head), &worker_.deadlines(timeouts.client_body),
+                &worker_.deadlines(timeouts.client_idle), &worker_.deadlines(timeouts.client_write),
+                &worker_.deadlines(timeouts.first_byte),  &worker_.deadlines(timeouts.stream_idle),
                 &worker_.deadlines(timeouts.keep_alive)};
 }
 
@@ -81,6 +86,8 @@ std::string WorkerContext::next_request_id() {
   return id;
 }
 
-std::size_t WorkerContext::next_turn(const Backend& backend) { return turn_++ % backend.keys.size(); }
+std::size_t WorkerContext::next_turn(const Backend& backend) {
+  return turn_++ % backend.keys.size();
+}
 
 }  // namespace llm_proxy

@@ -30,8 +30,8 @@ struct DeadlineLists {
   DeadlineList* keep_alive = nullptr;
 };
 
-// What one worker's sessions and exchanges share: its loop, its pool, its snapshot, its counters. No locks: everything
-// but the counters is touched on the worker only.
+// What one worker's sessions and exchanges share: its loop, its pool, its snapshot, its counters.
+// No locks: everything but the counters is touched on the worker only.
 //
 // Owned by the Server, which destroys it after the worker was joined.
 class WorkerContext {

@@ -12,8 +12,8 @@
 
 namespace llm_proxy {
 
-// One configured way to an answer: an upstream URL with its keys, the built-in echo, or a hosted (Python) backend.
-// Immutable part of a snapshot; shared by all workers.
+// One configured way to an answer: an upstream URL with its keys, the built-in echo, or a hosted
+// (Python) backend. Immutable part of a snapshot; shared by all workers.
 struct Backend {
   enum class Kind : std::uint8_t {
     http,    // a URL that speaks one of the wire formats

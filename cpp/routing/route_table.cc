@@ -40,12 +40,14 @@ std::string RouteTable::names() const {
 }
 
 Result<Route> RouteTable::resolve(std::string_view model) const {
-  if (const auto alias = settings_.aliases.find(std::string(model)); alias != settings_.aliases.end()) {
+  if (const auto alias = settings_.aliases.find(std::string(model));
+      alias != settings_.aliases.end()) {
     model = alias->second;
   }
   if (model.empty()) model = settings_.default_model;
   Route route;
-  // "backend:model": a prefix is a backend only if one of that name exists, and only before the first slash.
+  // "backend:model": a prefix is a backend only if one of that name exists, and only before the
+  // first slash.
   const auto colon = model.find(':');
   if (colon != std::string_view::npos && colon < model.find('/')) {
     if (const Backend* backend = named(model.substr(0, colon))) {
@@ -54,15 +56,19 @@ Result<Route> RouteTable::resolve(std::string_view model) const {
     }
   }
   if (const auto known = by_model_.find(model); known != by_model_.end()) {
-    // The default backend first where it knows the model, then the others in the order of the configuration.
-    for (const Backend* backend : known->second) route.candidates.push_back({backend, std::string(model)});
-    std::stable_partition(route.candidates.begin(), route.candidates.end(),
-                          [this](const Candidate& candidate) { return candidate.backend == default_; });
+    // The default backend first where it knows the model, then the others in the order of the
+    // configuration.
+    for (const Backend* backend : known->second)
+      route.candidates.push_back({backend, std::string(model)});
+    std::stable_partition(
+        route.candidates.begin(), route.candidates.end(),
+        [this](const Candidate& candidate) { return candidate.backend == default_; });
     return route;
   }
   if (default_ == nullptr) {
-    return Error{ErrorKind::unknown_model, "no backend is configured: set OPENAI_API_KEY, ANTHROPIC_API_KEY or "
-                                           "another provider's key, or start with --default-backend NAME"};
+    return Error{ErrorKind::unknown_model,
+                 "no backend is configured: set OPENAI_API_KEY, ANTHROPIC_API_KEY or "
+                 "another provider's key, or start with --default-backend NAME"};
   }
   route.candidates.push_back(
       {default_, settings_.default_model.empty() ? std::string(model) : settings_.default_model});

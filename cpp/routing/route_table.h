@@ -21,7 +21,8 @@ struct Route {
   std::vector<Candidate> candidates;
 };
 
-// Decides from the model a client names which backends may answer. Immutable part of a snapshot; read by all workers.
+// Decides from the model a client names which backends may answer. Immutable part of a snapshot;
+// read by all workers.
 class RouteTable {
  public:
   struct Settings {
@@ -33,8 +34,8 @@ class RouteTable {
   // `backends` outlives the table. invalid default_backend: an Error naming the valid ones.
   static Result<RouteTable> build(const std::vector<Backend>& backends, Settings settings);
 
-  // `model` as the client wrote it: "gpt-4.1", "openai:gpt-4.1", "openai.2:gpt-4.1", an alias, or nothing (then the
-  // default model). unknown_model names what would have been valid.
+  // `model` as the client wrote it: "gpt-4.1", "openai:gpt-4.1", "openai.2:gpt-4.1", an alias, or
+  // nothing (then the default model). unknown_model names what would have been valid.
   Result<Route> resolve(std::string_view model) const;
 
   const Backend* named(std::string_view instance) const;

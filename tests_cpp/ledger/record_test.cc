@@ -7,7 +7,8 @@ namespace {
 
 ExchangeRecord example() {
   ExchangeRecord record;
-  record.began = std::chrono::system_clock::time_point(std::chrono::milliseconds(1'795'228'261'007));
+  record.began =
+      std::chrono::system_clock::time_point(std::chrono::milliseconds(1'795'228'261'007));
   record.client = "127.0.0.1";
   record.method = "POST";
   record.path = "/v1/messages";
@@ -30,8 +31,10 @@ TEST(AccessLine, says_who_asked_what_and_who_answered) {
   std::string line;
   append_access_line(example(), line);
   EXPECT_EQ(line,
-            "2026-11-21T02:31:01.007Z 127.0.0.1 POST /v1/messages status=200 model=claude-sonnet-4-5 backend=openai "
-            "upstream_model=gpt-4.1 format=anthropic-messages>openai-chat attempts=2 stream=1 in=12 out=34 bytes_in=0 "
+            "2026-11-21T02:31:01.007Z 127.0.0.1 POST /v1/messages status=200 "
+            "model=claude-sonnet-4-5 backend=openai "
+            "upstream_model=gpt-4.1 format=anthropic-messages>openai-chat attempts=2 stream=1 "
+            "in=12 out=34 bytes_in=0 "
             "bytes_out=0 seconds=1.234 id=0123456789abcdef");
 }
 

@@ -5,9 +5,11 @@
 namespace llm_proxy {
 namespace {
 
-FrontendMatch match(std::string_view method, std::string_view target, bool upgrade = false, bool anthropic = false) {
+FrontendMatch match(std::string_view method, std::string_view target, bool upgrade = false,
+                    bool anthropic = false) {
   const auto question = target.find('?');
-  const auto query = question == std::string_view::npos ? std::string_view() : target.substr(question + 1);
+  const auto query =
+      question == std::string_view::npos ? std::string_view() : target.substr(question + 1);
   return match_frontend(method, target.substr(0, question), query, upgrade, anthropic);
 }
 
@@ -45,7 +47,8 @@ TEST(Frontend, knows_every_path_a_client_asks) {
            Case{"GET", "/favicon.ico", Operation::none, c},
        }) {
     const auto found = match(method, target);
-    EXPECT_EQ(static_cast<int>(found.operation), static_cast<int>(operation)) << method << ' ' << target;
+    EXPECT_EQ(static_cast<int>(found.operation), static_cast<int>(operation))
+        << method << ' ' << target;
     EXPECT_EQ(name(found.format), name(format)) << method << ' ' << target;
   }
 }
@@ -74,15 +77,15 @@ TEST(Frontend, takes_one_key_out_of_a_query_and_keeps_the_rest) {
 }
 
 TEST(Frontend, builds_upstream_paths_for_bases_with_and_without_a_version) {
-  const auto path = [](WireFormat format, std::string_view base, std::string_view model = "m", bool stream = false) {
-    return upstream_path(format, base, model, stream);
-  };
+  const auto path = [](WireFormat format, std::string_view base, std::string_view model = "m",
+                       bool stream = false) { return upstream_path(format, base, model, stream); };
   EXPECT_EQ(path(WireFormat::openai_chat, "/v1"), "/v1/chat/completions");
   EXPECT_EQ(path(WireFormat::openai_chat, "/api/paas/v4/"), "/api/paas/v4/chat/completions");
   EXPECT_EQ(path(WireFormat::openai_responses, "/v1"), "/v1/responses");
   EXPECT_EQ(path(WireFormat::anthropic_messages, ""), "/v1/messages");
   EXPECT_EQ(path(WireFormat::anthropic_messages, "/v1"), "/v1/messages");
-  EXPECT_EQ(path(WireFormat::gemini_generate, "", "a/b?c", true), "/v1beta/models/a/b%3Fc:streamGenerateContent");
+  EXPECT_EQ(path(WireFormat::gemini_generate, "", "a/b?c", true),
+            "/v1beta/models/a/b%3Fc:streamGenerateContent");
   EXPECT_EQ(path(WireFormat::gemini_generate, "/v1beta"), "/v1beta/models/m:generateContent");
 }
 

@@ -13,13 +13,19 @@ namespace {
 constexpr std::string_view kCompletion =
     R"({"id":"c1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}})";
 constexpr std::string_view kChunkHi =
-    "data: {\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,"
+    "data: "
+    "{\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":"
+    "[{\"index\":0,"
     "\"delta\":{\"role\":\"assistant\",\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
 constexpr std::string_view kChunkEnd =
-    "data: {\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,"
+    "data: "
+    "{\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":"
+    "[{\"index\":0,"
     "\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 constexpr std::string_view kChunkUsage =
-    "data: {\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],"
+    "data: "
+    "{\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":"
+    "[],"
     "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\n";
 constexpr std::string_view kDone = "data: [DONE]\n\n";
 
@@ -32,8 +38,8 @@ std::string post(std::string_view path, std::string_view body, std::string_view 
 class Proxy {
  public:
   explicit Proxy(const std::string& members) {
-    const auto config = parse_server_config("{\"port\":0,\"workers\":1,\"access_log\":false," + members +
-                                            "\"version\":\"test\"}");
+    const auto config = parse_server_config("{\"port\":0,\"workers\":1,\"access_log\":false," +
+                                            members + "\"version\":\"test\"}");
     server_ = std::make_unique<Server>(config, PluginHosts{});
     const auto started = server_->start();
     EXPECT_TRUE(started) << started.error().message;
@@ -49,13 +55,17 @@ class Proxy {
 
 std::string chat_backend(const Upstream& upstream, std::string_view name = "up") {
   return "{\"name\":\"" + std::string(name) + "\",\"base_url\":\"" + upstream.url() +
-         "\",\"auth_header\":\"authorization\",\"auth_prefix\":\"Bearer \",\"keys\":[\"sk-secret-upstream\"]}";
+         "\",\"auth_header\":\"authorization\",\"auth_prefix\":\"Bearer "
+         "\",\"keys\":[\"sk-secret-upstream\"]}";
 }
 
-std::string one(const Upstream& upstream) { return "\"backends\":[" + chat_backend(upstream) + "],"; }
+std::string one(const Upstream& upstream) {
+  return "\"backends\":[" + chat_backend(upstream) + "],";
+}
 
 const std::string kEcho = R"("backends":[{"name":"echo","kind":"echo"}],)";
-constexpr std::string_view kChat = R"({"model":"m","messages":[{"role":"user","content":"hello there"}]})";
+constexpr std::string_view kChat =
+    R"({"model":"m","messages":[{"role":"user","content":"hello there"}]})";
 constexpr std::string_view kChatStream =
     R"({"model":"m","stream":true,"messages":[{"role":"user","content":"hello there"}]})";
 
@@ -83,11 +93,13 @@ TEST(Server, relays_a_chat_reply_and_changes_nothing_but_credentials) {
   });
   const Proxy proxy(one(upstream) + R"("client_keys":["client-key"],)");
   auto client = proxy.connect();
-  client.send(post("/v1/chat/completions", kChat, "authorization: Bearer client-key\r\nx-custom: 1\r\n"));
+  client.send(
+      post("/v1/chat/completions", kChat, "authorization: Bearer client-key\r\nx-custom: 1\r\n"));
   EXPECT_EQ(client.read_message().second, kCompletion);
   const auto request = seen.get_future().get();
   EXPECT_NE(request.find(kChat), std::string::npos) << request;
-  EXPECT_NE(request.find("authorization: Bearer sk-secret-upstream\r\n"), std::string::npos) << request;
+  EXPECT_NE(request.find("authorization: Bearer sk-secret-upstream\r\n"), std::string::npos)
+      << request;
   EXPECT_NE(request.find("x-custom: 1\r\n"), std::string::npos) << request;
   EXPECT_EQ(request.find("client-key"), std::string::npos) << request;
 }
@@ -99,9 +111,11 @@ TEST(Server, refuses_a_wrong_or_missing_key_in_each_dialect) {
   };
   for (const auto& [path, fields, expected] : {
            Case{"/v1/chat/completions", "", R"("code":"invalid_api_key")"},
-           Case{"/v1/chat/completions", "authorization: Bearer client-ke\r\n", R"("code":"invalid_api_key")"},
+           Case{"/v1/chat/completions", "authorization: Bearer client-ke\r\n",
+                R"("code":"invalid_api_key")"},
            Case{"/v1/messages", "x-api-key: wrong\r\n", R"("type":"authentication_error")"},
-           Case{"/v1beta/models/m:generateContent", "x-goog-api-key: wrong\r\n", R"("status":"UNAUTHENTICATED")"},
+           Case{"/v1beta/models/m:generateContent", "x-goog-api-key: wrong\r\n",
+                R"("status":"UNAUTHENTICATED")"},
        }) {
     auto client = proxy.connect();
     client.send(post(path, kChat, fields));
@@ -132,9 +146,11 @@ TEST(Server, passes_a_stream_verbatim_and_keeps_unasked_usage_to_itself) {
   const Proxy proxy(one(upstream));
   auto client = proxy.connect();
   client.send(post("/v1/chat/completions", kChatStream));
-  EXPECT_EQ(client.read_message().second, std::string(kChunkHi) + std::string(kChunkEnd) + std::string(kDone));
-  client.send(post("/v1/chat/completions",
-                   R"({"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]})"));
+  EXPECT_EQ(client.read_message().second,
+            std::string(kChunkHi) + std::string(kChunkEnd) + std::string(kDone));
+  client.send(
+      post("/v1/chat/completions",
+           R"({"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]})"));
 }
 
 TEST(Server, never_ends_a_cut_stream_as_if_it_were_finished) {
@@ -155,12 +171,14 @@ TEST(Server, never_ends_a_cut_stream_as_if_it_were_finished) {
 TEST(Server, tries_the_next_backend_while_nothing_was_said) {
   const Upstream broken([&](Socket& socket) {
     socket.read_message();
-    socket.send(std::string(kStreamHead) + chunk("data: {\"error\":{\"message\":\"overloaded\"}}\n\n") + "0\r\n\r\n");
+    socket.send(std::string(kStreamHead) +
+                chunk("data: {\"error\":{\"message\":\"overloaded\"}}\n\n") + "0\r\n\r\n");
     socket.read_all();
   });
   const Upstream good([&](Socket& socket) {
     socket.read_message();
-    socket.send(std::string(kStreamHead) + chunk(kChunkHi) + chunk(kChunkEnd) + chunk(kDone) + "0\r\n\r\n");
+    socket.send(std::string(kStreamHead) + chunk(kChunkHi) + chunk(kChunkEnd) + chunk(kDone) +
+                "0\r\n\r\n");
     socket.read_all();
   });
   auto first = chat_backend(broken, "a");
@@ -170,7 +188,8 @@ TEST(Server, tries_the_next_backend_while_nothing_was_said) {
   const Proxy proxy("\"backends\":[" + first + "," + second + "],");
   auto client = proxy.connect();
   client.send(post("/v1/chat/completions", kChatStream));
-  EXPECT_EQ(client.read_message().second, std::string(kChunkHi) + std::string(kChunkEnd) + std::string(kDone));
+  EXPECT_EQ(client.read_message().second,
+            std::string(kChunkHi) + std::string(kChunkEnd) + std::string(kDone));
 }
 
 TEST(Server, asks_again_on_a_fresh_connection_when_a_kept_one_has_died) {
@@ -235,13 +254,17 @@ TEST(Server, says_what_is_wrong_with_a_bad_request_and_serves_the_next) {
            Case{"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n"
                 "transfer-encoding: chunked\r\n\r\n",
                 "400"},
-           Case{"GET /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", "426"},
+           Case{"GET /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: "
+                "websocket\r\n\r\n",
+                "426"},
            Case{"GARBAGE\r\n\r\n", "400"},
        }) {
     auto client = proxy.connect();
     client.send(request);
     const auto [head, body] = client.read_message();
-    EXPECT_TRUE(head.starts_with("HTTP/1.1 " + std::string(status))) << request.substr(0, 60) << "\n" << head;
+    EXPECT_TRUE(head.starts_with("HTTP/1.1 " + std::string(status)))
+        << request.substr(0, 60) << "\n"
+        << head;
     EXPECT_NE(body.find("error"), std::string::npos) << body;
   }
   auto client = proxy.connect();
@@ -255,12 +278,14 @@ TEST(Server, answers_pipelined_requests_in_order) {
   std::string requests;
   for (int i = 0; i < 50; ++i) requests += "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
   client.send(requests);
-  for (int i = 0; i < 50; ++i) EXPECT_TRUE(client.read_message().first.starts_with("HTTP/1.1 200")) << i;
+  for (int i = 0; i < 50; ++i)
+    EXPECT_TRUE(client.read_message().first.starts_with("HTTP/1.1 200")) << i;
 }
 
 TEST(Server, survives_garbage_from_an_upstream) {
   for (const std::string_view garbage :
-       {"\x16\x03\x01garbage", "HTTP/1.1 abc\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort",
+       {"\x16\x03\x01garbage", "HTTP/1.1 abc\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "",
         "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>",
         "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"}) {
@@ -280,14 +305,16 @@ TEST(Server, survives_garbage_from_an_upstream) {
 TEST(Server, never_shows_an_upstream_key_to_a_client) {
   const Upstream upstream([&](Socket& socket) {
     while (!socket.read_message().first.empty()) {
-      socket.send(http_reply(401, "application/json",
-                           R"({"error":{"message":"bad key sk-secret-upstream","type":"x","param":null,"code":null}})"));
+      socket.send(http_reply(
+          401, "application/json",
+          R"({"error":{"message":"bad key sk-secret-upstream","type":"x","param":null,"code":null}})"));
     }
   });
   const Proxy proxy(one(upstream));
   for (const auto path : {"/v1/chat/completions", "/v1/messages"}) {
     auto client = proxy.connect();
-    client.send(post(path, R"({"model":"m","max_tokens":5,"messages":[{"role":"user","content":"x"}]})"));
+    client.send(
+        post(path, R"({"model":"m","max_tokens":5,"messages":[{"role":"user","content":"x"}]})"));
     const auto [head, body] = client.read_message();
     EXPECT_TRUE(head.starts_with("HTTP/1.1 401")) << head;
     EXPECT_EQ((head + body).find("sk-secret"), std::string::npos) << body;
@@ -322,14 +349,15 @@ TEST(Server, drains_what_is_under_way_and_then_ends) {
 TEST(Server, translates_messages_to_a_chat_upstream) {
   const Upstream upstream([&](Socket& socket) {
     EXPECT_TRUE(socket.read_message().first.starts_with("POST /v1/chat/completions "));
-    socket.send(std::string(kStreamHead) + chunk(kChunkHi) + chunk(kChunkEnd) + chunk(kChunkUsage) + chunk(kDone) +
-                "0\r\n\r\n");
+    socket.send(std::string(kStreamHead) + chunk(kChunkHi) + chunk(kChunkEnd) + chunk(kChunkUsage) +
+                chunk(kDone) + "0\r\n\r\n");
     socket.read_all();
   });
   const Proxy proxy(one(upstream));
   auto client = proxy.connect();
-  client.send(post("/v1/messages",
-                   R"({"model":"m","max_tokens":5,"stream":true,"messages":[{"role":"user","content":"x"}]})"));
+  client.send(post(
+      "/v1/messages",
+      R"({"model":"m","max_tokens":5,"stream":true,"messages":[{"role":"user","content":"x"}]})"));
   const auto [head, body] = client.read_message();
   EXPECT_TRUE(body.starts_with("event: message_start\n")) << body;
   EXPECT_NE(body.find("\"text\":\"hi\""), std::string::npos) << body;

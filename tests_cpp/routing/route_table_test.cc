@@ -41,15 +41,17 @@ TEST_F(RouteTableTest, finds_the_backend_that_knows_the_model) {
 
 TEST_F(RouteTableTest, sends_unknown_models_to_the_default) {
   EXPECT_EQ(first("new-model"), "openai new-model");
-  EXPECT_EQ(first("new-model", {"anthropic", "claude-sonnet-4-5", {}}), "anthropic claude-sonnet-4-5");
+  EXPECT_EQ(first("new-model", {"anthropic", "claude-sonnet-4-5", {}}),
+            "anthropic claude-sonnet-4-5");
   EXPECT_EQ(first("fast", {"", "", {{"fast", "openrouter:a/b"}}}), "openrouter a/b");
 }
 
 TEST_F(RouteTableTest, names_the_valid_backends_when_the_default_is_none_of_them) {
   const auto table = RouteTable::build(backends_, {"opnai", "", {}});
   ASSERT_FALSE(table);
-  EXPECT_EQ(table.error().message,
-            "default_backend: no backend is called 'opnai'; there are: anthropic, openai, openrouter");
+  EXPECT_EQ(
+      table.error().message,
+      "default_backend: no backend is called 'opnai'; there are: anthropic, openai, openrouter");
 }
 
 TEST_F(RouteTableTest, says_what_to_do_when_there_is_no_backend_at_all) {

@@ -2,8 +2,8 @@
 
 #include <random>
 
-#include "tests_cpp/fuzz/codec_fuzz.h"
 #include "support.h"
+#include "tests_cpp/fuzz/codec_fuzz.h"
 
 namespace llm_proxy {
 namespace {
