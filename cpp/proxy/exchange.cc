@@ -135,6 +135,10 @@ std::chrono::microseconds Exchange::since_began() const {
   return std::chrono::duration_cast<std::chrono::microseconds>(context_.worker().now() - began_);
 }
 
+std::int64_t Exchange::unix_now() const {
+  return context_.worker().clock().unix_seconds();
+}
+
 std::string_view Exchange::body() const {
   return replaced_body_ ? std::string_view(*replaced_body_) : session_->request().body.view();
 }
@@ -249,8 +253,7 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
 
 // For what encodes a reply: `request_` is decoded.
 void Exchange::prepare_encoding() {
-  encode_context_ = {&*request_, &translation_, context_.worker().clock().unix_seconds(),
-                     record_.request_id};
+  encode_context_ = {&*request_, &translation_, unix_now(), record_.request_id};
 }
 
 void Exchange::attempt_echo(const Backend& backend) {
@@ -469,8 +472,7 @@ void Exchange::relay_plain(std::string_view path) {
 
 void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) {
   if (session_ == nullptr) return;
-  // A stream can fail long before its upstream has ended: nobody listens to the rest.
-  if (call_) call_->cancel();
+  if (call_) call_->cancel();  // it may have more to say, and a hosted one lives until it is told
   if (leg_ + 1 < route_.candidates.size() && may_fail_over(error)) {
     log(LogLevel::info, "request ", record_.request_id, ": backend ", record_.backend, " failed (",
         name(error.kind), "), trying the next");
@@ -584,6 +586,7 @@ void Exchange::on_written() {
 }
 
 void Exchange::on_reply_sent() {
+  if (call_) call_->cancel();
   record_.reply_bytes = session_->reply_bytes();
   finish_record();
   finish_rings();
@@ -630,21 +633,39 @@ void Exchange::answer_health() {
 }
 
 void Exchange::answer_models() {
-  send_reply(200, {}, kJson,
-             encode_model_list(format_, list_models(snapshot_->routes),
-                               context_.worker().clock().unix_seconds()));
+  with_models([](Exchange& self, const std::vector<ListedModel>& models) {
+    self.send_reply(200, {}, kJson, encode_model_list(self.format_, models, self.unix_now()));
+  });
 }
 
 void Exchange::answer_model() {
-  auto wanted = percent_decode(session_->request().frontend.rest).value_or(std::string());
-  for (const auto& model : list_models(snapshot_->routes)) {
-    if (model.id == wanted) {
-      return send_reply(200, {}, kJson,
-                        encode_model(format_, model, context_.worker().clock().unix_seconds()));
+  with_models([](Exchange& self, const std::vector<ListedModel>& models) {
+    const auto wanted =
+        percent_decode(self.session_->request().frontend.rest).value_or(std::string());
+    for (const auto& model : models) {
+      if (model.id == wanted) {
+        return self.send_reply(200, {}, kJson, encode_model(self.format_, model, self.unix_now()));
+      }
     }
-  }
-  send_error({ErrorKind::unknown_model,
-              "no model is called '" + wanted + "' here: GET /v1/models lists them"});
+    self.send_error({ErrorKind::unknown_model,
+                     "no model is called '" + wanted + "' here: GET /v1/models lists them"});
+  });
+}
+
+// The configured models, and those that hosted backends name when asked.
+void Exchange::with_models(void (*use)(Exchange&, const std::vector<ListedModel>&)) {
+  const auto& backends = snapshot_->config->backends;
+  const bool hosted = std::any_of(backends.begin(), backends.end(), [](const Backend& backend) {
+    return backend.kind == Backend::Kind::python;
+  });
+  if (!hosted || context_.backends() == nullptr)
+    return use(*this, list_models(snapshot_->routes, {}));
+  context_.backends()->models(context_.worker(),
+                              [weak = weak_from_this(), use](std::vector<HostedModels> models) {
+                                const auto self = weak.lock();
+                                if (!self || self->session_ == nullptr || self->done_) return;
+                                use(*self, list_models(self->snapshot_->routes, models));
+                              });
 }
 
 void Exchange::count_tokens() {

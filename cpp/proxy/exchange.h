@@ -12,6 +12,7 @@
 #include "model/request.h"
 #include "plugin/ring_host.h"
 #include "proxy/client_session.h"
+#include "proxy/model_list.h"
 #include "proxy/relay.h"
 #include "proxy/upstream_call.h"
 #include "routing/route_table.h"
@@ -61,6 +62,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void count_tokens();
   void answer_models();
   void answer_model();
+  void with_models(void (*use)(Exchange&, const std::vector<ListedModel>&));
   void answer_health();
 
   void run_request_rings();
@@ -91,6 +93,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void finish_rings();
   void finish_record();
   std::chrono::microseconds since_began() const;
+  std::int64_t unix_now() const;
   void on_keep_alive();
 
   const Codec& client_codec() const { return codec(format_); }

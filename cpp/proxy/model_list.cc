@@ -46,7 +46,8 @@ void write_entry(WireFormat format, const ListedModel& model, std::int64_t now, 
 
 }  // namespace
 
-std::vector<ListedModel> list_models(const RouteTable& routes) {
+std::vector<ListedModel> list_models(const RouteTable& routes,
+                                     const std::vector<HostedModels>& hosted) {
   std::vector<ListedModel> out;
   std::set<std::string, std::less<>> seen;
   const auto add = [&](std::string id, const std::string& owner) {
@@ -56,6 +57,15 @@ std::vector<ListedModel> list_models(const RouteTable& routes) {
     for (const auto& model : backend.models) {
       // A second backend with the same model is reached by its own name.
       add(seen.contains(model) ? backend.name + ":" + model : model, backend.name);
+    }
+  }
+  for (const auto& backend : hosted) {
+    const Backend* known = routes.named(backend.instance);
+    if (known == nullptr || !known->models.empty())
+      continue;  // what the configuration lists, counts
+    for (const auto& model : backend.models) {
+      add(known == routes.default_backend() ? model : backend.instance + ":" + model,
+          backend.instance);
     }
   }
   for (const auto& [alias, target] : routes.aliases()) add(alias, "alias");

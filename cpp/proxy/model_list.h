@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/wire_format.h"
+#include "proxy/backend_host.h"
 #include "routing/route_table.h"
 
 namespace llm_proxy {
@@ -15,10 +16,11 @@ struct ListedModel {
   std::string owner;  // the backend instance
 };
 
-// Every model name a client may use: what the backends are known to have, aliases, and
-// "instance:model" where the same name exists twice. In the order of the configuration; no name
-// twice.
-std::vector<ListedModel> list_models(const RouteTable& routes);
+// Every model name a client may use: what the backends are known to have or, `hosted`, say they
+// have; aliases; and "instance:model" where the same name exists twice, or only the backend's own
+// name leads to it. In the order of the configuration; no name twice.
+std::vector<ListedModel> list_models(const RouteTable& routes,
+                                     const std::vector<HostedModels>& hosted);
 
 // The list, or one entry of it, in the shape of whoever asks. `now` in Unix seconds stands for the
 // unknown birthdays.
