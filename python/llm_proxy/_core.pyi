@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, final
+from typing import Any, final, type_check_only
 
 from llm_proxy.plugins.context import PluginContext
 
@@ -16,10 +16,12 @@ class Lane:
     def counters(self) -> dict[str, int]: ...
 
 @final
+@type_check_only
 class ContextSource:
     def fill(self, name: str, /) -> Any: ...
 
 @final
+@type_check_only
 class ChainRun(Coroutine[Any, Any, None]):
     def send(self, value: Any, /) -> Any: ...
     def throw(self, *args: Any) -> Any: ...
@@ -104,7 +106,9 @@ class ReplySink:
         self, status: int, type: str, code: str, message: str, retry_after: float | None
     ) -> None: ...
 
-class BackendHost:
+class BackendHostBase: ...
+
+class BackendHost(BackendHostBase):
     """The Python backends of this process, for the engine."""
 
     def __init__(self, lane: Lane, bridge: Any) -> None: ...

@@ -1,6 +1,6 @@
 """Profile of this proxy for the fidelity judge: four backends, one for each wire format.
 
-Run by the judge (`judge.py --profile tests_py/judges/fidelity.py`), whose `profiles` module it imports.
+Run by the judge (`judge.py --profile tests_py/judges/fidelity.py`), whose `profiles` it imports.
 LLM_PROXY_PYTHON names the interpreter that has the proxy (default: the judge's own).
 """
 
@@ -33,7 +33,11 @@ class Product(Profile):
             "port": self.listen,
             "auth": {"api_keys": [KEY]},
             "backends": {
-                y.lower() + "up": {"type": kind, "api_url": f"http://127.0.0.1:{ports[y]}{path}", "api_key": "sk-up"}
+                y.lower() + "up": {
+                    "type": kind,
+                    "api_url": f"http://127.0.0.1:{ports[y]}{path}",
+                    "api_key": "sk-up",
+                }
                 for y, (kind, path) in BACKENDS.items()
             },
             "default_backend": "cup",
@@ -43,7 +47,13 @@ class Product(Profile):
         python_path = os.pathsep.join([str(ROOT / "python"), str(ROOT / "python" / "compat")])
         with open(self.dir / "log", "w") as log:
             self.process = subprocess.Popen(
-                [os.environ.get("LLM_PROXY_PYTHON", sys.executable), "-m", "cli", "--config", str(self.dir / "config.yaml")],
+                [
+                    os.environ.get("LLM_PROXY_PYTHON", sys.executable),
+                    "-m",
+                    "cli",
+                    "--config",
+                    str(self.dir / "config.yaml"),
+                ],
                 env={**os.environ, "PYTHONPATH": python_path, "NO_PROXY": "*"},
                 cwd=self.dir,
                 stdout=log,
