@@ -41,9 +41,10 @@ struct WorkerFixture : testing::Test {
   // Runs `work` on the worker and gives back what it returns.
   template <typename Work>
   auto on_worker(Work work) -> decltype(work()) {
-    std::packaged_task<decltype(work())()> task(std::move(work));
-    auto done = task.get_future();
-    worker.post([&task] { task(); });
+    // Shared: the test may go on while the worker is still leaving the task.
+    const auto task = std::make_shared<std::packaged_task<decltype(work())()>>(std::move(work));
+    auto done = task->get_future();
+    worker.post([task] { (*task)(); });
     return done.get();
   }
   void pass(std::chrono::milliseconds time) {
@@ -56,16 +57,20 @@ struct WorkerFixture : testing::Test {
 template <typename T>
 class Awaited {
  public:
-  void set(T value) { promise_.set_value(std::move(value)); }
+  void set(T value) {
+    const auto promise =
+        promise_;  // kept until set_value() has returned, whatever the test does then
+    promise->set_value(std::move(value));
+  }
   T get() {
-    auto future = promise_.get_future();
+    auto future = promise_->get_future();
     if (future.wait_for(kPatience) != std::future_status::ready)
       throw std::runtime_error("it never came");
     return future.get();
   }
 
  private:
-  std::promise<T> promise_;
+  const std::shared_ptr<std::promise<T>> promise_ = std::make_shared<std::promise<T>>();
 };
 
 // A blocking socket of the test: the other side of whatever is tested.
