@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "net/tls_client.h"
 #include "tests_cpp/net/harness.h"
 
 namespace llm_proxy {
@@ -271,6 +272,23 @@ TEST_F(TlsPoolTest, speaks_tls_to_an_upstream_it_can_verify) {
   EXPECT_EQ(other_side.get(), request);
   release(attempt);
   EXPECT_TRUE(has_idle(here(true))) << "session tickets are no stray bytes";
+}
+
+TEST_F(TlsPoolTest, resumes_the_session_of_an_earlier_connection) {
+  options.ca_file = local.authority_file();
+  start();
+  for (const bool expected : {false, true}) {
+    auto served = accept(local);
+    auto attempt = connect(here(true));
+    TlsPeer peer = served.get();
+    ASSERT_TRUE(attempt->settled.get()) << attempt->error->message;
+    EXPECT_EQ(
+        on_worker([&] { return static_cast<TlsStream&>(attempt->connection->stream()).resumed(); }),
+        expected);
+    peer.send("pong");  // the ticket comes with it
+    EXPECT_EQ(exchange(*attempt->connection, "ping", 4), "pong");
+    finish(attempt);
+  }
 }
 
 TEST_F(TlsPoolTest, refuses_an_upstream_of_another_name) {
