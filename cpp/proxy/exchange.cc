@@ -477,7 +477,8 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
     log(LogLevel::info, "request ", record_.request_id, ": backend ", record_.backend, " failed (",
         name(error.kind), "), trying the next");
     ++leg_;
-    // The failed attempt may still be on the stack.
+    // The failed attempt may still be on the stack, and its upstream still speaking.
+    if (call_) call_->cancel();
     context_.bury(std::move(call_));
     context_.bury(std::shared_ptr<Relay>(std::move(relay_)));
     attempt();
@@ -586,6 +587,7 @@ void Exchange::on_written() {
 }
 
 void Exchange::on_reply_sent() {
+  // A reply may end before its upstream does: after an error in its stream, say.
   if (call_) call_->cancel();
   record_.reply_bytes = session_->reply_bytes();
   finish_record();

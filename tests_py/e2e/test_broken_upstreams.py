@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import pytest
 
 from e2e.answers import TEXT, chat_stream, chat_whole
 from e2e.conftest import Proxy, StartProxy
-from e2e.upstream import Close, Reply, Reset, Upstream, answering, error, stream, whole
+from e2e.upstream import Close, Reply, Reset, Stall, Upstream, answering, error, stream, whole
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 ASK: dict[str, Any] = {
@@ -172,3 +174,20 @@ async def test_a_silent_provider_is_a_504(start_proxy: StartProxy) -> None:
         got = await post(proxy, "openai")
     assert got.status_code == 504
     message_of("openai", got)
+
+
+FAILED = b'data: {"error":{"message":"no more","type":"server_error","code":null}}\n\n'
+
+
+@pytest.mark.parametrize("said", [0, 5], ids=["before any output", "after some output"])
+async def test_an_upstream_that_reports_an_error_and_speaks_on_is_closed(
+    said: int, start_proxy: StartProxy
+) -> None:
+    steps = [*EVENTS[:said], FAILED, Stall()]
+    async with (
+        Upstream(lambda _: stream(steps)) as upstream,
+        start_proxy(upstream, "openai") as proxy,
+    ):
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            await post(proxy, "anthropic", stream=True)
+        await asyncio.wait_for(upstream.last.gone.wait(), 5)
