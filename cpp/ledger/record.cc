@@ -114,6 +114,7 @@ void append_access_line(const ExchangeRecord& record, std::string& out) {
       out += name(record.upstream);
     }
     if (record.attempts != 1) append_count("attempts", record.attempts, out);
+    append_field("tried", record.tried, out);
   }
   if (record.stream) out += " stream=1";
   append_count("in", record.usage.input, out);

@@ -27,6 +27,7 @@ struct ExchangeRecord {
   std::string upstream_model;  // as sent
   std::string backend;         // instance; empty: none was asked
   int attempts = 0;
+  std::string tried;  // what failed before: "openai/2:rate_limited,azure:upstream_timeout"
   bool stream = false;
   std::uint64_t request_bytes = 0;
   std::uint64_t reply_bytes = 0;

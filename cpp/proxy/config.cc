@@ -92,6 +92,21 @@ class Fields {
       throw std::invalid_argument(where + ": must be http, echo or python, not '" + text + "'");
     }
   }
+  static void convert(const Json& json, Backend::KeyPolicy& out, const std::string& where) {
+    std::string text;
+    convert(json, text, where);
+    if (text == "round-robin") {
+      out = Backend::KeyPolicy::round_robin;
+    } else if (text == "fill-first") {
+      out = Backend::KeyPolicy::fill_first;
+    } else if (text == "least-recently-limited") {
+      out = Backend::KeyPolicy::least_recently_limited;
+    } else {
+      throw std::invalid_argument(
+          where + ": must be round-robin, fill-first or least-recently-limited, not '" + text +
+          "'");
+    }
+  }
   static void convert(const Json& json, std::map<std::string, std::string>& out,
                       const std::string& where) {
     if (!json.is_object()) throw std::invalid_argument(where + ": must map names to names");
@@ -121,6 +136,7 @@ Timeouts parse_timeouts(const Json& json, const std::string& where) {
   fields.read("first_byte", out.first_byte);
   fields.read("stream_idle", out.stream_idle);
   fields.read("drain", out.drain);
+  fields.read("first_token", out.first_token);
   fields.read("keep_alive", out.keep_alive);
   fields.read("upstream_idle", out.upstream_idle);
   fields.end();
@@ -139,6 +155,31 @@ Quirks parse_quirks(const Json& json, const std::string& where) {
   return out;
 }
 
+FailurePolicy parse_failure_policy(const Json& json, const std::string& where) {
+  FailurePolicy out;
+  Fields fields(json, where);
+  fields.read("enabled", out.enabled);
+  fields.read("max_attempts", out.max_attempts);
+  fields.read("max_hops", out.max_hops);
+  fields.read("max_silent_wait", out.max_silent_wait);
+  fields.read("total_budget", out.total_budget);
+  fields.end();
+  return out;
+}
+
+std::map<std::string, FailoverRoute> parse_failover_routes(const Json& json,
+                                                           const std::string& where) {
+  if (!json.is_object()) throw std::invalid_argument(where + ": must map models to routes");
+  std::map<std::string, FailoverRoute> out;
+  for (const auto& [model, route] : json.items()) {
+    Fields fields(route, where + "." + model);
+    fields.read("elements", out[model].elements);
+    fields.read("first_token", out[model].first_token);
+    fields.end();
+  }
+  return out;
+}
+
 Backend parse_backend(const Json& json, const std::string& where) {
   Backend out;
   Fields fields(json, where);
@@ -150,6 +191,7 @@ Backend parse_backend(const Json& json, const std::string& where) {
   fields.read("auth_header", out.auth_header);
   fields.read("auth_prefix", out.auth_prefix);
   fields.read("keys", out.keys);
+  fields.read("key_policy", out.key_policy);
   fields.read("headers", out.headers);
   fields.read("models", out.models);
   if (const Json* quirks = fields.child("quirks"))
@@ -185,6 +227,13 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   fields.read("default_backend", out->default_backend);
   fields.read("default_model", out->default_model);
   fields.read("model_aliases", out->model_aliases);
+  if (const Json* routes = fields.child("failover_routes")) {
+    out->failover_routes = parse_failover_routes(*routes, fields.path("failover_routes"));
+  }
+  if (const Json* policy = fields.child("failure_handling")) {
+    out->failure_handling = parse_failure_policy(*policy, fields.path("failure_handling"));
+  }
+  fields.read("reply_headers", out->reply_headers);
   fields.read("access_log", out->access_log);
   fields.read("access_log_path", out->access_log_path);
   fields.read("ca_file", out->ca_file);

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "routing/backend.h"
+#include "routing/failure_table.h"
+#include "routing/route_table.h"
 
 namespace llm_proxy {
 
@@ -22,11 +24,12 @@ struct Timeouts {
   std::chrono::milliseconds client_body{60'000};   // silence, not total
   std::chrono::milliseconds client_idle{120'000};  // keep-alive between requests
   std::chrono::milliseconds client_write{60'000};  // a client that does not read
-  std::chrono::milliseconds connect{10'000};
+  std::chrono::milliseconds connect{5'000};
   std::chrono::milliseconds first_byte{300'000};
   std::chrono::milliseconds stream_idle{300'000};
   std::chrono::milliseconds drain{30'000};
-  std::chrono::milliseconds keep_alive{15'000};  // silence before we send the format's keep-alive
+  std::chrono::milliseconds first_token{0};      // of a stream, until its first output; 0: any time
+  std::chrono::milliseconds keep_alive{10'000};  // silence before we send the format's keep-alive
   std::chrono::milliseconds upstream_idle{60'000};  // a pooled connection nobody uses
 };
 
@@ -42,6 +45,9 @@ struct ServerConfig {
   std::string default_backend;  // instance name
   std::string default_model;    // empty: the client's
   std::map<std::string, std::string> model_aliases;
+  std::map<std::string, FailoverRoute> failover_routes;  // by model, "default" or "*"
+  FailurePolicy failure_handling;
+  bool reply_headers = true;  // x-proxy-backend, -model, -attempts
   bool access_log = true;
   std::string access_log_path;  // empty: standard error
   std::string ca_file;          // SSL_CERT_FILE, SSL_CERT_DIR; both empty: the system's

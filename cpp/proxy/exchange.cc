@@ -74,26 +74,25 @@ std::string shared_fields(std::string_view lines) {
   return out;
 }
 
+// `lines` without what an upstream said about the time to wait: ours counts all keys.
+std::string without_retry_after(std::string_view lines) {
+  std::string out;
+  while (!lines.empty()) {
+    const auto end = lines.find("\r\n");
+    const auto line = lines.substr(0, end);
+    lines = end == std::string_view::npos ? std::string_view() : lines.substr(end + 2);
+    const auto name = line.substr(0, line.find(':'));
+    if (iequals(name, "retry-after") || iequals(name, "retry-after-ms")) continue;
+    out += line;
+    out += "\r\n";
+  }
+  return out;
+}
+
 void replace_all(std::string& text, std::string_view what, std::string_view with) {
   if (what.empty()) return;
   for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) {
     text.replace(at, what.size(), with);
-  }
-}
-
-// Whether somebody else may do better: the fault is this upstream's, this key's or this model's,
-// not the request's.
-bool may_fail_over(const Error& error) {
-  switch (error.kind) {
-    case ErrorKind::malformed_request:
-      return error.code == "context_length_exceeded";
-    case ErrorKind::unsupported:
-    case ErrorKind::unprocessable:
-    case ErrorKind::body_too_large:
-    case ErrorKind::cancelled:
-      return false;
-    default:
-      return true;
   }
 }
 
@@ -111,6 +110,8 @@ Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snaps
       snapshot_(std::move(snapshot)),
       format_(session.request().frontend.format),
       began_(context_.worker().now()),
+      retry_([this] { on_retry_tick(); }),
+      first_token_([this] { on_first_token_overdue(); }),
       keep_alive_([this] { on_keep_alive(); }),
       ring_deadline_([this] {
         ring_waiting_ = false;
@@ -196,8 +197,79 @@ void Exchange::dispatch() {
   auto route = snapshot_->routes.resolve(peek_.model);
   if (!route) return send_error(route.error());
   route_ = *std::move(route);
+  begin_attempts();
+}
+
+// ---- attempts: what comes next is Attempts' business, how it is done is here
+
+void Exchange::begin_attempts() {
+  const auto& config = *snapshot_->config;
+  const auto most = static_cast<std::size_t>(config.failure_handling.max_hops) + 1;
+  if (route_.candidates.size() > most) route_.candidates.resize(most);
+  if (route_.first_token.count() == 0) route_.first_token = config.timeouts.first_token;
+  attempts_.emplace(config.failure_handling, began_);
+  for (const auto& [backend, model] : route_.candidates) {
+    const bool personal = backend->kind == Backend::Kind::http && backend->keys.empty();
+    attempts_->add({&snapshot_->key_pool(*backend), model, personal});
+  }
   if (stream_) context_.deadlines().keep_alive->arm(keep_alive_);
-  attempt();
+  next_attempt();
+}
+
+void Exchange::next_attempt() {
+  const auto step = attempts_->next(context_.worker().now());
+  switch (step.what) {
+    case Attempts::Step::What::ask:
+      leg_ = step.leg;
+      key_index_ = step.key;
+      return attempt();
+    case Attempts::Step::What::wait:
+      retry_at_ = step.until;
+      context_.deadlines().retry_tick->arm(retry_);
+      return;
+    case Attempts::Step::What::give_up:
+      return give_up();
+  }
+}
+
+void Exchange::on_retry_tick() {
+  if (context_.worker().now() < retry_at_) {
+    context_.deadlines().retry_tick->arm(retry_);
+  } else {
+    next_attempt();
+  }
+}
+
+void Exchange::on_first_token_overdue() {
+  on_attempt_failed({ErrorKind::upstream_timeout,
+                     "backend " + record_.backend + " sent no output within its time limit"},
+                    {}, {});
+}
+
+// One word an attempt, for the log: "openai/2:rate_limited".
+void Exchange::note_attempt(std::string_view outcome) {
+  if (!record_.tried.empty()) record_.tried += ',';
+  record_.tried += record_.backend;
+  if (snapshot_->key_pool(*route_.candidates[leg_].backend).size() > 1) {
+    record_.tried += '/' + std::to_string(key_index_ + 1);
+  }
+  record_.tried += ':';
+  record_.tried += outcome;
+}
+
+// The failed attempt may still be on the stack.
+void Exchange::drop_call() {
+  if (call_) call_->cancel();
+  context_.bury(std::move(call_));
+  context_.bury(std::shared_ptr<Relay>(std::move(relay_)));
+  call_.reset();
+}
+
+void Exchange::give_up() {
+  const auto error = attempts_->refusal(context_.worker().now());
+  if (!last_failure_) return send_error(error, reply_fields({}, false));
+  auto& last = *last_failure_;
+  send_error(error, reply_fields(last.head.fields, last.same_format), std::move(last.verbatim));
 }
 
 void Exchange::attempt() {
@@ -208,7 +280,10 @@ void Exchange::attempt() {
   record_.upstream_model = candidate.model;
   record_.upstream = backend.format;
   key_.clear();
-  if (!backend.keys.empty()) key_ = backend.keys[context_.next_turn(backend)];
+  if (!backend.keys.empty()) key_ = backend.keys[key_index_];
+  if (stream_ && route_.first_token.count() > 0) {
+    context_.worker().deadlines(route_.first_token).arm(first_token_);
+  }
   // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth.
   const bool raw = backend.format == format_ && !replaced_request_;
   switch (backend.kind) {
@@ -379,15 +454,20 @@ void Exchange::attempt_http(const Backend& backend, bool raw) {
   UpstreamRequest request;
   request.target = &target;
   request.connect_timeout = snapshot_->config->timeouts.connect;
-  request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
   request.fields = upstream_fields(backend, raw);
-  if (raw) {
+  if (!plain_path_.empty()) {
+    request.path = target.base_path + std::string(plain_path_);
+    set_raw_body(request, candidate);
+    relay_ = std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/true);
+  } else if (raw) {
+    request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
     if (const auto query = without_query_key(frontend.query, "key"); !query.empty())
       request.path += "?" + query;
     set_raw_body(request, candidate);
     relay_ =
         std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/!asks_for_usage());
   } else {
+    request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
     if (backend.format == WireFormat::gemini_generate && stream_) request.path += "?alt=sse";
     if (auto encoded = encode_for(backend, encoded_body_); !encoded) {
       return on_attempt_failed(std::move(encoded).error(), {}, {});
@@ -449,50 +529,36 @@ void Exchange::relay_plain(std::string_view path) {
                        "no backend for model '" + peek_.model + "' offers " + std::string(path)});
   }
   route_ = *std::move(route);
-  const auto& candidate = route_.candidates.front();
-  const auto& backend = *candidate.backend;
-  record_.attempts = 1;
-  record_.backend = backend.name;
-  record_.upstream_model = candidate.model;
-  if (!backend.keys.empty()) key_ = backend.keys[context_.next_turn(backend)];
-  UpstreamRequest request;
-  request.target = &snapshot_->target(backend);
-  request.connect_timeout = snapshot_->config->timeouts.connect;
-  request.path = request.target->base_path + std::string(path);
-  request.fields = upstream_fields(backend, true);
+  plain_path_ = path;
   peek_.include_usage = true;  // these bodies know no such option: leave them be
-  set_raw_body(request, candidate);
-  relay_ = std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/true);
-  auto call = std::make_shared<HttpCall>(context_, *relay_, std::move(request));
-  call_ = call;
-  call->start();
+  begin_attempts();
 }
 
 // ---- from the relay
 
 void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) {
   if (session_ == nullptr) return;
-  if (call_) call_->cancel();  // it may have more to say, and a hosted one lives until it is told
-  if (leg_ + 1 < route_.candidates.size() && may_fail_over(error)) {
-    log(LogLevel::info, "request ", record_.request_id, ": backend ", record_.backend, " failed (",
-        name(error.kind), "), trying the next");
-    ++leg_;
-    // The failed attempt may still be on the stack, and its upstream still speaking.
-    if (call_) call_->cancel();
-    context_.bury(std::move(call_));
-    context_.bury(std::shared_ptr<Relay>(std::move(relay_)));
-    attempt();
-    return;
-  }
-  const bool same_format = record_.upstream == format_;
+  first_token_.disarm();
+  drop_call();
   replace_all(error.message, key_, "***");
   replace_all(verbatim, key_, "***");
-  send_error(error, reply_fields(head.fields, same_format), std::move(verbatim));
+  note_attempt(name(error.kind));
+  last_failure_ = {std::move(head), std::move(verbatim), record_.upstream == format_};
+  attempts_->failed(error, context_.worker().now());
+  next_attempt();
 }
 
 void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type,
                               std::string body) {
   if (session_ == nullptr) return;
+  first_token_.disarm();
+  if (head_sent_ && content_type.find("event-stream") == std::string::npos) {
+    return on_attempt_failed({ErrorKind::upstream_garbled,
+                              "the upstream answered a stream's request with one whole body"},
+                             head, {});
+  }
+  attempts_->answered();
+  if (head_sent_) return session_->end_stream(body, /*clean=*/true);
   auto fields = reply_fields(head.fields, record_.upstream == format_);
   if (ring_ && snapshot_->rings->rings().reply()) {
     run_reply_ring(head.status, std::move(fields), std::move(content_type), std::move(body));
@@ -502,13 +568,18 @@ void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type
   send_reply(head.status, fields, content_type, std::move(body));
 }
 
-void Exchange::on_stream_commit(const UpstreamHead& head, std::string_view content_type) {
-  committed_ = true;
-  if (session_ == nullptr) return;
-  record_.status = head.status;
+void Exchange::begin_stream(int status, std::string_view content_type, std::string_view fields) {
+  if (std::exchange(head_sent_, true)) return;
+  record_.status = status;
   record_.first_byte = since_began();
-  session_->begin_stream(head.status, content_type,
-                         reply_fields(head.fields, record_.upstream == format_));
+  session_->begin_stream(status, content_type, fields);
+}
+
+void Exchange::on_stream_commit(const UpstreamHead& head, std::string_view content_type) {
+  if (session_ == nullptr) return;
+  first_token_.disarm();
+  if (attempts_) attempts_->answered();
+  begin_stream(head.status, content_type, reply_fields(head.fields, record_.upstream == format_));
   if (ring_ && decode_request()) {
     prepare_encoding();
     assembler_ = std::make_unique<StreamAssembler>(client_codec(), encode_context_);
@@ -528,7 +599,10 @@ bool Exchange::write_stream(std::string& bytes) {
 void Exchange::on_stream_end(std::string& bytes, bool clean) {
   if (session_ == nullptr) return;
   keep_alive_.disarm();
-  if (!clean && call_) call_->cancel();
+  if (!clean) {
+    if (attempts_) attempts_->broke(context_.worker().now());
+    if (call_) call_->cancel();
+  }
   if (assembler_) assembler_->feed(bytes);
   session_->end_stream(bytes, clean);
 }
@@ -550,7 +624,13 @@ void Exchange::note_finish(std::string_view word) {
 
 std::string Exchange::reply_fields(std::string_view upstream_fields, bool same_format) const {
   std::string out = same_format ? std::string(upstream_fields) : shared_fields(upstream_fields);
-  HeadWriter(out).field("x-proxy-request-id", record_.request_id);
+  HeadWriter writer(out);
+  writer.field("x-proxy-request-id", record_.request_id);
+  if (snapshot_->config->reply_headers && record_.attempts > 0) {
+    writer.field("x-proxy-backend", record_.backend);
+    writer.field("x-proxy-model", record_.upstream_model);
+    writer.field("x-proxy-attempts", static_cast<std::uint64_t>(record_.attempts));
+  }
   return out;
 }
 
@@ -565,10 +645,18 @@ void Exchange::send_reply(int status, std::string_view fields, std::string_view 
 void Exchange::send_error(const Error& error, std::string_view fields, std::string verbatim) {
   if (session_ == nullptr) return;
   note_error(error);
-  std::string lines(fields);
+  if (head_sent_) {
+    // A keep-alive has told the client 200: what is left is the stream's own error.
+    keep_alive_.disarm();
+    std::string event;
+    client_codec().encode_stream_error(error, event);
+    session_->end_stream(event, /*clean=*/false);
+    return;
+  }
+  std::string lines = error.retry_after ? without_retry_after(fields) : std::string(fields);
   HeadWriter writer(lines);
   if (fields.empty()) writer.field("x-proxy-request-id", record_.request_id);
-  if (error.retry_after && lines.find("retry-after:") == std::string::npos) {
+  if (error.retry_after) {
     writer.field("retry-after",
                  static_cast<std::uint64_t>((error.retry_after->count() + 999) / 1000));
   }
@@ -598,7 +686,10 @@ void Exchange::on_reply_sent() {
 void Exchange::on_client_gone() {
   keep_alive_.disarm();
   ring_deadline_.disarm();
+  retry_.disarm();
+  first_token_.disarm();
   if (call_) call_->cancel();
+  if (attempts_) attempts_->abandoned();
   if (ring_) ring_->cancel();
   record_.reply_bytes = session_->reply_bytes();
   record_.status = 499;
@@ -608,10 +699,19 @@ void Exchange::on_client_gone() {
   session_ = nullptr;
 }
 
+// The client has heard nothing for a while. Once the reply has begun, its relay knows the format's
+// sign of life; before, a comment will do, and commits nothing.
 void Exchange::on_keep_alive() {
-  if (session_ == nullptr || !relay_) return;
+  if (session_ == nullptr) return;
   context_.deadlines().keep_alive->arm(keep_alive_);
-  (void)relay_->keep_alive();
+  if (relay_ && relay_->committed()) {
+    (void)relay_->keep_alive();
+    return;
+  }
+  if (session_->request().frontend.json_array) return;
+  begin_stream(200, "text/event-stream; charset=utf-8", reply_fields({}, false));
+  std::string comment = ": keep-alive\n\n";
+  (void)session_->write_stream(comment);
 }
 
 void Exchange::finish_record() {

@@ -11,6 +11,7 @@
 #include "ledger/record.h"
 #include "model/request.h"
 #include "plugin/ring_host.h"
+#include "proxy/attempts.h"
 #include "proxy/client_session.h"
 #include "proxy/model_list.h"
 #include "proxy/relay.h"
@@ -28,8 +29,10 @@ struct UpstreamRequest;
 // Owned by its ClientSession; a ring job may keep it alive after the client has gone. Lives on one
 // worker.
 //
-//   started ─► ringed ─► dispatched ─► replying ─► sent
-//      └──────────┴───────────┴─► failed ─► sent        (client gone: any ─► gone)
+//   started ─► ringed ─► attempting ─► replying ─► sent
+//      │          │       │   ▲  │  └─► waiting ─┐
+//      │          │       │   └──┴──────────────┘
+//      └──────────┴───────┴─► failed ─► sent            (client gone: any ─► gone)
 class Exchange final : public RelayOwner, public std::enable_shared_from_this<Exchange> {
  public:
   Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snapshot);
@@ -72,7 +75,14 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void send_block(const RingVerdict& verdict);
   void answer_from_ring(RingVerdict verdict);
   void dispatch();
+  void begin_attempts();
+  void next_attempt();
   void attempt();
+  void give_up();
+  void on_retry_tick();
+  void on_first_token_overdue();
+  void note_attempt(std::string_view outcome);
+  void drop_call();
   void attempt_echo(const Backend& backend);
   void attempt_http(const Backend& backend, bool raw);
   void attempt_hosted(const Backend& backend, bool raw);
@@ -88,6 +98,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void send_reply(int status, std::string_view fields, std::string_view content_type,
                   std::string body);
   void send_error(const Error& error, std::string_view fields = {}, std::string verbatim = {});
+  void begin_stream(int status, std::string_view content_type, std::string_view fields);
   std::string reply_fields(std::string_view upstream_fields, bool same_format) const;
   std::string body_as_chat(std::string_view client_body);
   void finish_rings();
@@ -112,8 +123,20 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::optional<Request> request_;            // decoded when something needs it
   std::optional<Request> replaced_request_;   // of replaced_body_
   Route route_;
-  std::size_t leg_ = 0;
-  std::string key_;  // of the attempt under way; a secret
+  std::string_view plain_path_;  // embeddings and legacy completions: relayed as they are
+  std::optional<Attempts> attempts_;
+  std::size_t leg_ = 0;        // of the attempt under way
+  std::size_t key_index_ = 0;  // likewise
+  std::string key_;            // likewise; a secret
+  struct Failure {
+    UpstreamHead head;
+    std::string verbatim;
+    bool same_format = false;
+  };
+  std::optional<Failure> last_failure_;
+  TimePoint retry_at_{};
+  Deadline retry_;
+  Deadline first_token_;
 
   Translation translation_;
   EncodeContext encode_context_;
@@ -121,8 +144,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::array<std::string, 2> splices_;
   std::unique_ptr<Relay> relay_;
   std::shared_ptr<UpstreamCall> call_;
-  std::optional<Error> last_error_;
-  bool committed_ = false;
+  bool head_sent_ = false;  // of a stream; by its commit or by a keep-alive before
   bool done_ = false;
   Deadline keep_alive_;
 

@@ -16,6 +16,18 @@ std::string shown(std::string_view body) {
   return out.empty() ? "nothing" : out;
 }
 
+// What ends a stream of this format when everything has been said; empty: the finish itself does.
+std::string_view last_word(WireFormat format) {
+  switch (format) {
+    case WireFormat::openai_chat:
+      return "data: [DONE]\n\n";
+    case WireFormat::anthropic_messages:
+      return "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    default:
+      return {};
+  }
+}
+
 bool is_success(int status) {
   return status >= 200 && status < 300;
 }
@@ -64,6 +76,9 @@ void Relay::on_end() {
       state_ = State::done;
       owner_.on_whole_reply(head_, "application/json", std::move(out_));
     } else {
+      if (!committed_ && !meaningful_) {
+        return fail({ErrorKind::upstream_cut, "the upstream's stream ended without any output"});
+      }
       if (!committed_) commit();
       state_ = State::done;
       owner_.on_stream_end(out_, /*clean=*/true);
@@ -76,11 +91,8 @@ void Relay::on_failure(Error error) {
 }
 
 bool Relay::keep_alive() {
-  if (state_ == State::collecting || state_ == State::done || !client_streams()) return false;
-  const auto before = out_.size();
+  if (state_ != State::streaming) return true;
   append_keep_alive();
-  if (out_.size() == before) return false;
-  if (!committed_) commit();
   return owner_.write_stream(out_);
 }
 
@@ -147,7 +159,6 @@ Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
 }
 
 void RawRelay::transform_stream(std::string_view payload) {
-  if (keep_usage_chunk_) out_ += payload;
   SseEvent event;
   for (;;) {
     const auto before = payload;
@@ -157,32 +168,54 @@ void RawRelay::transform_stream(std::string_view payload) {
       return;
     }
     const auto taken = before.substr(0, before.size() - payload.size());
-    if (!keep_usage_chunk_) event_bytes_ += taken;
     if (!*got) {
-      open_bytes_ += taken.size();
+      event_bytes_ += taken;
       return;
     }
-    open_bytes_ = 0;
-    observe(event);
-    if (keep_usage_chunk_) continue;
-    if (!observer_->usage_only()) out_ += event_bytes_;
+    const bool pass = observe(event);
+    if (pass) {
+      out_ += event_bytes_;
+      out_ += taken;
+    }
     event_bytes_.clear();
   }
 }
 
-void RawRelay::observe(const SseEvent& event) {
+// False: the client does not get this event.
+bool RawRelay::observe(const SseEvent& event) {
+  if (!is_json_object(event.data) && event.data != "[DONE]") {
+    // Once the stream has begun, one unreadable event is skipped; before, another upstream may do
+    // better.
+    if (!committed_ && !stream_error_) {
+      stream_error_ = Error{ErrorKind::upstream_garbled,
+                            "the upstream's event is not JSON: " + shown(event.data)};
+    }
+    return false;
+  }
+  last_word_ = event.data == "[DONE]" || event.event == "message_stop";
   observer_->on_stream_event(event.event, event.data);
   meaningful_ = meaningful_ || observer_->meaningful();
   // After the commit point the upstream's own error event goes to the client as it came.
   if (observer_->error() && !committed_ && !stream_error_) stream_error_ = observer_->error();
+  return keep_usage_chunk_ || !observer_->usage_only();
 }
 
 Result<void> RawRelay::transform_end() {
   SseEvent event;
-  if (const auto last = reader_.finish(event); last && *last) observe(event);
-  out_ += event_bytes_;
+  if (const auto event_left = reader_.finish(event); event_left && *event_left && observe(event)) {
+    out_ += event_bytes_;
+    out_ += "\n\n";
+  }
   owner_.note_usage(observer_->usage());
   owner_.note_finish(observer_->finish_word());
+  const bool finished = !observer_->finish_word().empty();
+  meaningful_ = meaningful_ || finished;
+  if (const auto last = last_word(upstream_.format);
+      finished && !observer_->error() && !last_word_ && !last.empty()) {
+    // A provider that stops behind its finish: clients wait for the format's last word.
+    out_ += last;
+    return {};
+  }
   if (observer_->terminated()) return {};
   if (observer_->error()) return *observer_->error();
   return Error{ErrorKind::upstream_cut, "the upstream's stream ended before it was finished"};
@@ -191,18 +224,13 @@ Result<void> RawRelay::transform_end() {
 void RawRelay::append_stream_error(const Error& error) {
   owner_.note_usage(observer_->usage());
   if (observer_->error()) return;  // it said so itself, in its own words
-  // What was cut in the middle of an event is ended first, so that ours stands alone.
-  if (open_bytes_ > 0) out_ += "\n\n";
   client_.encode_stream_error(error, out_);
 }
 
 void RawRelay::append_keep_alive() {
-  if (open_bytes_ > 0) return;
-  if (upstream_.format == WireFormat::anthropic_messages) {
-    if (committed_) out_ += "event: ping\ndata: {\"type\": \"ping\"}\n\n";
-  } else {
-    out_ += ": keep-alive\n\n";
-  }
+  out_ += upstream_.format == WireFormat::anthropic_messages
+              ? "event: ping\ndata: {\"type\": \"ping\"}\n\n"
+              : ": keep-alive\n\n";
 }
 
 // ---- translating ----

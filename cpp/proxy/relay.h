@@ -64,9 +64,10 @@ class Relay : public ReplySink {
   void on_end() override;
   void on_failure(Error error) override;
 
-  // The client has waited in silence: commits if need be and sends the format's keep-alive. False:
-  // not possible now.
+  // After the commit point: the client has waited in silence and gets the format's keep-alive.
+  // False: write_stream() said so.
   bool keep_alive();
+  bool committed() const { return committed_; }
 
  protected:
   // A 2xx body is complete. Ok: `body` and `content_type` are what the client gets.
@@ -102,7 +103,8 @@ class Relay : public ReplySink {
   std::string body_;
 };
 
-// Same format on both sides: bytes go on as they came, an observer reads a copy.
+// Same format on both sides: events go on byte for byte as they came, an observer reads a copy.
+// Only whole events go on, so that one no client could read can be left out.
 class RawRelay final : public Relay {
  public:
   // `keep_usage_chunk` false: the client did not ask for the chunk that holds only usage, and does
@@ -117,13 +119,13 @@ class RawRelay final : public Relay {
   void append_keep_alive() override;
   std::string_view stream_content_type() const override { return head_.content_type; }
   bool client_streams() const override { return true; }
-  void observe(const SseEvent& event);
+  bool observe(const SseEvent& event);
 
   std::unique_ptr<ReplyObserver> observer_;
   SseReader reader_;
-  std::string event_bytes_;  // of the event under way, held back while it may have to be left out
-  std::size_t open_bytes_ = 0;  // of the event under way, already passed on or held
+  std::string event_bytes_;  // of the event under way, when it came in pieces
   bool keep_usage_chunk_;
+  bool last_word_ = false;  // [DONE] or message_stop was seen
 };
 
 // Two formats: every event is decoded, and encoded anew. Also serves a client of the upstream's own

@@ -53,7 +53,7 @@ Server::~Server() {
 
 Result<void> Server::start() {
   auto& self = *impl_;
-  auto snapshot = Snapshot::build(self.config, self.hosts.rings);
+  auto snapshot = Snapshot::build(self.config, self.hosts.rings, nullptr);
   if (!snapshot) return std::move(snapshot).error();
   self.snapshot = *std::move(snapshot);
 
@@ -107,7 +107,7 @@ std::uint16_t Server::port() const {
 }
 
 Result<void> Server::reload(std::shared_ptr<const ServerConfig> config) {
-  auto snapshot = Snapshot::build(std::move(config), impl_->snapshot->rings);
+  auto snapshot = Snapshot::build(std::move(config), impl_->snapshot->rings, impl_->snapshot.get());
   if (!snapshot) return std::move(snapshot).error();
   impl_->snapshot = *std::move(snapshot);
   impl_->publish();

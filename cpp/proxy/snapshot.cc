@@ -8,9 +8,11 @@
 namespace llm_proxy {
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const ServerConfig> config,
-                                                        std::shared_ptr<RingHost> rings) {
-  auto routes = RouteTable::build(
-      config->backends, {config->default_backend, config->default_model, config->model_aliases});
+                                                        std::shared_ptr<RingHost> rings,
+                                                        const Snapshot* before) {
+  auto routes =
+      RouteTable::build(config->backends, {config->default_backend, config->default_model,
+                                           config->model_aliases, config->failover_routes});
   if (!routes) return std::move(routes).error();
   auto keys = ClientKeys::build(config->client_keys);
   if (!keys) return std::move(keys).error();
@@ -33,11 +35,19 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
     writer.field("accept-encoding", "identity");
     for (const auto& [name, value] : backend.headers) writer.field(name, value);
   }
+  out->availability = before ? before->availability : std::make_shared<Availability>();
+  out->key_pools = out->availability->pools(config->backends);
   out->config = std::move(config);
   out->client_keys = *std::move(keys);
   out->routes = *std::move(routes);
   out->rings = std::move(rings);
   return std::shared_ptr<const Snapshot>(std::move(out));
+}
+
+std::vector<InstanceHealth> Snapshot::health(TimePoint now) const {
+  std::vector<InstanceHealth> out;
+  for (const auto& pool : key_pools) out.push_back(pool->health(now));
+  return out;
 }
 
 }  // namespace llm_proxy

@@ -9,6 +9,7 @@
 #include "plugin/ring_host.h"
 #include "proxy/client_keys.h"
 #include "proxy/config.h"
+#include "routing/key_pool.h"
 #include "routing/route_table.h"
 
 namespace llm_proxy {
@@ -28,14 +29,26 @@ struct Snapshot {
   ClientKeys client_keys;
   RouteTable routes;
   std::vector<HttpTarget> targets;  // as config->backends; empty ones for those that are not http
-  std::shared_ptr<RingHost> rings;  // may be null
+  std::shared_ptr<Availability> availability;       // handed from snapshot to snapshot
+  std::vector<std::shared_ptr<KeyPool>> key_pools;  // as config->backends
+  std::shared_ptr<RingHost> rings;                  // may be null
 
-  const HttpTarget& target(const Backend& backend) const {
-    return targets[static_cast<std::size_t>(&backend - config->backends.data())];
-  }
+  const HttpTarget& target(const Backend& backend) const { return targets[index(backend)]; }
+  KeyPool& key_pool(const Backend& backend) const { return *key_pools[index(backend)]; }
 
+  // What every backend's keys and breaker are at, for diagnostics. Any thread.
+  std::vector<InstanceHealth> health(TimePoint now) const;
+
+  // `before`: the snapshot this one follows, whose keys' cool-downs and breakers live on; may be
+  // null.
   static Result<std::shared_ptr<const Snapshot>> build(std::shared_ptr<const ServerConfig> config,
-                                                       std::shared_ptr<RingHost> rings);
+                                                       std::shared_ptr<RingHost> rings,
+                                                       const Snapshot* before);
+
+ private:
+  std::size_t index(const Backend& backend) const {
+    return static_cast<std::size_t>(&backend - config->backends.data());
+  }
 };
 
 }  // namespace llm_proxy

@@ -7,6 +7,11 @@
 #include "proxy/client_session.h"
 
 namespace llm_proxy {
+namespace {
+
+constexpr std::chrono::milliseconds kRetryTick{50};
+
+}  // namespace
 
 WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                              std::shared_ptr<const Snapshot> snapshot, AccessLog& log,
@@ -31,7 +36,7 @@ void WorkerContext::publish(std::shared_ptr<const Snapshot> snapshot) {
   deadlines_ = {&worker_.deadlines(timeouts.client_head), &worker_.deadlines(timeouts.client_body),
                 &worker_.deadlines(timeouts.client_idle), &worker_.deadlines(timeouts.client_write),
                 &worker_.deadlines(timeouts.first_byte),  &worker_.deadlines(timeouts.stream_idle),
-                &worker_.deadlines(timeouts.keep_alive)};
+                &worker_.deadlines(timeouts.keep_alive),  &worker_.deadlines(kRetryTick)};
 }
 
 void WorkerContext::accept(StreamPtr stream) {
@@ -84,10 +89,6 @@ std::string WorkerContext::next_request_id() {
     value <<= 4;
   }
   return id;
-}
-
-std::size_t WorkerContext::next_turn(const Backend& backend) {
-  return turn_++ % backend.keys.size();
 }
 
 }  // namespace llm_proxy

@@ -28,6 +28,7 @@ struct DeadlineLists {
   DeadlineList* first_byte = nullptr;
   DeadlineList* stream_idle = nullptr;
   DeadlineList* keep_alive = nullptr;
+  DeadlineList* retry_tick = nullptr;  // a wait between attempts is looked at this often
 };
 
 // What one worker's sessions and exchanges share: its loop, its pool, its snapshot, its counters.
@@ -66,8 +67,6 @@ class WorkerContext {
 
   // 16 hex digits, unique over the process.
   std::string next_request_id();
-  // Counts up per backend, for taking turns among its keys.
-  std::size_t next_turn(const Backend& backend);
 
   struct Counters {
     std::atomic<std::uint64_t> requests{0};
@@ -92,7 +91,6 @@ class WorkerContext {
   bool draining_ = false;
   std::uint64_t request_seed_ = 0;
   std::uint64_t request_count_ = 0;
-  std::size_t turn_ = 0;
   Counters counters_;
 };
 

@@ -21,6 +21,9 @@ struct Backend {
     python,  // a Python backend plugin, by instance name
   };
 
+  // Which of its keys a request takes, among those that do not rest.
+  enum class KeyPolicy : std::uint8_t { round_robin, fill_first, least_recently_limited };
+
   std::string name;  // the instance: "openai", "openai.2"
   std::string type;  // the catalog row: "openai"
   Kind kind = Kind::http;
@@ -29,6 +32,7 @@ struct Backend {
   std::string auth_header;  // "authorization", "x-api-key", "x-goog-api-key"; empty: none
   std::string auth_prefix;  // "Bearer " or empty
   std::vector<std::string> keys;
+  KeyPolicy key_policy = KeyPolicy::round_robin;
   std::vector<std::pair<std::string, std::string>> headers;  // sent with every request
   std::vector<std::string> models;                           // known models; empty: any
   Quirks quirks;

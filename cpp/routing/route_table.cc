@@ -22,6 +22,16 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
   } else if (!backends.empty()) {
     table.default_ = &backends.front();
   }
+  for (const auto& [model, chain] : table.settings_.failover_routes) {
+    const auto where = "failover_routes." + model + ": ";
+    if (chain.elements.empty()) {
+      return Error{ErrorKind::malformed_request, where + "elements must name at least one model"};
+    }
+    Route route;
+    if (auto legs = table.append_legs(chain, route); !legs) {
+      return Error{ErrorKind::malformed_request, where + legs.error().message};
+    }
+  }
   return table;
 }
 
@@ -39,12 +49,48 @@ std::string RouteTable::names() const {
   return out.empty() ? "none" : out;
 }
 
+Result<void> RouteTable::append_legs(const FailoverRoute& chain, Route& route) const {
+  for (const auto& element : chain.elements) {
+    auto legs = resolve_one(element);
+    if (!legs) return std::move(legs).error();
+    for (auto& leg : legs->candidates) {
+      const bool known = std::any_of(
+          route.candidates.begin(), route.candidates.end(), [&](const Candidate& candidate) {
+            return candidate.backend == leg.backend && candidate.model == leg.model;
+          });
+      if (!known) route.candidates.push_back(std::move(leg));
+    }
+  }
+  if (chain.first_token.count() > 0) route.first_token = chain.first_token;
+  return {};
+}
+
 Result<Route> RouteTable::resolve(std::string_view model) const {
   if (const auto alias = settings_.aliases.find(std::string(model));
       alias != settings_.aliases.end()) {
     model = alias->second;
   }
   if (model.empty()) model = settings_.default_model;
+  const auto& chains = settings_.failover_routes;
+  if (chains.empty()) return resolve_one(model);
+  Route route;
+  if (const auto own = chains.find(std::string(model)); own != chains.end()) {
+    if (auto legs = append_legs(own->second, route); !legs) return std::move(legs).error();
+    return route;
+  }
+  auto legs = resolve_one(model);
+  if (!legs) return legs;
+  route = *std::move(legs);
+  for (const auto* name : {"default", "*"}) {
+    const auto chain = chains.find(name);
+    if (chain == chains.end()) continue;
+    if (auto more = append_legs(chain->second, route); !more) return std::move(more).error();
+    break;
+  }
+  return route;
+}
+
+Result<Route> RouteTable::resolve_one(std::string_view model) const {
   Route route;
   // "backend:model": a prefix is a backend only if one of that name exists, and only before the
   // first slash.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <string>
 #include <string_view>
@@ -19,6 +20,13 @@ struct Candidate {
 // Who may answer a request, in the order to try.
 struct Route {
   std::vector<Candidate> candidates;
+  std::chrono::milliseconds first_token{0};  // of a stream, until its first output; 0: the general
+};
+
+// A named chain of legs: "backend:model" or whatever else a client could name.
+struct FailoverRoute {
+  std::vector<std::string> elements;
+  std::chrono::milliseconds first_token{0};
 };
 
 // Decides from the model a client names which backends may answer. Immutable part of a snapshot;
@@ -29,9 +37,12 @@ class RouteTable {
     std::string default_backend;  // instance name; empty: the first one
     std::string default_model;    // empty: the client's
     std::map<std::string, std::string> aliases;
+    // By model: the whole chain for it. "default" or "*": appended to every other model's own.
+    std::map<std::string, FailoverRoute> failover_routes;
   };
 
-  // `backends` outlives the table. invalid default_backend: an Error naming the valid ones.
+  // `backends` outlives the table. An Error names what is valid where default_backend or a leg of a
+  // failover route names no backend.
   static Result<RouteTable> build(const std::vector<Backend>& backends, Settings settings);
 
   // `model` as the client wrote it: "gpt-4.1", "openai:gpt-4.1", "openai.2:gpt-4.1", an alias, or
@@ -45,6 +56,8 @@ class RouteTable {
 
  private:
   std::string names() const;
+  Result<Route> resolve_one(std::string_view model) const;
+  Result<void> append_legs(const FailoverRoute& chain, Route& route) const;
 
   const std::vector<Backend>* backends_ = nullptr;
   const Backend* default_ = nullptr;

@@ -1167,8 +1167,12 @@ class MessagesReplyDecoder : public ReplyDecoder {
     return {};
   }
 
-  Result<void> on_stream_end(EventSink&) override {
+  Result<void> on_stream_end(EventSink& sink) override {
     if (state_ == State::finished || state_ == State::failed) return {};
+    if (state_ == State::started && !stop_word_.empty()) {  // all but the last word was said
+      finish(sink);
+      return {};
+    }
     Error error;
     error.kind = ErrorKind::upstream_cut;
     error.message = "The upstream's stream ended before it was complete.";

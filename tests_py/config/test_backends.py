@@ -188,7 +188,7 @@ def test_the_snapshot_holds_what_the_engine_asks_for() -> None:
     assert made["port"] == 0
     assert made["client_keys"] == ["c"]
     assert made["default_backend"] == "anthropic"
-    assert made["timeouts"]["connect"] == 10
+    assert made["timeouts"]["connect"] == 5
     assert made["backends"] == [
         {
             "name": "anthropic",
@@ -199,6 +199,7 @@ def test_the_snapshot_holds_what_the_engine_asks_for() -> None:
             "auth_header": "x-api-key",
             "auth_prefix": "",
             "keys": ["k"],
+            "key_policy": "round-robin",
             "headers": {"anthropic-version": "2023-06-01"},
             "models": [],
             "quirks": {},

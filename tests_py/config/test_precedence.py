@@ -21,9 +21,16 @@ SPELLINGS: dict[str, list[tuple[str, object]]] = {
     "seconds": [("1.5", 1.5), ("2.5", 2.5), ("3.5", 3.5)],
     "switch": [("true", True), ("false", False), ("true", True)],
     "texts": [("a,b", ["a", "b"]), ("c", ["c"]), ("d , e", ["d", "e"])],
+    "routes": [
+        ('{"a":{"elements":["b"],"first_token":1}}', {"a": {"elements": ["b"], "first_token": 1}}),
+        ('{"c":{"elements":["d"]}}', {"c": {"elements": ["d"], "first_token": 0}}),
+        ('{"e":{"elements":["f"]}}', {"e": {"elements": ["f"], "first_token": 0}}),
+    ],
     "aliases": [('{"a":"b"}', {"a": "b"}), ('{"c":"d"}', {"c": "d"}), ("e=f", {"e": "f"})],
 }
 OVERRIDES: dict[str, list[tuple[str, object]]] = {
+    "failure_handling.max_attempts": [("2", 2), ("3", 3), ("4", 4)],
+    "failure_handling.max_failover_hops": [("2", 2), ("3", 3), ("4", 4)],
     "io_threads": [("2", 2), ("3", 3), ("4", 4)],
     "logging.level": [("DEBUG", "DEBUG"), ("warning", "WARNING"), ("ERROR", "ERROR")],
     "backends.default_backend": [

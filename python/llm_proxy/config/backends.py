@@ -187,6 +187,7 @@ def _instance(
         auth,
         origin,
         keys=keys,
+        key_policy=section.text("key_policy") or "round-robin",
         headers=headers,
         models=section.texts("models") or row.models,
         quirks=section.texts("quirks") if "quirks" in section.values else row.quirks,

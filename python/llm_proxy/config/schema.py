@@ -17,6 +17,19 @@ _TYPES: dict[str, dict[str, object]] = {
     "texts": {"type": ["array", "string"], "items": {"type": ["string", "integer"]}},
     "names": _NAMES,
     "aliases": {"type": ["object", "array"]},
+    "routes": {
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["elements"],
+            "properties": {
+                "elements": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                "first_token": {"type": "number", "minimum": 0, "maximum": 86400},
+                "policy": {"type": "string"},
+            },
+        },
+    },
     "mapping": {"type": "object"},
 }
 

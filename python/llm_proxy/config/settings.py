@@ -38,6 +38,7 @@ class Backend:
     auth: Auth
     origin: Origin
     keys: tuple[str, ...] = field(default=(), repr=False)
+    key_policy: str = "round-robin"
     headers: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     quirks: tuple[str, ...] = ()
@@ -81,6 +82,11 @@ class Settings:
         value = self.values[path]
         assert isinstance(value, Mapping)
         return {name: str(target) for name, target in value.items()}
+
+    def mapping(self, path: str) -> Mapping[str, object]:
+        value = self.values[path]
+        assert isinstance(value, Mapping)
+        return value
 
     @property
     def host(self) -> str:

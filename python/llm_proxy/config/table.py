@@ -12,9 +12,12 @@ from typing import Literal
 
 from llm_proxy.backends.catalog import FORMATS, QUIRKS
 
-Kind = Literal["text", "whole", "seconds", "switch", "texts", "names", "aliases", "mapping"]
+Kind = Literal[
+    "text", "whole", "seconds", "switch", "texts", "names", "aliases", "routes", "mapping"
+]
 Value = str | int | float | bool | tuple[str, ...] | Mapping[str, object]
 
+KEY_POLICIES = ("round-robin", "fill-first", "least-recently-limited")
 TRUE_WORDS = ("1", "true", "yes", "on")
 FALSE_WORDS = ("0", "false", "no", "off")
 
@@ -47,7 +50,7 @@ class Setting:
             return word in TRUE_WORDS
         if self.kind == "texts":
             return tuple(part.strip() for part in text.split(",") if part.strip())
-        if self.kind in ("names", "aliases", "mapping"):
+        if self.kind in ("names", "aliases", "routes", "mapping"):
             try:
                 return self.from_tree(json.loads(text))
             except json.JSONDecodeError:
@@ -89,6 +92,8 @@ class Setting:
                 return texts
         if self.kind == "aliases" and isinstance(value, (list, dict)):
             return _aliases(value)
+        if self.kind == "routes" and isinstance(value, dict):
+            return _routes(value)
         if (
             self.kind == "names"
             and isinstance(value, dict)
@@ -124,6 +129,7 @@ class Setting:
             "texts": "a list of texts",
             "names": "a mapping of names to texts",
             "aliases": "a mapping of model names, or a list of {pattern, replacement}",
+            "routes": "a mapping of model names to {elements: [MODEL, ...]}",
             "mapping": "a mapping",
         }[self.kind]
 
@@ -145,6 +151,33 @@ def _aliases(value: list[object] | dict[object, object]) -> Mapping[str, object]
         if any(character in plain for character in r"*+?()[]{}|^$\\"):
             raise ValueError(f"'{name}' is a pattern; only plain model names can be aliased")
         out[plain] = target
+    return out
+
+
+def _routes(value: dict[object, object]) -> Mapping[str, object]:
+    """{model: {elements, first_token}}. `policy` is taken and means nothing: the order counts."""
+    out: dict[str, object] = {}
+    for model, route in value.items():
+        name = f"the route of '{model}'"
+        if not isinstance(route, dict):
+            raise ValueError(f"{name} must be {{elements: [MODEL, ...]}}")
+        unknown = set(map(str, route)) - {"elements", "first_token", "policy"}
+        if unknown:
+            raise ValueError(f"{name} knows elements and first_token, not '{min(unknown)}'")
+        elements = route.get("elements")
+        if not isinstance(elements, list) or not elements:
+            raise ValueError(f"{name} needs elements, a list of models in the order to try")
+        if not all(isinstance(element, str) and element.strip() for element in elements):
+            raise ValueError(f"{name}: each element must be a model, such as openai:gpt-4.1")
+        first_token = route.get("first_token", 0)
+        if isinstance(first_token, bool) or not isinstance(first_token, (int, float)):
+            raise ValueError(f"{name}: first_token must be a number of seconds")
+        if not 0 <= first_token <= 86400:
+            raise ValueError(f"{name}: first_token must be from 0 to 86400")
+        out[str(model)] = {
+            "elements": [element.strip() for element in elements],
+            "first_token": first_token,
+        }
     return out
 
 
@@ -176,6 +209,22 @@ SETTINGS: tuple[Setting, ...] = (
             ("--default-backend", "--backend"), ("LLM_BACKEND",), also=("default_backend",)),
     Setting("model_aliases", "aliases", {}, "model names that stand for others: NAME=MODEL, repeatable",
             ("--model-alias",), ("MODEL_ALIASES",)),
+    Setting("failover_routes", "routes", {}, "who is asked for a model, in order: MODEL: {elements: [BACKEND:MODEL, ...], "
+            "first_token: SECONDS}; 'default' is appended to every other model's own", (), ("FAILOVER_ROUTES",)),
+    Setting("failure_handling.enabled", "switch", True, "try again and elsewhere before a client hears of a failure; "
+            "the flag switches it off", ("--disable-failure-handling",), ("LLM_PROXY_FAILURE_HANDLING",),
+            flag_value=False),
+    Setting("failure_handling.max_attempts", "whole", 3, "attempts on one provider for one request",
+            ("--max-attempts",), ("LLM_PROXY_MAX_ATTEMPTS",), at_least=1, at_most=10),
+    Setting("failure_handling.max_failover_hops", "whole", 5, "providers asked after the first", ("--max-failover-hops",),
+            ("MAX_FAILOVER_HOPS",), at_least=0, at_most=10),
+    Setting("failure_handling.max_silent_wait", "seconds", 5.0, "longest wait for a limited key when nobody else is free",
+            ("--max-silent-wait",), ("MAX_SILENT_WAIT",), at_least=0, at_most=600),
+    Setting("failure_handling.total_timeout_budget", "seconds", 90.0, "after it no further attempt begins",
+            ("--total-timeout-budget",), ("TOTAL_TIMEOUT_BUDGET",), at_least=0, at_most=86400),
+    Setting("failure_handling.reply_headers", "switch", True, "tell clients in x-proxy-… headers who answered after how "
+            "many attempts; the flag switches it off", ("--no-reply-headers",), ("LLM_PROXY_REPLY_HEADERS",),
+            flag_value=False),
     Setting("plugins.directory", "text", "", "folder with manifest.yaml of the ring plugins; empty: none",
             ("--plugins-dir",), ("LLM_PROXY_PLUGINS_DIR",)),
     Setting("limits.head_bytes", "whole", 32 << 10, "largest request head", ("--max-head-bytes",),
@@ -189,11 +238,12 @@ SETTINGS: tuple[Setting, ...] = (
     _timeout("client_body", 60.0, "silence while a client sends its body"),
     _timeout("client_idle", 120.0, "a kept connection without a request"),
     _timeout("client_write", 60.0, "a client that does not read its answer"),
-    _timeout("connect", 10.0, "connecting to a provider"),
+    _timeout("connect", 5.0, "connecting to a provider"),
     _timeout("first_byte", 300.0, "a provider's first byte"),
     _timeout("stream_idle", 300.0, "silence inside a provider's answer"),
+    _timeout("first_token", 0.0, "a stream's first output, after which the next provider is asked; 0: any time"),
     _timeout("drain", 30.0, "requests under way when the proxy is told to stop"),
-    _timeout("keep_alive", 15.0, "silence after which a streaming client gets a sign of life"),
+    _timeout("keep_alive", 10.0, "silence after which a streaming client gets a sign of life"),
     _timeout("upstream_idle", 60.0, "a kept connection to a provider that nobody uses"),
     Setting("logging.level", "text", "INFO", "least severe message that is logged", ("--log-level",), ("LOG_LEVEL",),
             choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
@@ -210,6 +260,7 @@ BACKEND_SETTINGS: tuple[Setting, ...] = (
             also=("connector",)),
     Setting("api_key", "texts", (), "key, or a list of keys", secret=True, also=("api_keys",)),
     Setting("api_url", "text", "", "base URL", also=("base_url", "api_base_url")),
+    Setting("key_policy", "text", "round-robin", "which of several keys a request takes", choices=KEY_POLICIES),
     Setting("format", "text", "", "wire format", choices=FORMATS),
     Setting("auth_header", "text", "", "header that carries the key"),
     Setting("auth_prefix", "text", "", "what stands before the key in it"),

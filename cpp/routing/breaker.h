@@ -1,0 +1,67 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace llm_proxy {
+
+// Keeps requests from an upstream that does not work, and finds out soon when it works again.
+//
+// A plain value on the caller's clock; its owner guards it.
+//
+//   closed ─ kThreshold failures in a row ─► open ─ cool-down ─► half_open: one probe
+//      ▲────────────── any success ────────────┴──── a failure: open again, twice as long
+class Breaker {
+ public:
+  enum class State : std::uint8_t { closed, open, half_open };
+
+  static constexpr int kThreshold = 5;
+  static constexpr std::chrono::seconds kFirstCoolDown{5};
+  // After a recovery the upstream is asked again within this and the length of one probe.
+  static constexpr std::chrono::seconds kLongestCoolDown{20};
+
+  // Whether a request may go there now.
+  bool allows(TimePoint now) const {
+    return state_ == State::closed || (!probing_ && now >= until_);
+  }
+  // A request goes there. True: it is the probe; on_failure and on_abandoned want to know.
+  bool begin(TimePoint now) {
+    if (state_ == State::closed || probing_ || now < until_) return false;
+    state_ = State::half_open;
+    return probing_ = true;
+  }
+  void on_success() { *this = {}; }
+  void on_failure(TimePoint now, bool probe) {
+    if (state_ == State::closed && ++failures_ >= kThreshold) {
+      open(now, kFirstCoolDown);
+    } else if (probe) {
+      const auto longer = cool_down_ * 2;
+      open(now, longer < kLongestCoolDown ? longer : kLongestCoolDown);
+    }
+  }
+  // The client left before the probe was over: the next request probes.
+  void on_abandoned(bool probe) {
+    if (probe) probing_ = false;
+  }
+
+  State state() const { return state_; }
+  TimePoint until() const { return until_; }
+
+ private:
+  void open(TimePoint now, std::chrono::seconds cool_down) {
+    state_ = State::open;
+    cool_down_ = cool_down;
+    until_ = now + cool_down;
+    probing_ = false;
+  }
+
+  State state_ = State::closed;
+  int failures_ = 0;
+  std::chrono::seconds cool_down_{0};
+  TimePoint until_{};
+  bool probing_ = false;
+};
+
+}  // namespace llm_proxy

@@ -1,0 +1,234 @@
+#include "routing/key_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace llm_proxy {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class KeyPoolTest : public testing::Test {
+ protected:
+  explicit KeyPoolTest(std::size_t keys = 3) {
+    backends_.resize(1);
+    backends_[0].name = "up";
+    for (std::size_t i = 0; i < keys; ++i) backends_[0].keys.push_back("sk-" + std::to_string(i));
+    publish();
+  }
+
+  void publish() { pool_ = availability_.pools(backends_).front(); }
+  TimePoint now() const { return clock_.now(); }
+  TimePoint in(milliseconds time) const { return now() + time; }
+
+  // The key asked, or -1.
+  int ask(std::string_view model = "m") {
+    const auto pick = pool_->pick(model, now());
+    if (!pick.ready) return -1;
+    pool_->answered(pick, model);
+    return static_cast<int>(pick.key);
+  }
+  void limit(seconds time, std::string_view model = {}) {
+    const auto pick = pool_->pick("m", now());
+    ASSERT_TRUE(pick.ready);
+    pool_->key_failed(pick, model, in(time), ErrorKind::rate_limited, now());
+  }
+  void refuse(seconds time) {
+    const auto pick = pool_->pick("m", now());
+    ASSERT_TRUE(pick.ready);
+    pool_->key_failed(pick, {}, in(time), ErrorKind::unauthenticated, now());
+  }
+  // Ends with the breaker open.
+  void break_it() {
+    for (int i = 0; i < Breaker::kThreshold; ++i) {
+      const auto pick = pool_->pick("m", now());
+      ASSERT_TRUE(pick.ready);
+      pool_->instance_failed(pick, std::nullopt, now());
+    }
+  }
+
+  VirtualClock clock_;
+  std::vector<Backend> backends_;
+  Availability availability_;
+  std::shared_ptr<KeyPool> pool_;
+};
+
+TEST_F(KeyPoolTest, takes_turns_among_the_keys_that_do_not_rest) {
+  EXPECT_EQ(ask(), 0);
+  EXPECT_EQ(ask(), 1);
+  limit(seconds(60));  // key 2
+  EXPECT_EQ(ask(), 0);
+  EXPECT_EQ(ask(), 1);
+  EXPECT_EQ(ask(), 0);
+  clock_.advance(seconds(60));
+  const std::set<int> seen{ask(), ask(), ask()};
+  EXPECT_EQ(seen.size(), 3u);
+}
+
+TEST_F(KeyPoolTest, fills_the_first_key_before_it_takes_the_next) {
+  backends_[0].key_policy = Backend::KeyPolicy::fill_first;
+  publish();
+  EXPECT_EQ(ask(), 0);
+  EXPECT_EQ(ask(), 0);
+  limit(seconds(5));
+  EXPECT_EQ(ask(), 1);
+  clock_.advance(seconds(5));
+  EXPECT_EQ(ask(), 0);
+}
+
+TEST_F(KeyPoolTest, takes_the_key_whose_last_limit_is_longest_ago) {
+  backends_[0].key_policy = Backend::KeyPolicy::least_recently_limited;
+  publish();
+  limit(seconds(1));  // 0
+  clock_.advance(seconds(2));
+  limit(seconds(1));  // 1
+  clock_.advance(seconds(2));
+  EXPECT_EQ(ask(), 2);
+  limit(seconds(60));  // 2
+  EXPECT_EQ(ask(), 0);
+}
+
+TEST_F(KeyPoolTest, rests_a_key_for_the_model_it_was_limited_for) {
+  for (int i = 0; i < 3; ++i) limit(seconds(60), "m");
+  EXPECT_EQ(ask("m"), -1);
+  EXPECT_NE(ask("other"), -1);
+}
+
+TEST_F(KeyPoolTest, names_the_soonest_limited_key_when_none_is_free) {
+  limit(seconds(9));
+  limit(seconds(4));
+  refuse(seconds(1));
+  const auto pick = pool_->pick("m", now());
+  EXPECT_FALSE(pick.ready);
+  EXPECT_TRUE(pick.strict);
+  EXPECT_EQ(pick.until, in(seconds(4)));
+}
+
+TEST_F(KeyPoolTest, asks_a_refused_key_as_the_last_resort_but_never_a_limited_one) {
+  limit(seconds(60));
+  limit(seconds(60));
+  refuse(seconds(300));
+  const auto pick = pool_->last_resort("m", now());
+  ASSERT_TRUE(pick.ready);
+  EXPECT_EQ(pick.key, 2u);
+  pool_->answered(pick, "m");
+  EXPECT_EQ(ask(), 2) << "it works again";
+  EXPECT_EQ(ask("m"), 2) << "the others still rest";
+}
+
+TEST_F(KeyPoolTest, keeps_a_limit_although_an_earlier_request_is_answered_later) {
+  const auto slow = pool_->pick("m", now());
+  const auto limited = pool_->pick("m", now());
+  ASSERT_NE(slow.key, limited.key);
+  pool_->key_failed(slow, {}, in(seconds(60)), ErrorKind::rate_limited, now());
+  pool_->answered(slow, "m");
+  for (int i = 0; i < 6; ++i) EXPECT_NE(ask(), static_cast<int>(slow.key));
+}
+
+TEST_F(KeyPoolTest, opens_after_failures_in_a_row_and_sends_one_probe_when_the_time_has_come) {
+  break_it();
+  EXPECT_EQ(ask(), -1);
+  clock_.advance(Breaker::kFirstCoolDown);
+  const auto probe = pool_->pick("m", now());
+  ASSERT_TRUE(probe.ready);
+  EXPECT_TRUE(probe.probe);
+  EXPECT_FALSE(pool_->pick("m", now()).ready) << "one probe at a time";
+  pool_->answered(probe, "m");
+  EXPECT_NE(ask(), -1);
+}
+
+TEST_F(KeyPoolTest, asks_again_within_thirty_seconds_however_long_it_was_down) {
+  break_it();
+  for (int outage = 0; outage < 20; ++outage) {
+    milliseconds waited{0};
+    auto probe = pool_->pick("m", now());
+    for (; !probe.ready; probe = pool_->pick("m", now())) {
+      clock_.advance(milliseconds(500));
+      waited += milliseconds(500);
+      ASSERT_LE(waited, seconds(30));
+    }
+    pool_->instance_failed(probe, std::nullopt, now());
+  }
+}
+
+TEST_F(KeyPoolTest, lets_the_next_request_probe_when_the_client_of_a_probe_has_left) {
+  break_it();
+  clock_.advance(Breaker::kFirstCoolDown);
+  const auto probe = pool_->pick("m", now());
+  pool_->abandoned(probe);
+  EXPECT_TRUE(pool_->pick("m", now()).probe);
+}
+
+TEST_F(KeyPoolTest, does_not_open_while_answers_come_in_between) {
+  for (int i = 0; i < 50; ++i) {
+    const auto pick = pool_->pick("m", now());
+    ASSERT_TRUE(pick.ready);
+    pool_->instance_failed(pick, std::nullopt, now());
+    if (i % 3 == 2) ask();
+  }
+}
+
+TEST_F(KeyPoolTest, leaves_an_instance_alone_as_long_as_its_retry_after_says) {
+  const auto pick = pool_->pick("m", now());
+  pool_->instance_failed(pick, in(seconds(7)), now());
+  const auto blocked = pool_->pick("m", now());
+  EXPECT_FALSE(blocked.ready);
+  EXPECT_TRUE(blocked.strict);
+  EXPECT_FALSE(pool_->last_resort("m", now()).ready);
+  clock_.advance(seconds(7));
+  EXPECT_NE(ask(), -1);
+}
+
+TEST_F(KeyPoolTest, remembers_over_a_reload_what_it_knew_of_each_key) {
+  limit(seconds(60));  // sk-0
+  backends_[0].keys = {"sk-new", "sk-0"};
+  publish();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(ask(), 0) << "sk-0 still rests";
+  backends_[0].base_url = "http://another.host/v1";
+  publish();
+  EXPECT_EQ((std::set<int>{ask(), ask()}), (std::set<int>{0, 1})) << "another host, another limit";
+}
+
+TEST_F(KeyPoolTest, remembers_a_bounded_number_of_models) {
+  for (int i = 0; i < 100; ++i) {
+    const auto pick = pool_->pick("m", now());
+    pool_->key_failed(pick, "model-" + std::to_string(i), in(seconds(60 + i)),
+                      ErrorKind::rate_limited, now());
+  }
+  for (const auto& key : pool_->health(now()).keys) {
+    EXPECT_LE(key.models.size(), CoolDowns::kMaxModels);
+    EXPECT_GT(key.models.size(), 0u);
+  }
+}
+
+TEST_F(KeyPoolTest, shows_what_rests_how_long_and_why) {
+  limit(seconds(9));
+  refuse(seconds(300));
+  limit(seconds(4), "m");
+  clock_.advance(seconds(1));
+  const auto health = pool_->health(now());
+  EXPECT_EQ(health.name, "up");
+  EXPECT_EQ(health.breaker, Breaker::State::closed);
+  ASSERT_EQ(health.keys.size(), 3u);
+  EXPECT_EQ(health.keys[0].why, ErrorKind::rate_limited);
+  EXPECT_EQ(health.keys[0].left, seconds(8));
+  EXPECT_EQ(health.keys[1].why, ErrorKind::unauthenticated);
+  EXPECT_FALSE(health.keys[2].why);
+  ASSERT_EQ(health.keys[2].models.size(), 1u);
+  EXPECT_EQ(health.keys[2].models[0].left, seconds(3));
+  EXPECT_EQ(health.keys[2].asked, 1u);
+  EXPECT_EQ(health.keys[2].failed, 1u);
+}
+
+TEST_F(KeyPoolTest, gives_an_instance_without_keys_one_nameless_one) {
+  backends_[0].keys.clear();
+  backends_[0].name = "ollama";
+  publish();
+  EXPECT_EQ(pool_->size(), 1u);
+  EXPECT_EQ(ask(), 0);
+}
+
+}  // namespace
+}  // namespace llm_proxy
