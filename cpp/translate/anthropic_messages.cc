@@ -780,10 +780,11 @@ class RequestEncoder {
       json_.member("type", "url").member("url", media.data);
     } else if (media.source == MediaPart::Source::text) {
       json_.member("type", "text").member("media_type", "text/plain").member("data", media.data);
-    } else if (!image && media.mime_type.decode().substr(0, 5) == "text/") {
+    } else if (!image && !media.mime_type.empty() && !(media.mime_type == "application/pdf")) {
+      // Documents are PDF or text; a word processor's file is neither.
       const auto text = decode_base64(media.data.decode());
-      if (!text || !valid_utf8(*text))
-        return refuse("file", "holds text that is not base64 of UTF-8");
+      if (!text || !valid_utf8(*text) || text->find('\0') != std::string::npos)
+        return refuse("file", "is neither PDF nor text, which is all this upstream takes");
       json_.member("type", "text").member("media_type", "text/plain");
       json_.member("data", std::string_view(*text));
     } else {

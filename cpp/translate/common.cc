@@ -177,6 +177,33 @@ std::string response_text(JsonSlice response) {
   return escaped;
 }
 
+std::string result_text(const Part& part) {
+  std::string text;
+  if (const auto* said = std::get_if<TextPart>(&part)) {
+    said->text.escape_to(text);
+  } else if (const auto* media = std::get_if<MediaPart>(&part)) {
+    if (media->source == MediaPart::Source::text) media->data.escape_to(text);
+  } else if (const auto* raw = std::get_if<RawPart>(&part);
+             raw != nullptr && raw->type == "search_result") {
+    const auto line = [&](Text piece) {
+      if (piece.empty()) return;
+      if (!text.empty()) text += "\\n";
+      piece.escape_to(text);
+    };
+    line(string_member(raw->json, "title"));
+    line(string_member(raw->json, "source"));
+    JsonReader json(member(raw->json, "content"));
+    if (json.kind() != JsonKind::array) return text;
+    json.begin_array();
+    while (json.next_item()) {
+      JsonSlice block;
+      if (!json.object(block)) break;
+      line(string_member(block, "text"));
+    }
+  }
+  return text;
+}
+
 bool is_offered(const Tool& tool) {
   return !tool.deferred || !(tool.name == "DeferredToolPlaceholder");
 }
@@ -341,6 +368,39 @@ OpenedSeal opened_seal(Text token, WireFormat field_format) {
     break;
   }
   return opened;
+}
+
+bool carries_seals(WireFormat format, std::string_view body) {
+  struct FieldRow {
+    WireFormat format;
+    std::string_view key;
+  };
+  static constexpr std::array kFields{
+      FieldRow{WireFormat::openai_responses, "\"encrypted_content\""},
+      FieldRow{WireFormat::anthropic_messages, "\"signature\""},
+      FieldRow{WireFormat::anthropic_messages, "\"data\""},
+      FieldRow{WireFormat::gemini_generate, "\"thoughtSignature\""},
+      FieldRow{WireFormat::gemini_generate, "\"thought_signature\""},
+  };
+  // The markers as they stand there; Gemini's field holds base64.
+  static constexpr std::array<std::string_view, 5> kPlain{"c1:", "r1:", "a1:", "a1r:", "g1:"};
+  static constexpr std::array<std::string_view, 5> kBase64{"YzE6", "cjE6", "YTE6", "YTFyO", "ZzE6"};
+  const auto& markers = format == WireFormat::gemini_generate ? kBase64 : kPlain;
+  for (const FieldRow& row : kFields) {
+    if (row.format != format) continue;
+    std::size_t at = 0;
+    while (const void* found =
+               memmem(body.data() + at, body.size() - at, row.key.data(), row.key.size())) {
+      at = static_cast<std::size_t>(static_cast<const char*>(found) - body.data()) + row.key.size();
+      const std::size_t quote = body.find_first_not_of(" \t\r\n:", at);
+      if (quote == std::string_view::npos || body[quote] != '"') continue;
+      const std::string_view value = body.substr(quote + 1);
+      for (const std::string_view marker : markers) {
+        if (value.substr(0, marker.size()) == marker) return true;
+      }
+    }
+  }
+  return false;
 }
 
 // ---------------------------------------------------------------------------------------- losses

@@ -58,6 +58,10 @@ std::string response_text(JsonSlice response);
 // placeholder, which must never be offered to a model.
 bool is_offered(const Tool& tool);
 
+// What a part of a tool result says where only text has a place: a text document, or a block that
+// only its format knows but that holds text (Anthropic's search_result). Escaped; empty: nothing.
+std::string result_text(const Part& part);
+
 // ---- Media.
 
 struct DataUrl {
@@ -90,6 +94,11 @@ struct OpenedSeal {
 };
 // What `token`, found in a field of `field_format`, is. Views into `token`.
 OpenedSeal opened_seal(Text token, WireFormat field_format);
+
+// Whether a body of `format` may hold seals that only passed through its client (opened_seal() says
+// `carried`): they must not reach an upstream as they stand. Looks at the fields that can, and
+// nowhere else.
+bool carries_seals(WireFormat format, std::string_view body);
 
 // ---- Losses.
 

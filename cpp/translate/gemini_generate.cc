@@ -973,13 +973,14 @@ class RequestEncoder {
       json.raw(result.response_object);
     } else {
       json.begin_object().key(result.is_error ? "error" : "output").begin_string();
-      for (const Part& part : result.content) {
-        if (const auto* text = std::get_if<TextPart>(&part)) json.append(text->text);
-      }
+      for (const Part& part : result.content) json.append(Text::escaped(result_text(part)));
       json.end_string().end_object();
     }
     for (const Part& part : result.content) {
-      if (const auto* picture = std::get_if<MediaPart>(&part)) media.push_back(picture);
+      const auto* picture = std::get_if<MediaPart>(&part);
+      if (picture != nullptr && picture->source != MediaPart::Source::text) {
+        media.push_back(picture);
+      }
     }
     if (modern_ && !media.empty()) {
       json.key("parts").begin_array();
@@ -1074,7 +1075,7 @@ class RequestEncoder {
         refuse("tools", "a tool that another provider runs has no equal here");
         continue;
       }
-      if (tool.deferred) continue;
+      if (!is_offered(tool)) continue;
       const bool custom = tool.kind == Tool::Kind::custom;
       if (!any) {
         json_.key("tools").begin_array().begin_object().key("functionDeclarations").begin_array();

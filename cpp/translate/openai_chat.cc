@@ -827,15 +827,15 @@ class RequestEncoder {
     std::vector<std::string> texts;
     bool has_media = false;
     for (const Part& part : result.content) {
-      if (const auto* text = std::get_if<TextPart>(&part)) {
-        if (!text->text.empty()) text->text.escape_to(texts.emplace_back());
+      if (std::string text = result_text(part); !text.empty()) {
+        texts.push_back(std::move(text));
       } else if (const auto* raw = std::get_if<RawPart>(&part)) {
         if (raw->type == "tool_reference") {
           moved.push_back(&part);
         } else {
-          texts.push_back(result_text(*raw));
+          texts.push_back(as_json(*raw));
         }
-      } else {
+      } else if (!std::holds_alternative<TextPart>(part)) {
         has_media = true;
         moved.push_back(&part);
       }
@@ -863,7 +863,7 @@ class RequestEncoder {
   }
 
   // A block of a tool result that only its format knows, as JSON text.
-  std::string result_text(const RawPart& raw) {
+  std::string as_json(const RawPart& raw) {
     std::string compact, escaped;
     lose(Loss::Class::degrade, raw.type, "sent as JSON text");
     compact_to(raw.json, compact);
@@ -1705,8 +1705,30 @@ class ChatReplyEncoder : public ReplyEncoder {
     alias_ = find_alias(context_.translation, start.name);
     const CallKind kind = alias_ != nullptr ? alias_->kind : start.call_kind;
     wrapped_ = alias_ != nullptr && alias_->kind == CallKind::custom;
-    return kind == CallKind::custom ? Place::custom_call : Place::call;
+    // A client that declared no such tool knows function calls only.
+    input_open_ = kind == CallKind::custom && alias_ == nullptr && !declared_custom(start.name);
+    return kind == CallKind::custom && !input_open_ ? Place::custom_call : Place::call;
   }
+
+  bool declared_custom(Text name) const {
+    if (context_.request == nullptr) return true;
+    const std::string plain = name.decode();
+    const auto& tools = context_.request->tools;
+    return std::any_of(tools.begin(), tools.end(), [&](const Tool& tool) {
+      return tool.kind == Tool::Kind::custom && tool.name == plain;
+    });
+  }
+
+  // A piece of the open call's arguments, escaped: a wrapped input's text is inside a string inside
+  // the string.
+  void escape_arguments(Text piece, std::string& out) const {
+    if (!input_open_) return piece.escape_to(out);
+    std::string inner;
+    piece.escape_to(inner);
+    Text::plain(inner).escape_to(out);
+  }
+  static constexpr std::string_view kInputBegin = R"({\"input\":\")";
+  static constexpr std::string_view kInputEnd = R"(\"})";
 
   // The call's id: the upstream's, or one made from its place.
   std::string call_id(const PartStart& start) const {
@@ -1737,6 +1759,7 @@ class ChatReplyEncoder : public ReplyEncoder {
   const Translation::ToolAlias* alias_ = nullptr;
   bool redacted_ = false;
   bool wrapped_ = false;
+  bool input_open_ = false;  // the open call's arguments are {"input": "its text"}
   bool has_content_ = false;
   std::string last_item_;
   std::size_t calls_ = 0;
@@ -1805,7 +1828,9 @@ class StreamEncoder : public ChatReplyEncoder {
     out_ += custom ? R"(","type":"custom","custom":{"name":")"
                    : R"(","type":"function","function":{"name":")";
     call_name(start).escape_to(out_);
-    out_ += custom ? R"(","input":""}}])" : R"(","arguments":""}}])";
+    out_ += custom ? R"(","input":"")" : R"(","arguments":")";
+    if (!custom && input_open_) out_ += kInputBegin;
+    out_ += custom ? "}}]" : "\"}}]";
     end();
   }
 
@@ -1829,7 +1854,7 @@ class StreamEncoder : public ChatReplyEncoder {
         begin();
         out_ += call_head_;
         out_ += ",\"function\":{\"arguments\":\"";
-        delta.text.escape_to(out_);
+        escape_arguments(delta.text, out_);
         out_ += "\"}}]";
         end();
         return;
@@ -1859,6 +1884,14 @@ class StreamEncoder : public ChatReplyEncoder {
   void on(const PartAnnotation&) {}
 
   void on(const PartEnd&) {
+    if (place_ == Place::call && input_open_) {
+      begin();
+      out_ += call_head_;
+      out_ += ",\"function\":{\"arguments\":\"";
+      out_ += kInputEnd;
+      out_ += "\"}}]";
+      end();
+    }
     if (place_ != Place::custom_call) return;
     begin();
     out_ += call_head_;
@@ -1927,6 +1960,7 @@ class WholeEncoder : public ChatReplyEncoder {
                           : R"(","type":"function","function":{"name":")";
     call_name(start).escape_to(calls_json_);
     calls_json_ += custom ? R"(","input":")" : R"(","arguments":")";
+    if (!custom && input_open_) calls_json_ += kInputBegin;
   }
 
   void on(const PartDelta& delta) {
@@ -1946,7 +1980,7 @@ class WholeEncoder : public ChatReplyEncoder {
         delta.text.escape_to(refusal_);
         return;
       case Place::call:
-        delta.text.escape_to(calls_json_);
+        escape_arguments(delta.text, calls_json_);
         return;
       case Place::custom_call:
         delta.text.decode_to(buffer_);
@@ -1974,6 +2008,7 @@ class WholeEncoder : public ChatReplyEncoder {
     if (place_ == Place::custom_call) {
       Text::plain(wrapped_ ? unwrapped_input(buffer_) : buffer_).escape_to(calls_json_);
     }
+    if (place_ == Place::call && input_open_) calls_json_ += kInputEnd;
     if (place_ == Place::call || place_ == Place::custom_call) calls_json_ += "\"}}";
   }
 

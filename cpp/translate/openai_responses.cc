@@ -85,7 +85,13 @@ class RequestDecoder {
       if (json_.kind() != JsonKind::string) return false;
       return json_.string(instructions_), true;
     }
-    if (key == "tools") return tools(false), true;
+    if (key == "tools") {
+      // What the conversation loaded on its way stands last: the list grows at its end.
+      const auto loaded = static_cast<std::ptrdiff_t>(request_.tools.size());
+      tools(false);
+      std::rotate(request_.tools.begin(), request_.tools.begin() + loaded, request_.tools.end());
+      return true;
+    }
     if (key == "tool_choice") return tool_choice();
     if (key == "stream") return json_.boolean(request_.stream), true;
     if (key == "temperature") return json_.number(sampling.temperature), true;
@@ -835,22 +841,22 @@ class RequestEncoder {
     json_.member("call_id", std::string_view(mapped_id(result.call_id, kCallIds)));
     json_.key("output");
     const bool plain =
-        std::all_of(result.content.begin(), result.content.end(),
-                    [](const Part& part) { return !std::holds_alternative<MediaPart>(part); });
+        std::all_of(result.content.begin(), result.content.end(), [](const Part& part) {
+          return !std::holds_alternative<MediaPart>(part) || !result_text(part).empty();
+        });
     if (plain) {
       json_.begin_string();
-      for (const Part& part : result.content) {
-        if (const auto* text = std::get_if<TextPart>(&part)) json_.append(text->text);
-      }
+      for (const Part& part : result.content) json_.append(Text::escaped(result_text(part)));
       json_.end_string();
     } else {
       json_.begin_array();
       for (const Part& part : result.content) {
-        if (const auto* text = std::get_if<TextPart>(&part);
-            text != nullptr && !text->text.empty()) {
-          json_.begin_object().member("type", "input_text").member("text", text->text).end_object();
+        if (const std::string text = result_text(part); !text.empty()) {
+          json_.begin_object().member("type", "input_text");
+          json_.member("text", Text::escaped(text)).end_object();
+        } else if (const auto* picture = std::get_if<MediaPart>(&part)) {
+          media(*picture);
         }
-        if (const auto* picture = std::get_if<MediaPart>(&part)) media(*picture);
       }
       json_.end_array();
     }
@@ -870,7 +876,7 @@ class RequestEncoder {
         refuse("tools", "a tool that another provider runs has no equal here");
         continue;
       }
-      if (tool.deferred) continue;
+      if (!is_offered(tool)) continue;
       if (!any) json_.key("tools").begin_array();
       any = true;
       json_.begin_object();

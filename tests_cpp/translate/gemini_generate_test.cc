@@ -316,5 +316,57 @@ TEST(GeminiErrors, keep_their_meaning_both_ways) {
   EXPECT_EQ(body["error"]["details"][0]["retryDelay"], "48s");
 }
 
+TEST(ToolResults, keep_the_text_of_documents_and_search_results_in_every_format) {
+  constexpr std::string_view kBody = R"({"model":"m","max_tokens":9,"messages":[
+    {"role":"user","content":"q"},
+    {"role":"assistant","content":[{"type":"tool_use","id":"t1","name":"f","input":{}}]},
+    {"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[
+      {"type":"document","source":{"type":"text","media_type":"text/plain","data":"said \"so\""}},
+      {"type":"search_result","title":"Ruby","source":"https://r",
+       "content":[{"type":"text","text":"by Matz"}]}]}]}]})";
+  for (const WireFormat to : {kC, kR, kG}) {
+    const std::string sent_up = sent(kA, to, kBody).dump();
+    for (const std::string_view part : {R"(said \"so\")", R"(Ruby\nhttps://r\nby Matz)"}) {
+      EXPECT_NE(sent_up.find(part), std::string::npos) << sent_up;
+    }
+  }
+}
+
+TEST(Tools, that_load_later_are_offered_where_nothing_loads_later) {
+  constexpr std::string_view kBody = R"({"model":"m","max_tokens":9,
+    "messages":[{"role":"user","content":"q"}],"tools":[
+    {"name":"now","input_schema":{"type":"object"}},
+    {"name":"later","input_schema":{"type":"object"},"defer_loading":true},
+    {"name":"DeferredToolPlaceholder","input_schema":{"type":"object"},"defer_loading":true}]})";
+  for (const WireFormat to : {kC, kR, kG}) {
+    const std::string tools = sent(kA, to, kBody)["tools"].dump();
+    EXPECT_NE(tools.find("\"later\""), std::string::npos) << tools;
+    EXPECT_EQ(tools.find("Placeholder"), std::string::npos) << tools;
+  }
+}
+
+TEST(Tools, that_a_conversation_loaded_stand_behind_the_others) {
+  const Json body = sent(WireFormat::openai_responses, kC, R"({"model":"m","input":[
+    {"type":"additional_tools","role":"developer","tools":[{"type":"function","name":"loaded"}]},
+    {"role":"user","content":"q"}],"tools":[{"type":"function","name":"a"},
+    {"type":"function","name":"b"}]})");
+  std::string names;
+  for (const auto& tool : body["tools"]) names += tool["function"]["name"].get<std::string>() + " ";
+  EXPECT_EQ(names, "a b loaded ");
+}
+
+TEST(Documents, go_to_messages_as_pdf_or_text_or_not_at_all) {
+  const auto as = [](std::string_view mime, std::string_view data) {
+    std::string body = R"({"model":"m","input":[{"role":"user","content":[{"type":"input_file",
+      "filename":"x","file_data":"data:)";
+    body.append(mime).append(";base64,").append(data).append("\"}]}]}");
+    return sent(WireFormat::openai_responses, kA, body).dump();
+  };
+  EXPECT_NE(as("application/pdf", "JVBERg==").find("\"base64\""), std::string::npos);
+  EXPECT_NE(as("application/json", "e30=").find(R"("data":"{}")"), std::string::npos);
+  EXPECT_NE(as("application/vnd.ms-excel", "UEsDBBQA").find("neither PDF nor text"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace llm_proxy

@@ -279,6 +279,33 @@ TEST(ChatReply, unwraps_what_was_wrapped_for_the_upstream) {
   }
 }
 
+TEST(ChatReply, a_free_text_call_that_nobody_declared_is_a_function_call) {
+  Translation translation;
+  std::vector<Event> events = call_named("sql", "SELECT \"a\"\n");
+  std::get<PartStart>(events[1]).call_kind = CallKind::custom;
+  for (const bool stream : {false, true}) {
+    Request request;
+    const std::string out = encode(events, stream, request, translation);
+    std::string arguments;
+    if (stream) {
+      for (const auto& frame : test::frames_of(out)) {
+        if (frame.data.find("tool_calls\":[") == std::string::npos) continue;
+        const auto call = Json::parse(frame.data)["choices"][0]["delta"]["tool_calls"][0];
+        EXPECT_EQ(call.value("type", "function"), "function");
+        arguments += call["function"]["arguments"].get<std::string>();
+      }
+    } else {
+      const auto call = Json::parse(out)["choices"][0]["message"]["tool_calls"][0];
+      EXPECT_EQ(call["type"], "function");
+      arguments = call["function"]["arguments"];
+    }
+    EXPECT_EQ(Json::parse(arguments)["input"], "SELECT \"a\"\n") << out;
+    request.tools.emplace_back().kind = Tool::Kind::custom;
+    request.tools.back().name = Text::plain("sql");
+    EXPECT_NE(encode(events, stream, request, translation).find("\"custom\":{"), std::string::npos);
+  }
+}
+
 TEST(ChatReply, an_error_ends_a_stream_without_done) {
   Request request;
   Translation translation;
