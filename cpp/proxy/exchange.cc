@@ -16,6 +16,7 @@
 #include "proxy/model_list.h"
 #include "proxy/stream_assembler.h"
 #include "proxy/token_estimate.h"
+#include "translate/common.h"
 
 namespace llm_proxy {
 namespace {
@@ -96,9 +97,18 @@ void replace_all(std::string& text, std::string_view what, std::string_view with
   }
 }
 
-// What a client of this format may see: only Anthropic's clients know 529.
-int status_for(WireFormat format, const Error& error) {
+// Where a session's client says which session it is.
+constexpr std::array<std::string_view, 5> kSessionFields{"x-claude-code-session-id", "session-id",
+                                                         "session_id", "x-session-id", "thread-id"};
+
+// What a client of this format may see: only Anthropic's clients know 529, and only Responses calls
+// an unknown model a 400.
+int client_status(WireFormat format, const Error& error) {
   const int status = error.http_status();
+  if (error.kind == ErrorKind::unknown_model && status == 400 &&
+      format != WireFormat::openai_responses) {
+    return 404;
+  }
   return status == 529 && format != WireFormat::anthropic_messages ? 503 : status;
 }
 
@@ -269,7 +279,8 @@ void Exchange::give_up() {
   const auto error = attempts_->refusal(context_.worker().now());
   if (!last_failure_) return send_error(error, reply_fields({}, false));
   auto& last = *last_failure_;
-  send_error(error, reply_fields(last.head.fields, last.same_format), std::move(last.verbatim));
+  send_error(error, reply_fields(last.head.fields, last.same_format), std::move(last.verbatim),
+             last.head.status);
 }
 
 void Exchange::attempt() {
@@ -284,15 +295,13 @@ void Exchange::attempt() {
   if (stream_ && route_.first_token.count() > 0) {
     context_.worker().deadlines(route_.first_token).arm(first_token_);
   }
-  // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth.
-  const bool raw = backend.format == format_ && !replaced_request_;
   switch (backend.kind) {
     case Backend::Kind::echo:
       return attempt_echo(backend);
     case Backend::Kind::http:
-      return attempt_http(backend, raw);
+      return attempt_http(backend);
     case Backend::Kind::python:
-      return attempt_hosted(backend, raw);
+      return attempt_hosted(backend);
   }
 }
 
@@ -311,10 +320,9 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
   translation_.upstream_model = route_.candidates[leg_].model;
   translation_.quirks = backend.quirks;
   out.clear();
-  if (auto encoded = codec(backend.format)
-                         .encode_request(replaced_request_ ? *replaced_request_ : *request_,
-                                         translation_, out);
-      !encoded) {
+  auto& request = replaced_request_ ? *replaced_request_ : *request_;
+  restore_seals(request, context_.seals(), seal_session(), backend.format, context_.worker().now());
+  if (auto encoded = codec(backend.format).encode_request(request, translation_, out); !encoded) {
     return encoded;
   }
   record_.losses.clear();
@@ -328,7 +336,31 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
 
 // For what encodes a reply: `request_` is decoded.
 void Exchange::prepare_encoding() {
-  encode_context_ = {&*request_, &translation_, unix_now(), record_.request_id};
+  encode_context_ = {&*request_, &translation_, unix_now(), record_.request_id,
+                     session_->request().frontend.json_array};
+}
+
+// Whose sealed thinking is whose: the client's key, and its session if it names one.
+std::string Exchange::seal_session() const {
+  const auto& request = session_->request();
+  std::string out = request.key;
+  for (const auto name : kSessionFields) {
+    const auto value = request.head.fields.value(name);
+    if (!value.empty()) return out.append(1, '\0').append(value);
+  }
+  return out;
+}
+
+// Same format on both sides: the reply's bytes are the client's, whoever wrote the request's.
+std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_usage_chunk) {
+  const bool json_array = session_->request().frontend.json_array;
+  // A hosted backend has no query to be asked by: it always speaks server-sent events.
+  if (same_format(backend) && !(json_array && backend.kind == Backend::Kind::python)) {
+    return std::make_unique<RawRelay>(*this, client_codec(), keep_usage_chunk, json_array);
+  }
+  return std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(),
+                                            encode_context_, stream_, context_.seals(),
+                                            seal_session(), context_.worker().now());
 }
 
 void Exchange::attempt_echo(const Backend& backend) {
@@ -447,41 +479,41 @@ void Exchange::set_raw_body(UpstreamRequest& request, const Candidate& candidate
   copy_to(source.size());
 }
 
-void Exchange::attempt_http(const Backend& backend, bool raw) {
+void Exchange::attempt_http(const Backend& backend) {
   const auto& candidate = route_.candidates[leg_];
   const auto& target = snapshot_->target(backend);
   const auto& frontend = session_->request().frontend;
   UpstreamRequest request;
   request.target = &target;
   request.connect_timeout = snapshot_->config->timeouts.connect;
-  request.fields = upstream_fields(backend, raw);
+  const bool same = same_format(backend);
+  request.fields = upstream_fields(backend, same);
   if (!plain_path_.empty()) {
     request.path = target.base_path + std::string(plain_path_);
-    set_raw_body(request, candidate);
-    relay_ = std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/true);
-  } else if (raw) {
-    request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
-    if (const auto query = without_query_key(frontend.query, "key"); !query.empty())
-      request.path += "?" + query;
-    set_raw_body(request, candidate);
-    relay_ =
-        std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/!asks_for_usage());
   } else {
     request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
-    if (backend.format == WireFormat::gemini_generate && stream_) request.path += "?alt=sse";
+    if (const auto query = without_query_key(frontend.query, "key"); same && !query.empty()) {
+      request.path += "?" + query;
+    }
+    if (!same && backend.format == WireFormat::gemini_generate && stream_) {
+      request.path += "?alt=sse";
+    }
+  }
+  if (!plain_path_.empty() || (same && !carries_seals(format_, body()))) {
+    set_raw_body(request, candidate);
+  } else {
     if (auto encoded = encode_for(backend, encoded_body_); !encoded) {
       return on_attempt_failed(std::move(encoded).error(), {}, {});
     }
     request.body[0] = encoded_body_;
-    relay_ = std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(),
-                                                encode_context_, stream_);
   }
+  relay_ = make_relay(backend, /*keep_usage_chunk=*/!same || !asks_for_usage());
   auto call = std::make_shared<HttpCall>(context_, *relay_, std::move(request));
   call_ = call;
   call->start();
 }
 
-void Exchange::attempt_hosted(const Backend& backend, bool raw) {
+void Exchange::attempt_hosted(const Backend& backend) {
   if (context_.backends() == nullptr) {
     return on_attempt_failed(
         {ErrorKind::unavailable, "backend " + backend.name + " needs Python, which is not here"},
@@ -495,16 +527,12 @@ void Exchange::attempt_hosted(const Backend& backend, bool raw) {
   hosted.request_id = record_.request_id;
   hosted.client_host = request.peer;
   hosted.headers = client_headers();
-  if (raw) {
+  if (same_format(backend) && !carries_seals(format_, body()) && !request.frontend.json_array) {
     hosted.body = body();
-    relay_ = std::make_unique<RawRelay>(*this, client_codec(), /*keep_usage_chunk=*/true);
-  } else {
-    if (auto encoded = encode_for(backend, hosted.body); !encoded) {
-      return on_attempt_failed(std::move(encoded).error(), {}, {});
-    }
-    relay_ = std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(),
-                                                encode_context_, stream_);
+  } else if (auto encoded = encode_for(backend, hosted.body); !encoded) {
+    return on_attempt_failed(std::move(encoded).error(), {}, {});
   }
+  relay_ = make_relay(backend, /*keep_usage_chunk=*/true);
   auto call = std::make_shared<HostedUpstream>(*relay_);
   call_ = call;
   call->start(*context_.backends(), std::move(hosted), context_.worker());
@@ -642,7 +670,8 @@ void Exchange::send_reply(int status, std::string_view fields, std::string_view 
   session_->send_whole(status, content_type, fields, std::move(body));
 }
 
-void Exchange::send_error(const Error& error, std::string_view fields, std::string verbatim) {
+void Exchange::send_error(const Error& error, std::string_view fields, std::string verbatim,
+                          int verbatim_status) {
   if (session_ == nullptr) return;
   note_error(error);
   if (head_sent_) {
@@ -665,9 +694,12 @@ void Exchange::send_error(const Error& error, std::string_view fields, std::stri
   if (error.kind == ErrorKind::unauthenticated && record_.backend.empty()) {
     writer.field("www-authenticate", "Bearer");
   }
-  std::string body = std::move(verbatim);
-  if (body.empty()) client_codec().encode_error(error, body);
-  send_reply(status_for(format_, error), lines, kJson, std::move(body));
+  if (!verbatim.empty()) {
+    return send_reply(verbatim_status, lines, kJson, std::move(verbatim));
+  }
+  std::string body;
+  client_codec().encode_error(error, body);
+  send_reply(client_status(format_, error), lines, kJson, std::move(body));
 }
 
 void Exchange::on_written() {

@@ -84,8 +84,8 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void note_attempt(std::string_view outcome);
   void drop_call();
   void attempt_echo(const Backend& backend);
-  void attempt_http(const Backend& backend, bool raw);
-  void attempt_hosted(const Backend& backend, bool raw);
+  void attempt_http(const Backend& backend);
+  void attempt_hosted(const Backend& backend);
   Result<void> decode_request();
   void prepare_encoding();
   std::vector<std::pair<std::string, std::string>> client_headers() const;
@@ -93,11 +93,14 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void set_raw_body(UpstreamRequest& request, const Candidate& candidate);
   bool asks_for_usage() const;
   std::string upstream_fields(const Backend& backend, bool same_format);
+  std::string seal_session() const;
+  std::unique_ptr<Relay> make_relay(const Backend& backend, bool keep_usage_chunk);
 
   void run_reply_ring(int status, std::string fields, std::string content_type, std::string body);
   void send_reply(int status, std::string_view fields, std::string_view content_type,
                   std::string body);
-  void send_error(const Error& error, std::string_view fields = {}, std::string verbatim = {});
+  void send_error(const Error& error, std::string_view fields = {}, std::string verbatim = {},
+                  int verbatim_status = 0);
   void begin_stream(int status, std::string_view content_type, std::string_view fields);
   std::string reply_fields(std::string_view upstream_fields, bool same_format) const;
   std::string body_as_chat(std::string_view client_body);
@@ -107,6 +110,10 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::int64_t unix_now() const;
   void on_keep_alive();
 
+  // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth.
+  bool same_format(const Backend& backend) const {
+    return backend.format == format_ && !replaced_request_;
+  }
   const Codec& client_codec() const { return codec(format_); }
   std::string_view body() const;
 

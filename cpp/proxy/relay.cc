@@ -16,16 +16,8 @@ std::string shown(std::string_view body) {
   return out.empty() ? "nothing" : out;
 }
 
-// What ends a stream of this format when everything has been said; empty: the finish itself does.
-std::string_view last_word(WireFormat format) {
-  switch (format) {
-    case WireFormat::openai_chat:
-      return "data: [DONE]\n\n";
-    case WireFormat::anthropic_messages:
-      return "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
-    default:
-      return {};
-  }
+Error cut() {
+  return {ErrorKind::upstream_cut, "the upstream's stream ended before it was finished"};
 }
 
 bool is_success(int status) {
@@ -40,7 +32,7 @@ Relay::Relay(RelayOwner& owner, const Codec& upstream, const Codec& client)
 void Relay::on_head(UpstreamHead head) {
   head_ = std::move(head);
   // An error under text/event-stream is still one JSON body: the status decides.
-  state_ = is_success(head_.status) && head_.event_stream ? State::streaming : State::collecting;
+  state_ = is_success(head_.status) && streams(head_) ? State::streaming : State::collecting;
 }
 
 void Relay::on_bytes(std::string_view payload) {
@@ -141,11 +133,13 @@ void Relay::finish_whole() {
 
 // ---- raw ----
 
-RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk)
+RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array)
     : Relay(owner, codec, codec),
       observer_(codec.observer()),
       reader_(kMaxEvent),
-      keep_usage_chunk_(keep_usage_chunk) {}
+      keep_usage_chunk_(keep_usage_chunk) {
+  if (json_array) array_.emplace(kMaxEvent);
+}
 
 Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
   if (!is_json_object(body)) {
@@ -158,7 +152,17 @@ Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
   return {};
 }
 
+void RawRelay::transform_array(std::string_view payload) {
+  out_ += payload;
+  array_->add(payload);
+  for (SseEvent element; array_->next(element.data);) observe(element);
+  if (const auto status = array_->status(); !status && !stream_error_) {
+    stream_error_ = status.error();
+  }
+}
+
 void RawRelay::transform_stream(std::string_view payload) {
+  if (in_array()) return transform_array(payload);
   SseEvent event;
   for (;;) {
     const auto before = payload;
@@ -192,7 +196,7 @@ bool RawRelay::observe(const SseEvent& event) {
     }
     return false;
   }
-  last_word_ = event.data == "[DONE]" || event.event == "message_stop";
+  last_word_ = event.event == "message_stop";
   observer_->on_stream_event(event.event, event.data);
   meaningful_ = meaningful_ || observer_->meaningful();
   // After the commit point the upstream's own error event goes to the client as it came.
@@ -202,32 +206,35 @@ bool RawRelay::observe(const SseEvent& event) {
 
 Result<void> RawRelay::transform_end() {
   SseEvent event;
-  if (const auto event_left = reader_.finish(event); event_left && *event_left && observe(event)) {
-    out_ += event_bytes_;
-    out_ += "\n\n";
-  }
+  const auto left = reader_.finish(event);
+  open_event_ = left && *left;
+  if (!open_event_ || observe(event)) out_ += event_bytes_;
   owner_.note_usage(observer_->usage());
   owner_.note_finish(observer_->finish_word());
   const bool finished = !observer_->finish_word().empty();
   meaningful_ = meaningful_ || finished;
-  if (const auto last = last_word(upstream_.format);
-      finished && !observer_->error() && !last_word_ && !last.empty()) {
-    // A provider that stops behind its finish: clients wait for the format's last word.
-    out_ += last;
+  if (upstream_.format == WireFormat::anthropic_messages && finished && !observer_->error() &&
+      !last_word_) {
+    // A provider that stops behind its finish: clients wait for the last word.
+    if (open_event_) out_ += "\n\n";
+    out_ += "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
     return {};
   }
-  if (observer_->terminated()) return {};
+  if (observer_->terminated() && (!in_array() || array_->ended())) return {};
   if (observer_->error()) return *observer_->error();
-  return Error{ErrorKind::upstream_cut, "the upstream's stream ended before it was finished"};
+  return cut();
 }
 
 void RawRelay::append_stream_error(const Error& error) {
   owner_.note_usage(observer_->usage());
   if (observer_->error()) return;  // it said so itself, in its own words
+  if (in_array()) return;          // an array that is not closed says enough
+  if (open_event_) out_ += "\n\n";
   client_.encode_stream_error(error, out_);
 }
 
 void RawRelay::append_keep_alive() {
+  if (in_array()) return;
   out_ += upstream_.format == WireFormat::anthropic_messages
               ? "event: ping\ndata: {\"type\": \"ping\"}\n\n"
               : ": keep-alive\n\n";
@@ -236,14 +243,18 @@ void RawRelay::append_keep_alive() {
 // ---- translating ----
 
 TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Codec& upstream, const Codec& client,
-                                   const EncodeContext& context, bool stream)
+                                   const EncodeContext& context, bool stream, SealStore& seals,
+                                   std::string session, TimePoint now)
     : Relay(owner, upstream, client),
       decoder_(upstream.reply_decoder(*context.translation)),
       encoder_(stream ? client.stream_encoder(context) : client.whole_encoder(context)),
+      recorder_(seals, std::move(session), *encoder_, now),
       reader_(kMaxEvent),
-      stream_(stream) {}
+      stream_(stream),
+      json_array_(context.json_array) {}
 
 std::string_view TranslatingRelay::stream_content_type() const {
+  if (json_array_) return "application/json";
   return client_.format == WireFormat::gemini_generate ? "text/event-stream"
                                                        : "text/event-stream; charset=utf-8";
 }
@@ -263,7 +274,7 @@ void TranslatingRelay::on_event(const Event& event) {
   } else if (std::holds_alternative<Finish>(event)) {
     meaningful_ = true;
   }
-  encoder_->on_event(event);
+  recorder_.on_event(event);
 }
 
 void TranslatingRelay::take_output() {
@@ -303,7 +314,11 @@ void TranslatingRelay::decode(const SseEvent& event) {
 
 Result<void> TranslatingRelay::transform_end() {
   SseEvent event;
-  if (const auto last = reader_.finish(event); last && *last && !stream_error_) decode(event);
+  if (const auto last = reader_.finish(event); last && *last && !stream_error_) {
+    // Cut in its middle: the stream has not ended, whatever was said before.
+    if (event.data != "[DONE]" && !is_json_object(event.data)) return cut();
+    decode(event);
+  }
   if (!stream_error_) {
     if (auto ended = decoder_->on_stream_end(*this); !ended) return ended;
   }

@@ -1,13 +1,17 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "base/clock.h"
 #include "http/sse_reader.h"
+#include "json/array_reader.h"
 #include "model/events.h"
 #include "proxy/upstream_call.h"
 #include "translate/codec.h"
+#include "translate/seal_store.h"
 
 namespace llm_proxy {
 
@@ -80,6 +84,8 @@ class Relay : public ReplySink {
   virtual void append_stream_error(const Error& error) = 0;
   virtual void append_keep_alive() = 0;
   virtual std::string_view stream_content_type() const = 0;
+  // Whether the reply with this head is passed on as it comes.
+  virtual bool streams(const UpstreamHead& head) const { return head.event_stream; }
   // False: the client wants one whole body even when the upstream streams.
   virtual bool client_streams() const = 0;
 
@@ -108,8 +114,8 @@ class Relay : public ReplySink {
 class RawRelay final : public Relay {
  public:
   // `keep_usage_chunk` false: the client did not ask for the chunk that holds only usage, and does
-  // not get it.
-  RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk);
+  // not get it. `json_array`: a Gemini stream that was not asked for as server-sent events.
+  RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array);
 
  private:
   Result<void> transform_whole(std::string& body, std::string& content_type) override;
@@ -118,23 +124,30 @@ class RawRelay final : public Relay {
   void append_stream_error(const Error& error) override;
   void append_keep_alive() override;
   std::string_view stream_content_type() const override { return head_.content_type; }
+  bool streams(const UpstreamHead& head) const override { return head.event_stream || array_; }
   bool client_streams() const override { return true; }
+  void transform_array(std::string_view payload);
+  bool in_array() const { return array_ && !head_.event_stream; }
   bool observe(const SseEvent& event);
 
   std::unique_ptr<ReplyObserver> observer_;
+  std::optional<JsonArrayReader> array_;
   SseReader reader_;
   std::string event_bytes_;  // of the event under way, when it came in pieces
   bool keep_usage_chunk_;
-  bool last_word_ = false;  // [DONE] or message_stop was seen
+  bool last_word_ = false;   // message_stop was seen
+  bool open_event_ = false;  // the stream ended in an event that lacked its blank line
 };
 
 // Two formats: every event is decoded, and encoded anew. Also serves a client of the upstream's own
 // format when a plugin must see the reply.
 class TranslatingRelay final : public Relay, private EventSink {
  public:
-  // `context` outlives the relay. `json_array`: a Gemini client that did not ask for SSE.
+  // `context` outlives the relay, and so does `seals`, which keeps the sealed thinking of `session`
+  // for clients that do not send it back.
   TranslatingRelay(RelayOwner& owner, const Codec& upstream, const Codec& client,
-                   const EncodeContext& context, bool stream);
+                   const EncodeContext& context, bool stream, SealStore& seals, std::string session,
+                   TimePoint now);
 
  private:
   Result<void> transform_whole(std::string& body, std::string& content_type) override;
@@ -150,8 +163,10 @@ class TranslatingRelay final : public Relay, private EventSink {
 
   std::unique_ptr<ReplyDecoder> decoder_;
   std::unique_ptr<ReplyEncoder> encoder_;
+  SealRecorder recorder_;  // in front of the encoder
   SseReader reader_;
-  bool stream_;  // the client wants a stream
+  bool stream_;      // the client wants a stream
+  bool json_array_;  // as the elements of one JSON array
 };
 
 }  // namespace llm_proxy

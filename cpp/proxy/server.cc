@@ -34,6 +34,7 @@ struct Server::Impl {
   PluginHosts hosts;
   std::shared_ptr<const Snapshot> snapshot;
   AccessLog log;
+  SealStore seals{{}};
   std::vector<Seat> seats;
   std::uint16_t port = 0;
   std::atomic<int> draining{0};
@@ -80,7 +81,7 @@ Result<void> Server::start() {
     worker_options.index = i;
     seat.worker = std::make_unique<Worker>(worker_options);
     seat.context = std::make_unique<WorkerContext>(*seat.worker, *environment, self.snapshot,
-                                                   self.log, self.hosts.backends.get());
+                                                   self.log, self.seals, self.hosts.backends.get());
     ListenOptions listen;
     listen.host = self.config->host;
     listen.port = self.port;

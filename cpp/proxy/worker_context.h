@@ -14,6 +14,7 @@
 #include "net/worker.h"
 #include "proxy/backend_host.h"
 #include "proxy/snapshot.h"
+#include "translate/seal_store.h"
 
 namespace llm_proxy {
 
@@ -32,13 +33,15 @@ struct DeadlineLists {
 };
 
 // What one worker's sessions and exchanges share: its loop, its pool, its snapshot, its counters.
-// No locks: everything but the counters is touched on the worker only.
+// No locks but the seal store's own: everything else but the counters is touched on the worker
+// only.
 //
 // Owned by the Server, which destroys it after the worker was joined.
 class WorkerContext {
  public:
   WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
-                std::shared_ptr<const Snapshot> snapshot, AccessLog& log, BackendHost* backends);
+                std::shared_ptr<const Snapshot> snapshot, AccessLog& log, SealStore& seals,
+                BackendHost* backends);
   ~WorkerContext();
   WorkerContext(const WorkerContext&) = delete;
   WorkerContext& operator=(const WorkerContext&) = delete;
@@ -46,6 +49,7 @@ class WorkerContext {
   Worker& worker() { return worker_; }
   UpstreamPool& pool() { return pool_; }
   AccessLog& log() { return log_; }
+  SealStore& seals() { return seals_; }
   BackendHost* backends() { return backends_; }
   const std::shared_ptr<const Snapshot>& snapshot() const { return snapshot_; }
   const DeadlineLists& deadlines() const { return deadlines_; }
@@ -82,6 +86,7 @@ class WorkerContext {
   UpstreamPool pool_;
   std::shared_ptr<const Snapshot> snapshot_;
   AccessLog& log_;
+  SealStore& seals_;
   BackendHost* backends_;
   DeadlineLists deadlines_;
   std::list<std::shared_ptr<ClientSession>> sessions_;

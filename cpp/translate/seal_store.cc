@@ -43,13 +43,14 @@ std::string said_by(const ToolCallPart& call) {
 
 void SealStore::put(std::string_view session, std::string_view call_id, std::string_view call,
                     std::vector<Thinking> thinking, Clock::time_point now) {
-  while (!entries_.empty() && entries_.front().until <= now) drop(entries_.begin());
   Entry entry{key_of(session, call_id), hash_of(call), 0, now + limits_.ttl, std::move(thinking)};
   entry.bytes = sizeof(Entry) + entry.key.size();
   for (const Thinking& part : entry.thinking) {
     entry.bytes += sizeof(Thinking) + part.text.size() + part.token.size() + part.item_id.size();
   }
   if (entry.bytes > limits_.bytes || limits_.entries == 0) return;
+  const std::lock_guard lock(mutex_);
+  while (!entries_.empty() && entries_.front().until <= now) drop(entries_.begin());
   const auto [first, last] = places_.equal_range(entry.key);
   for (auto same = first; same != last; ++same) {
     if (same->second->call != entry.call) continue;
@@ -65,23 +66,34 @@ void SealStore::put(std::string_view session, std::string_view call_id, std::str
   places_.emplace(entries_.back().key, std::prev(entries_.end()));
 }
 
-const std::vector<SealStore::Thinking>* SealStore::find(std::string_view session,
-                                                        std::string_view call_id,
-                                                        std::string_view call,
-                                                        Clock::time_point now) {
+std::vector<SealStore::Thinking> SealStore::find(std::string_view session, std::string_view call_id,
+                                                 std::string_view call,
+                                                 Clock::time_point now) const {
   const std::uint64_t wanted = hash_of(call);
-  const auto [first, last] = places_.equal_range(key_of(session, call_id));
+  const std::string key = key_of(session, call_id);
+  const std::lock_guard lock(mutex_);
+  const auto [first, last] = places_.equal_range(key);
   const Entry* only = nullptr;
   std::size_t fresh = 0;
   for (auto place = first; place != last; ++place) {
     const Entry& entry = *place->second;
     if (entry.until <= now) continue;
-    if (entry.call == wanted) return &entry.thinking;
+    if (entry.call == wanted) return entry.thinking;
     only = &entry;
     ++fresh;
   }
   // A client may spell the arguments anew; where the id alone is enough it decides.
-  return fresh == 1 ? &only->thinking : nullptr;
+  return fresh == 1 ? only->thinking : std::vector<Thinking>();
+}
+
+std::size_t SealStore::entries() const {
+  const std::lock_guard lock(mutex_);
+  return entries_.size();
+}
+
+std::size_t SealStore::bytes() const {
+  const std::lock_guard lock(mutex_);
+  return bytes_;
 }
 
 void SealStore::drop(Place entry) {
@@ -152,14 +164,14 @@ void restore_seals(Request& request, SealStore& store, std::string_view session,
           sealed || std::any_of(before.begin(), before.end(), [&](const ThinkingPart* part) {
             return !part->seal.empty() && part->seal.maker == upstream;
           });
-      const auto* kept =
-          has_own ? nullptr : store.find(session, call->id.decode(), said_by(*call), now);
-      if (kept == nullptr) {
+      const auto kept = has_own ? std::vector<SealStore::Thinking>()
+                                : store.find(session, call->id.decode(), said_by(*call), now);
+      if (kept.empty()) {
         before.clear();
         continue;
       }
       std::vector<Part> restored;
-      for (const SealStore::Thinking& part : *kept) {
+      for (const SealStore::Thinking& part : kept) {
         if (part.maker != upstream) continue;
         const Seal seal{part.maker, request.own(part.token), request.own(part.item_id)};
         const auto same =

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -17,10 +18,11 @@ namespace llm_proxy {
 // Keeps the sealed thinking that stood before a tool call, for clients whose format has no place
 // for it or that do not send it back. Bounded by entries, bytes and age; the oldest goes first.
 //
-// Owned by one io worker and used on it alone. Time is the caller's.
+// Owned by the server, used by all workers: the next request of a session may come to another one.
+// A leaf mutex is held for one look-up or one insertion. Time is the caller's.
 //
-//   reply:    SealRecorder tee(store, session, encoder) gets the decoder's events and passes them
-//   on request:  restore_seals(request, store, session, upstream, now), before encode_request()
+//   reply:    SealRecorder tee(store, session, encoder) gets the decoder's events, passes them on
+//   request:  restore_seals(request, store, session, upstream, now), before encode_request()
 class SealStore {
  public:
   using Clock = std::chrono::steady_clock;
@@ -44,12 +46,12 @@ class SealStore {
   // in some servers' later turns; what the call says then tells them apart.
   void put(std::string_view session, std::string_view call_id, std::string_view call,
            std::vector<Thinking> thinking, Clock::time_point now);
-  // Nothing when unknown or too old. The pointer lives until the next put().
-  const std::vector<Thinking>* find(std::string_view session, std::string_view call_id,
-                                    std::string_view call, Clock::time_point now);
+  // Nothing when unknown or too old.
+  std::vector<Thinking> find(std::string_view session, std::string_view call_id,
+                             std::string_view call, Clock::time_point now) const;
 
-  std::size_t entries() const { return entries_.size(); }
-  std::size_t bytes() const { return bytes_; }
+  std::size_t entries() const;
+  std::size_t bytes() const;
 
  private:
   struct Entry {
@@ -63,7 +65,8 @@ class SealStore {
 
   void drop(Place entry);
 
-  Limits limits_;
+  const Limits limits_;
+  mutable std::mutex mutex_;  // guards everything below
   std::size_t bytes_ = 0;
   std::list<Entry> entries_;                            // oldest first
   std::unordered_multimap<std::string, Place> places_;  // by session and call id

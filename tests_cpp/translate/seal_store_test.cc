@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "support.h"
+#include "translate/common.h"
 
 namespace llm_proxy {
 namespace {
@@ -88,11 +92,58 @@ TEST(SealStore, stays_within_its_bounds) {
     EXPECT_LE(store.entries(), 8u);
     EXPECT_LE(store.bytes(), 4000u);
   }
-  EXPECT_NE(store.find("s", "99", "f", kNow), nullptr);
-  EXPECT_EQ(store.find("s", "1", "f", kNow), nullptr);
+  EXPECT_FALSE(store.find("s", "99", "f", kNow).empty());
+  EXPECT_TRUE(store.find("s", "1", "f", kNow).empty());
   store.put("s", "huge", "f", {{kA, false, "", std::string(5000, 'x'), ""}}, kNow);
-  EXPECT_EQ(store.find("s", "huge", "f", kNow), nullptr);
-  EXPECT_NE(store.find("s", "99", "f", kNow), nullptr);
+  EXPECT_TRUE(store.find("s", "huge", "f", kNow).empty());
+  EXPECT_FALSE(store.find("s", "99", "f", kNow).empty());
+}
+
+TEST(SealStore, serves_workers_at_the_same_time) {
+  SealStore store({.entries = 16});
+  std::vector<std::thread> workers;
+  std::atomic<int> wrong = 0;
+  for (int worker = 0; worker < 4; ++worker) {
+    workers.emplace_back([&store, &wrong, worker] {
+      const std::string session = std::to_string(worker);
+      for (int i = 0; i < 500; ++i) {
+        const std::string id = std::to_string(i % 20);
+        store.put(session, id, "f", {{kA, false, "", session, ""}}, kNow);
+        for (const auto& part : store.find(session, id, "f", kNow)) wrong += part.token != session;
+      }
+    });
+  }
+  for (auto& worker : workers) worker.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(store.entries(), 16u);
+}
+
+TEST(CarriedSeals, are_seen_where_they_can_stand_and_nowhere_else) {
+  struct Case {
+    WireFormat format;
+    std::string_view body;
+    bool carries;
+  };
+  constexpr auto kR = WireFormat::openai_responses, kG = WireFormat::gemini_generate;
+  for (const Case& row : {
+           Case{kA, R"({"type":"thinking","signature":"r1:rs_1:gAAA"})", true},
+           Case{kA, R"({"type":"redacted_thinking","data" : "g1:AbC"})", true},
+           Case{kA, R"({"type":"thinking","signature":"EqMD"})", false},
+           Case{kA, R"({"type":"text","text":"r1:rs_1:gAAA"})", false},
+           Case{kA, R"({"type":"thinking","signature":null,"text":"r1:x"})", false},
+           Case{kA, R"({"input":{"say":"\"signature\":\"r1:x\""}})", false},
+           Case{kR, R"({"encrypted_content":"a1:EqMD"})", true},
+           Case{kR, R"({"encrypted_content":"a1r:EqMD"})", true},
+           Case{kR, R"({"encrypted_content":"gAAAAA"})", false},
+           Case{kR, R"({"signature":"a1:EqMD"})", false},
+           Case{kG, R"({"thoughtSignature":"cjE6cnNfMQ=="})", true},
+           Case{kG, R"({"thought_signature": "YTFyOkVxTUQ="})", true},
+           Case{kG, R"({"thoughtSignature":"EskBCsYB"})", false},
+           Case{kG, R"({"thoughtSignature":)", false},
+           Case{WireFormat::openai_chat, R"({"signature":"a1:EqMD"})", false},
+       }) {
+    EXPECT_EQ(carries_seals(row.format, row.body), row.carries) << row.body;
+  }
 }
 
 }  // namespace
