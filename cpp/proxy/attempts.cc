@@ -82,6 +82,11 @@ void Attempts::failed(const Error& error, TimePoint now) {
   last_error_ = error;
   auto& state = legs_[current_];
   const auto& leg = state.leg;
+  if (!policy_.enabled) {  // the client sees to it: nobody rests, nothing is tried again
+    leg.pool->abandoned(pick_);
+    over_ = true;
+    return;
+  }
   const auto rule = rule_of(error);
 
   milliseconds rest = error.retry_after.value_or(rule.cool_down);
@@ -106,10 +111,6 @@ void Attempts::failed(const Error& error, TimePoint now) {
       break;
   }
 
-  if (!policy_.enabled) {
-    over_ = true;
-    return;
-  }
   switch (rule.step) {
     case NextStep::surface:
       over_ = true;

@@ -267,6 +267,9 @@ TEST_F(AttemptsTest, makes_one_attempt_when_failure_handling_is_switched_off) {
   route({{"a", 2}, {"b"}});
   EXPECT_EQ(run(always(said(503))), "a0 503");
   EXPECT_EQ(run(always(said(429))), "a1 429");
+  for (int i = 0; i < 20; ++i) (void)run(always(said(i % 2 == 0 ? 429 : 503), ""));
+  EXPECT_EQ(run([](const std::string&, std::size_t) { return std::nullopt; }).substr(3), "ok")
+      << "nobody rests for what others heard";
 }
 
 TEST_F(AttemptsTest, ends_however_many_keys_and_legs_fail) {

@@ -41,6 +41,8 @@ class Product(Profile):
                 for y, (kind, path) in BACKENDS.items()
             },
             "default_backend": "cup",
+            # Recorded limits and outages follow each other here: none of them may rest a backend.
+            "failure_handling": {"enabled": False},
         }
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="fidelity-"))
         (self.dir / "config.yaml").write_text(json.dumps(config))
