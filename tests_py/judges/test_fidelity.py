@@ -1,0 +1,54 @@
+"""The fidelity judge on a sample of the recorded traffic: all 16 pairs, all four directions.
+
+LLM_PROXY_FIDELITY_SAMPLE says how many records of each pair and direction (0: all, two minutes).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from judges.disputes import DISPUTES
+
+PROFILE = Path(__file__).with_name("fidelity.py")
+# A namespace of its own makes the judge's fixed ports free; that takes root.
+ISOLATE = ("--isolate",) if os.geteuid() == 0 else ()
+KNOWN = {(d.direction, d.codes, record) for d in DISPUTES for record in d.records}
+
+
+@pytest.mark.alone
+def test_every_sampled_record_arrives_as_it_was_said(shared: Path, tmp_path: Path) -> None:
+    judge = shared / "tools" / "fidelity" / "judge.py"
+    if not judge.is_file():
+        pytest.skip("the judge is not here")
+    details = tmp_path / "details.json"
+    judged = subprocess.run(
+        [
+            *(sys.executable, str(judge), "--profile", str(PROFILE)),
+            *("--corpus", str(shared / "corpus"), "--out", str(details), *ISOLATE),
+            *("--sample", os.environ.get("LLM_PROXY_FIDELITY_SAMPLE", "4")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert details.is_file(), judged.stdout + judged.stderr
+    rows = json.loads(details.read_text(encoding="utf-8"))
+    assert len(rows) >= 16 * 4
+    wrong = [
+        (row["direction"], row["pair"], row["id"], row["diffs"][:2])
+        for row in rows
+        if row["class"] not in ("equal", "allowed")
+        and (
+            row["direction"],
+            "+".join(sorted({diff[0] for diff in row["diffs"]})),
+            row["id"].rsplit("-", 1)[-1],
+        )
+        not in KNOWN
+    ]
+    assert not wrong, json.dumps(wrong[:5], indent=1, ensure_ascii=False)
