@@ -242,7 +242,7 @@ TEST(MessagesReply, is_written_as_events_with_their_event_lines) {
   const std::string out = encode(events, true);
   std::string order;
   for (const test::Frame& frame : test::frames_of(out)) {
-    EXPECT_EQ(frame.event, Json::parse(frame.data)["type"]);
+    EXPECT_EQ(frame.event, Json::parse(frame.data)["type"].get<std::string>());
     order += frame.event + " ";
   }
   EXPECT_EQ(order,
