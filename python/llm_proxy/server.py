@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,9 @@ class Server:
     """The C++ engine with its Python half: the lane, the ring plugins, the Python backends.
 
     `config` is the engine's snapshot (`llm_proxy.config.snapshot`), as JSON or a mapping.
-    `plugins_dir` holds the manifest of ring plugins. `app_config` is what Python backends are
+    `plugins_dir` holds the manifest of ring plugins; `plugins` names built-in ones to run ("stock":
+    the usual set, "all": every one). Without either no request meets Python. `plugin_options`:
+    `config`, `state_file`, `tenants` of the PluginManager. `app_config` is what Python backends are
     configured with; without it there are none. Signals are the caller's business.
     """
 
@@ -40,11 +42,15 @@ class Server:
         config: str | Mapping[str, Any],
         *,
         plugins_dir: str | Path | None = None,
+        plugins: Collection[str] = (),
+        plugin_options: Mapping[str, Any] | None = None,
         app_config: Mapping[str, Any] | None = None,
         drain_seconds: float | None = None,
     ) -> None:
         self._config = config if isinstance(config, str) else json.dumps(config)
         self._plugins_dir = plugins_dir
+        self._enable = tuple(plugins)
+        self._plugin_options = dict(plugin_options or {})
         self._app_config = app_config
         self._drain_seconds = (
             _drain_seconds(self._config) if drain_seconds is None else drain_seconds
@@ -120,14 +126,36 @@ class Server:
     # ---- what it serves with
 
     async def _load_rings(self, lane: _core.Lane) -> _core.RingHost | None:
-        if self._plugins_dir is None and not entry_points(group=RING_PLUGINS):
+        configured = self._plugins_dir is not None or self._enable
+        if not configured and not entry_points(group=RING_PLUGINS):
             return None
         from llm_proxy.plugins.manager import PluginManager
 
-        self.plugins = PluginManager(self._plugins_dir)
+        self.plugins = PluginManager(self._plugins_dir, enable=self._enable, **self._plugin_options)
         self.plugins.bind(lane)
+        tree = json.loads(self._config)
+        self.plugins.services.set_backends(tree.get("backends") or ())
+        self.plugins.services.send = self._send
         await self.plugins.load_plugins()
         return self.plugins.host()
+
+    async def _send(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A chat request of a plugin's own, through this proxy as any client's."""
+        import httpx
+
+        from llm_proxy.rings.marketplace.shadow_traffic import HEADER
+
+        headers = {HEADER: "1"}
+        keys = json.loads(self._config).get("client_keys") or ()
+        if keys:
+            headers["authorization"] = f"Bearer {keys[0]}"
+        url = f"http://{_own_address(self._config)}:{self.port}/v1/chat/completions"
+        async with httpx.AsyncClient(trust_env=False, timeout=300) as http:
+            response = await http.post(url, json=body, headers=headers)
+        if response.status_code >= 400:
+            raise RuntimeError(f"{response.status_code}: {response.text[:200]}")
+        reply: dict[str, Any] = response.json()
+        return reply
 
     def _load_backends(self, lane: _core.Lane) -> _core.BackendHost | None:
         if self._app_config is None:
@@ -151,6 +179,12 @@ class Server:
 
     def stats(self) -> dict[str, int]:
         return self._engine.stats() if self._engine is not None else {}
+
+
+def _own_address(config: str) -> str:
+    host = str(json.loads(config).get("host") or "127.0.0.1")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 def _drain_seconds(config: str) -> float:

@@ -40,6 +40,7 @@ def test_the_wheel_holds_the_extension_and_every_top_level_name(installed: Path)
         "cli",
         "src",
         "core",
+        "plugins",
         f"llm_interactive_proxy-{llm_proxy.__version__}.dist-info",
     }
 

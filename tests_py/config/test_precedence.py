@@ -26,6 +26,7 @@ SPELLINGS: dict[str, list[tuple[str, object]]] = {
         ('{"c":{"elements":["d"]}}', {"c": {"elements": ["d"], "first_token": 0}}),
         ('{"e":{"elements":["f"]}}', {"e": {"elements": ["f"], "first_token": 0}}),
     ],
+    "mapping": [('{"a":{"b":1}}', {"a": {"b": 1}}), ('{"c":1}', {"c": 1}), ('{"d":2}', {"d": 2})],
     "aliases": [('{"a":"b"}', {"a": "b"}), ('{"c":"d"}', {"c": "d"}), ("e=f", {"e": "f"})],
 }
 OVERRIDES: dict[str, list[tuple[str, object]]] = {

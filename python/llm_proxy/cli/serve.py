@@ -19,6 +19,7 @@ from llm_proxy.config.explain import describe
 from llm_proxy.config.plugin_view import plugin_view
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
+from llm_proxy.rings.store import MEMORY
 from llm_proxy.server import Server
 
 logger = logging.getLogger("llm_proxy")
@@ -51,6 +52,12 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
     server = Server(
         snapshot(settings),
         plugins_dir=settings.text("plugins.directory") or None,
+        plugins=settings.texts("plugins.enabled"),
+        plugin_options={
+            "config": settings.mapping("plugins.config"),
+            "state_file": settings.text("plugins.state_file") or MEMORY,
+            "tenants": settings.mapping("plugins.tenants"),
+        },
         app_config=plugin_view(settings) if hosted else None,
     )
     async with server:

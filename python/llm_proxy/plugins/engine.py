@@ -7,9 +7,10 @@ end of a stopped chain.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from llm_proxy import _core
 from llm_proxy.plugins.context import ClientRequest, Headers, PluginContext, PluginState, Reply
 from llm_proxy.plugins.sdk import PluginHook, PluginResponse, PluginResponseError
 from llm_proxy.plugins.tiers import is_direct
+from llm_proxy.rings.host import Rotator, Services
 
 logger = logging.getLogger("llm_proxy.plugins")
 
@@ -69,26 +71,37 @@ class RingEngine:
 
     context_type = PluginContext
 
-    def __init__(self, state: PluginState) -> None:
+    def __init__(
+        self,
+        state: PluginState,
+        services: Services | None = None,
+        tenants: Mapping[str, Any] | None = None,
+    ) -> None:
         self.state = state
+        self.services = services or Services(state)
+        self._tenants = _by_hash(tenants or {})
 
     # ---- what a context learns
 
     def fill(self, name: str, facts: dict[str, Any]) -> Any:
         if name == "session_id":
-            return facts["session_id"] or "default"
+            return _session_of(facts)
         if name == "request":
             return ClientRequest.of(facts)
         headers = facts["headers"]
+        tenant = self._tenants.get(facts["key_hash"], {})
         metadata = {
+            "rotator": Rotator(self.services, facts["key_hash"] or _session_of(facts)),
             "req_id": facts["request_id"],
             "api_key": facts["key_hash"] or None,
             "_key_prefix": facts["key_hash"][:8],
             "_frontend": facts["frontend"],
             "_cache_control": headers.get("cache-control", ""),
             "_request_start_time": facts["arrived_at"],
-            "_user_roles": [],
+            "_user_roles": list(tenant.get("roles") or ()),
         }
+        if tenant.get("tier"):
+            metadata["_tenant_tier"] = tenant["tier"]
         if "x-expected-schema" in headers:
             metadata["_expected_schema"] = headers["x-expected-schema"]
         return metadata
@@ -208,6 +221,26 @@ class RingEngine:
             logger.error("A plugin left a response of type %s; it is ignored.", type(now).__name__)
             return None
         return taken if taken != (status, headers, body) else None
+
+
+def _session_of(facts: Mapping[str, Any]) -> str:
+    """The client's session: named by it, else its key, else where and what it is."""
+    headers = facts["headers"]
+    named = facts["session_id"] or headers.get("x-session-id") or facts["key_hash"]
+    if named:
+        return str(named)
+    who = (facts["client_host"], headers.get("user-agent", ""), headers.get("accept-language", ""))
+    return hashlib.sha256(":".join(who).encode()).hexdigest()[:16]
+
+
+def _by_hash(tenants: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Tenants may be configured by their key or by its hash; only the hash is kept."""
+    rows: dict[str, Mapping[str, Any]] = {}
+    for name, row in tenants.items():
+        if isinstance(row, Mapping):
+            rows[name] = row
+            rows[hashlib.sha256(name.encode()).hexdigest()[:16]] = row
+    return rows
 
 
 def _as_reply(response: Any) -> tuple[int, dict[str, str], bytes] | None:

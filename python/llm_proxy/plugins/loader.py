@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from llm_proxy.plugins.context import PluginState
 from llm_proxy.plugins.engine import (
     CLASS_TIMEOUT_MS,
     DEFAULT_TIMEOUT_MS,
@@ -22,7 +24,9 @@ from llm_proxy.plugins.sdk import BasePlugin, PluginHook
 ON_LOAD_SECONDS = 30.0
 
 
-async def load_entry(entry: ManifestEntry, directory: Path | None) -> RingEntry:
+async def load_entry(
+    entry: ManifestEntry, directory: Path | None, state: PluginState | None = None
+) -> RingEntry:
     """The plugin, loaded: `on_load` has run. Raises what its code raises, or RuntimeError."""
     if entry.problem:
         raise RuntimeError(entry.problem)
@@ -32,6 +36,7 @@ async def load_entry(entry: ManifestEntry, directory: Path | None) -> RingEntry:
     ring = entry.hook or _own_ring(target)
     if inspect.isclass(target) and issubclass(target, BasePlugin):
         instance = target(config=entry.config)
+        instance.state = state
         async with _limit():
             await instance.on_load()
         call, kind = instance.execute, "class"
@@ -55,6 +60,20 @@ async def load_entry(entry: ManifestEntry, directory: Path | None) -> RingEntry:
     if instance is not None:
         instance._record = made.record
     return made
+
+
+def companions(made: RingEntry) -> list[RingEntry]:
+    """What a plugin does in other rings, as entries of its own that fail open."""
+    owner = made.instance if made.instance is not None else made.call
+    rows = getattr(owner, "also", None)
+    if not isinstance(rows, dict):
+        return []
+    found = []
+    for ring, step in rows.items():
+        call = getattr(owner, step) if isinstance(step, str) else step
+        name = f"{made.name}: {call.__name__}"
+        found.append(RingEntry(name, ring, "python", call, DEFAULT_TIMEOUT_MS, "open"))
+    return found
 
 
 def _class_timeout(entry: ManifestEntry, instance: BasePlugin) -> float:
@@ -103,6 +122,9 @@ class _Limit:
 def _from_file(entry: ManifestEntry, directory: Path | None) -> Any:
     if entry.entrypoint.startswith(ENTRY_POINT_GROUP + ":"):
         raise RuntimeError(f"no installed package offers {entry.entrypoint.partition(':')[2]!r}")
+    if entry.source == "built-in":
+        name, _, symbol = entry.entrypoint.partition(":")
+        return getattr(importlib.import_module(f"llm_proxy.rings.{name}"), symbol)
     if directory is None:
         raise RuntimeError("there is no plugin directory")
     if entry.source == "installed" and not entry.allow_inprocess:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ from llm_proxy.plugins.engine import (
     RingEntry,
     default_fail_policy,
 )
-from llm_proxy.plugins.loader import load_entry
+from llm_proxy.plugins.loader import companions, load_entry
 from llm_proxy.plugins.manifest import ManifestEntry, read_manifests
 from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.rings import pricing
+from llm_proxy.rings.cache import ResponseCache
+from llm_proxy.rings.host import Services
+from llm_proxy.rings.store import MEMORY, StateStore
 
 logger = logging.getLogger("llm_proxy.plugins")
 
@@ -57,16 +61,31 @@ class PluginManager:
     ring from Python.
     """
 
-    def __init__(self, plugins_dir: str | Path | None = "plugins", config: Any = None) -> None:
+    def __init__(
+        self,
+        plugins_dir: str | Path | None = "plugins",
+        config: Any = None,
+        *,
+        enable: Collection[str] = (),
+        state_file: str | Path = MEMORY,
+        tenants: Mapping[str, Any] | None = None,
+    ) -> None:
         self.plugins_dir = None if plugins_dir is None else Path(plugins_dir)
         directory = self.plugins_dir or Path("plugins")
         self.installed_dir = directory / "installed"
         self.manifest_path = directory / "manifest.yaml"
         self.config = config
-        self.state = PluginState(config=dict(config) if isinstance(config, Mapping) else {})
+        settings = dict(config) if isinstance(config, Mapping) else {}
+        self._enable = tuple(enable)
+        self._store = StateStore(state_file)
+        self.state = PluginState(
+            cache=ResponseCache(), config=settings, extra={"store": self._store}
+        )
+        self.services = Services(self.state, settings)
+        pricing.set_config_overrides(settings.get("pricing"))
         self.rings: dict[PluginHook, list[dict[str, Any]]] = {hook: [] for hook in PluginHook}
         self.generation = Generation()
-        self._engine = RingEngine(self.state)
+        self._engine = RingEngine(self.state, self.services, tenants)
         self._lane: _core.Lane | None = None
         self._handlers: _core.RingHandlers | None = None
         self._unloading: set[asyncio.Task[None]] = set()
@@ -83,12 +102,13 @@ class PluginManager:
 
     async def build(self) -> Generation:
         generation = Generation()
-        for row in read_manifests(self.plugins_dir):
+        others: list[RingEntry] = []
+        for row in read_manifests(self.plugins_dir, self._enable):
             made: RingEntry | None = None
             problem = None if row.enabled else "disabled"
             if row.enabled:
                 try:
-                    made = await load_entry(row, self.plugins_dir)
+                    made = await load_entry(row, self.plugins_dir, self.state)
                 except Exception as error:
                     problem = f"{type(error).__name__}: {error}"
                     logger.error("Plugin %s is not loaded: %s", row.name, problem)
@@ -97,7 +117,9 @@ class PluginManager:
                         raise RequiredPluginMissing(f"{row.name}: {problem}") from error
             if made is not None:
                 generation.entries.append(made)
+                others += companions(made)
             generation.meta.append(_describe(row, made, problem))
+        generation.entries += others
         return generation
 
     # ---- serving
@@ -123,6 +145,7 @@ class PluginManager:
         """Unloads what is still loaded. The engine has stopped."""
         while self._unloading:
             await asyncio.gather(*self._unloading)
+        self._store.close()
 
     def _bound(self) -> tuple[_core.Lane, _core.RingHandlers]:
         if self._lane is None or self._handlers is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import yaml
 from llm_proxy.plugins.sdk import PluginHook
 
 ENTRY_POINT_GROUP = "llm_proxy_plugins"
+BUILT_IN = Path(__file__).parent.parent / "rings" / "manifest.yaml"
+STOCK = "stock"  # among the names to enable: what the built-in manifest enables
+ALL = "all"
 KINDS = ("python", "wasm")
 DEFAULT_PRIORITY = 100.0
 
@@ -25,7 +29,7 @@ class ManifestEntry:
     hook: PluginHook | None
     entrypoint: str
     kind: str = "python"
-    source: str = "bundled"  # "bundled", "installed" or "package"
+    source: str = "bundled"  # "built-in", "bundled", "installed" or "package"
     enabled: bool = True
     required: bool = False
     priority: float = DEFAULT_PRIORITY
@@ -42,9 +46,27 @@ class ManifestEntry:
     problem: str | None = None  # why it cannot be loaded, if its row is wrong
 
 
-def read_manifests(directory: Path | None) -> list[ManifestEntry]:
-    """Every entry in the order it runs: bundled, overridden by installed, and packages."""
+@cache
+def built_in() -> dict[str, Mapping[str, Any]]:
+    """The rows of the manifest that comes with the proxy, by name."""
+    rows = yaml.safe_load(BUILT_IN.read_text(encoding="utf-8"))["plugins"]
+    return {row["name"]: row for row in rows}
+
+
+def read_manifests(directory: Path | None, enable: Collection[str] = ()) -> list[ManifestEntry]:
+    """Every entry in the order it runs: built-in, bundled, installed, and packages.
+
+    A built-in plugin runs only if `enable` or a row of the directory's manifests says so; a row
+    without an entrypoint is a change to the built-in one of its name.
+    """
     entries: dict[str, ManifestEntry] = {}
+    for name, row in built_in().items():
+        entry = parse_row(row, "built-in")
+        stock = entry.enabled and STOCK in enable
+        entries[name] = replace(entry, enabled=stock or ALL in enable or name in enable)
+    for name in enable:
+        if name not in entries and name not in (STOCK, ALL):
+            entries[name] = _broken(name, "built-in", "there is no built-in plugin of this name")
     if directory is not None:
         for path, source in (
             (directory / "manifest.yaml", "bundled"),
@@ -54,9 +76,9 @@ def read_manifests(directory: Path | None) -> list[ManifestEntry]:
                 entries[entry.name] = entry
     for point in entry_points(group=ENTRY_POINT_GROUP):
         spelling = f"{ENTRY_POINT_GROUP}:{point.name}"
-        row = next((entry for entry in entries.values() if entry.entrypoint == spelling), None)
-        if row is not None:
-            row.point = point
+        found = next((entry for entry in entries.values() if entry.entrypoint == spelling), None)
+        if found is not None:
+            found.point = point
         elif point.name not in entries:
             entries[point.name] = ManifestEntry(
                 point.name, None, point.value, source="package", point=point
@@ -90,6 +112,10 @@ def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
     name = row.get("name")
     if not isinstance(name, str) or not name:
         return _broken(f"#{index}", source, "'name' is missing")
+    own = built_in().get(name)
+    if own is not None and source != "built-in" and "entrypoint" not in row:
+        config = {**(own.get("config") or {}), **(row.get("config") or {})}
+        row, source = {**own, "enabled": True, **row, "config": config}, "built-in"
     problems: list[str] = []
 
     def number(key: str, default: float | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from llm_proxy._core import PluginRecord
-    from llm_proxy.plugins.context import PluginContext
+    from llm_proxy.plugins.context import PluginContext, PluginState
 
 logger = logging.getLogger("plugin_sdk")
 
@@ -92,7 +92,10 @@ class BasePlugin:
     author: ClassVar[str] = "unknown"
     description: ClassVar[str] = ""
     timeout_ms: ClassVar[float] = 50
+    # Methods that run at the end of other rings for the same plugin: {ring: method name}.
+    also: ClassVar[dict[PluginHook, str]] = {}
 
+    state: PluginState | None = None  # what all contexts share; set before on_load
     _record: PluginRecord | None = None  # the engine's numbers, once it runs this instance
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:

@@ -1,0 +1,7 @@
+"""`core.cache` is this very module: what plugins set in it is seen everywhere."""
+
+import sys
+
+from llm_proxy.rings import cache
+
+sys.modules[__name__] = cache

@@ -1,0 +1,7 @@
+"""`core.stream_faker` is this very module: what plugins set in it is seen everywhere."""
+
+import sys
+
+from llm_proxy.rings import stream_faker
+
+sys.modules[__name__] = stream_faker

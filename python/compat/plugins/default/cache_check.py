@@ -1,0 +1,7 @@
+"""`plugins.default.cache_check` is this very module."""
+
+import sys
+
+from llm_proxy.rings.default import cache_check
+
+sys.modules[__name__] = cache_check

@@ -1,0 +1,7 @@
+"""`plugins.default.context_minifier` is this very module."""
+
+import sys
+
+from llm_proxy.rings.default import context_minifier
+
+sys.modules[__name__] = context_minifier

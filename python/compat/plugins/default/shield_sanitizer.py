@@ -1,0 +1,7 @@
+"""`plugins.default.shield_sanitizer` is this very module."""
+
+import sys
+
+from llm_proxy.rings.default import shield_sanitizer
+
+sys.modules[__name__] = shield_sanitizer

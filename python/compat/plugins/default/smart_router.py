@@ -1,0 +1,7 @@
+"""`plugins.default.smart_router` is this very module."""
+
+import sys
+
+from llm_proxy.rings.default import smart_router
+
+sys.modules[__name__] = smart_router

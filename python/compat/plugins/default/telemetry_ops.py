@@ -1,0 +1,7 @@
+"""`plugins.default.telemetry_ops` is this very module."""
+
+import sys
+
+from llm_proxy.rings.default import telemetry_ops
+
+sys.modules[__name__] = telemetry_ops

@@ -1,0 +1,7 @@
+"""`plugins.marketplace.model_downgrader` is this very module."""
+
+import sys
+
+from llm_proxy.rings.marketplace import model_downgrader
+
+sys.modules[__name__] = model_downgrader

@@ -1,0 +1,109 @@
+"""Chooses among the backends that offer the model: by what they lately took, failed and cost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from llm_proxy.plugins.context import PluginContext
+from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.rings.pricing import get_pricing
+
+ALPHA = 0.2
+_endpoint_stats: dict[str, dict[str, float]] = {}
+_stats_lock = asyncio.Lock()
+_rr_index = 0
+
+
+async def update_endpoint_stats(
+    endpoint_id: str, latency_ms: float, success: bool, redis_client: Any = None
+) -> None:
+    """Moves the averages of one backend by one result; the first sample is the average."""
+    got = 1.0 if success else 0.0
+    row = _endpoint_stats.get(endpoint_id)
+    if row is None:
+        _endpoint_stats[endpoint_id] = {"latency_ms": latency_ms, "success": got, "count": 1}
+        return
+    row["latency_ms"] += ALPHA * (latency_ms - row["latency_ms"])
+    row["success"] += ALPHA * (got - row["success"])
+    row["count"] += 1
+
+
+def get_endpoint_stats(endpoint_id: str) -> dict[str, float]:
+    return dict(_endpoint_stats.get(endpoint_id, {"latency_ms": 0.0, "success": 1.0, "count": 0}))
+
+
+def _compute_score(
+    endpoint: Any, stats: dict[str, float], model: str = "", cost_weight: float = 0.3
+) -> float:
+    score = stats["success"] ** 2 / max(stats["latency_ms"], 1.0)
+    if cost_weight <= 0 or not model:
+        return score
+    own = endpoint.metadata.get("input_price")
+    price = float(own) if own is not None else get_pricing(model)["input"]
+    return score * float((1.0 / (price + 0.01)) ** cost_weight)
+
+
+def _stop(ctx: PluginContext, reason: str) -> None:
+    ctx.error = reason
+    ctx.stop_chain = True
+
+
+async def select_endpoint(ctx: PluginContext) -> None:
+    global _rr_index
+    rotator = ctx.metadata.get("rotator")
+    if rotator is None:
+        raise RuntimeError("the router needs the proxy it routes for")
+    model = str(ctx.body.get("model") or "")
+    pool = await rotator.store.get_pool()
+    if not pool:
+        return _stop(ctx, "No backend is configured")
+    if any(model.startswith((f"{endpoint.id}:", f"{endpoint.id}/")) for endpoint in pool):
+        return None  # the client says where to
+    pinned = ctx.metadata.get("_resolved_provider")
+    pool = [e for e in pool if not pinned or e.metadata.get("provider") == pinned]
+    exact = [e for e in pool if model in (e.metadata.get("models") or ())]
+    candidates = exact or [e for e in pool if not e.metadata.get("models")]
+    if not candidates:
+        return _stop(ctx, f"No backend offers the model '{model}'")
+    able = []
+    for endpoint in candidates:
+        breaker = await rotator.circuit_manager.get_breaker(endpoint.id)
+        if await breaker.can_execute():
+            able.append(endpoint)
+    if not able:
+        return _stop(ctx, "All backends that offer the model are failing")
+    weight = rotator.routing_cost_weight
+    if rotator.priority_mode:
+        chosen = max(able, key=lambda endpoint: endpoint.metadata.get("priority") or 0)
+        strategy = "priority"
+    elif any(endpoint.id in _endpoint_stats for endpoint in able):
+        scores = {e.id: _compute_score(e, get_endpoint_stats(e.id), model, weight) for e in able}
+        chosen = max(able, key=lambda endpoint: scores[endpoint.id])
+        strategy = "smart_weighted"
+        ctx.metadata["_routing_score"] = round(scores[chosen.id], 6)
+        ctx.metadata["_routing_cost_weight"] = weight
+    else:
+        chosen = able[_rr_index % len(able)]
+        _rr_index += 1
+        strategy = "round_robin"
+    ctx.metadata["target_endpoint"] = chosen
+    ctx.metadata["_routing_strategy"] = strategy
+    if len(exact) > 1:  # with one or none the engine's own routing says the same
+        ctx.body["model"] = f"{chosen.id}:{model}"
+    return None
+
+
+async def learn(ctx: PluginContext) -> None:
+    """What the backend that answered took, and whether it answered well."""
+    backend = ctx.metadata.get("_provider")
+    rotator = ctx.metadata.get("rotator")
+    if not backend or rotator is None:
+        return
+    status = int(ctx.metadata.get("_status", 200))
+    success = status < 500 and status != 429
+    await update_endpoint_stats(backend, float(ctx.metadata.get("duration", 0)) * 1000, success)
+    (await rotator.circuit_manager.get_breaker(backend)).report(success)
+
+
+select_endpoint.also = {PluginHook.BACKGROUND: learn}  # type: ignore[attr-defined]
