@@ -40,7 +40,12 @@ def environment_for(upstream: Upstream | None, backend: str) -> dict[str, str]:
     """What a user would set to have `backend` asked at the upstream's address."""
     if upstream is None:
         return {"LLM_BACKEND": backend}
-    prefix = {"openai": "OPENAI", "anthropic": "ANTHROPIC", "gemini": "GEMINI"}[backend]
+    prefix = {
+        "openai": "OPENAI",
+        "anthropic": "ANTHROPIC",
+        "gemini": "GEMINI",
+        "openai-responses": "OPENAI",
+    }[backend]
     return {
         f"{prefix}_API_KEY": "key-of-the-provider",
         f"{prefix}_API_BASE_URL": upstream.url,
