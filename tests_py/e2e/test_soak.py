@@ -54,7 +54,10 @@ def request(rng: random.Random) -> bytes:
             "messages": [{"role": "user", "content": "grüße " * rng.randrange(1, 200)}],
         }
     ).encode()
-    return b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(body)) + body
+    return (
+        b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(body))
+        + body
+    )
 
 
 async def one(port: int, rng: random.Random) -> None:
