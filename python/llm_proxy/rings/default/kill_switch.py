@@ -17,13 +17,17 @@ _BREAKS = "\n" * 10
 
 def snip(text: str) -> str:
     """The text up to its loop, with a marker; the same text if there is none."""
-    previous, repeats, at = None, 0, 0
+    previous, repeats, at, first_ends = None, 0, 0, 0
     for word in text.split(" "):
-        repeats = repeats + 1 if word and word == previous else 0
+        at += len(word)
+        if word and word == previous:
+            repeats += 1
+        else:
+            repeats, first_ends = 0, at
         if repeats >= MAX_REPEATS:
-            return text[:at].rstrip() + LOOP
+            return text[:first_ends] + LOOP
         previous = word
-        at += len(word) + 1
+        at += 1
     if text.count(_BREAKS) >= 3:
         return text[: text.index(_BREAKS)] + STUTTER
     return text
