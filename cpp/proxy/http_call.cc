@@ -1,10 +1,10 @@
 #include "proxy/http_call.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "http/head_writer.h"
+#include "http/retry_after.h"
 #include "proxy/relay.h"
 
 namespace llm_proxy {
@@ -20,26 +20,6 @@ bool passes_on(const Field& field) {
   if (field.name.size() >= 15 && iequals(field.name.substr(0, 15), "access-control-")) return false;
   return std::none_of(kDroppedReplyFields.begin(), kDroppedReplyFields.end(),
                       [&](std::string_view name) { return iequals(name, field.name); });
-}
-
-std::optional<std::int64_t> number(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || value < 0) return std::nullopt;
-  return value;
-}
-
-// Retry-After in seconds or as an HTTP date, and OpenAI's and Anthropic's retry-after-ms.
-std::optional<std::chrono::milliseconds> retry_after(const Fields& fields, std::int64_t unix_now) {
-  if (const auto ms = number(fields.value("retry-after-ms"))) return std::chrono::milliseconds(*ms);
-  const auto value = fields.value("retry-after");
-  if (value.empty()) return std::nullopt;
-  if (const auto seconds = number(value))
-    return std::chrono::milliseconds(std::min<std::int64_t>(*seconds, 1'000'000) * 1000);
-  std::tm parts{};
-  const std::string text(value);
-  if (strptime(text.c_str(), "%a, %d %b %Y %H:%M:%S", &parts) == nullptr) return std::nullopt;
-  return std::chrono::milliseconds(std::max<std::int64_t>(0, timegm(&parts) - unix_now) * 1000);
 }
 
 }  // namespace
@@ -189,7 +169,8 @@ void HttpCall::on_head(std::string_view rest) {
   const auto type = head_.fields.value("content-type");
   head.content_type = type;
   head.event_stream = type.size() >= 17 && iequals(type.substr(0, 17), "text/event-stream");
-  head.retry_after = retry_after(head_.fields, context_.worker().clock().unix_seconds());
+  head.retry_after =
+      parse_retry_after(head_.fields, head_.status, context_.worker().clock().unix_millis());
   HeadWriter writer(head.fields);
   for (const auto& field : head_.fields) {
     if (passes_on(field)) writer.field(field.name, field.value);

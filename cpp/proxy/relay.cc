@@ -116,7 +116,7 @@ void Relay::finish_whole() {
       return;
     }
     Error error = upstream_.decode_error(head_.status, body_);
-    if (!error.retry_after) error.retry_after = head_.retry_after;
+    if (head_.retry_after) error.retry_after = head_.retry_after;
     // A page of some gateway before the upstream is no error of its format.
     const bool verbatim = upstream_.format == client_.format && is_json_object(body_);
     owner_.on_attempt_failed(std::move(error), std::move(head_),

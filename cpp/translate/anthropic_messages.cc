@@ -1739,11 +1739,16 @@ class WholeEncoder : public MessagesReplyEncoder {
 
 // ==================================================================================== observer
 
+// A block that is output by its start alone: tool_use, server_tool_use.
+bool is_call(std::string_view block_start) {
+  return block_start.find("_use\"") != std::string_view::npos;
+}
+
 class MessagesObserver : public ReplyObserver {
  public:
   void on_stream_event(std::string_view event, std::string_view data) override {
-    if (event == "content_block_delta" || event == "content_block_start") {
-      meaningful_ = true;
+    if (event == "content_block_delta" || (event == "content_block_start" && is_call(data))) {
+      meaningful_ = true;  // an empty block is no output yet
     } else if (event == "message_stop") {
       terminated_ = true;
     } else if (event != "ping" && event != "content_block_stop") {
@@ -1785,7 +1790,8 @@ class MessagesObserver : public ReplyObserver {
     usage_ = counts_.usage();
     if (type == "error" || (!error.empty() && error != "null")) error_ = decode_stream_error(data);
     if (type == "message_stop") terminated_ = true;
-    if (type == "content_block_delta" || type == "content_block_start") meaningful_ = true;
+    meaningful_ = meaningful_ || type == "content_block_delta" ||
+                  (type == "content_block_start" && is_call(data));
   }
 
   void read_word(JsonReader& json) {

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/duration_text.h"
 #include "json/reader.h"
 
 namespace llm_proxy {
@@ -567,16 +568,19 @@ std::string cut_text(std::string_view text) {
   return std::string(text.substr(0, size));
 }
 
-// RetryInfo's "48s" or "1.5s".
+// What bodies say about the time to wait, where the head says nothing.
+constexpr std::array<std::string_view, 5> kWaitWords{"\"retryDelay\"", "\"quotaResetDelay\"",
+                                                     "reset after ", "try again in ", "retry in "};
+
 std::optional<std::chrono::milliseconds> retry_delay(std::string_view body) {
-  const std::size_t at = body.find("\"retryDelay\"");
-  if (at == std::string_view::npos) return std::nullopt;
-  const std::size_t digits = body.find_first_of("0123456789", at);
-  if (digits == std::string_view::npos) return std::nullopt;
-  double seconds = 0;
-  std::from_chars(body.data() + digits, body.data() + body.size(), seconds);
-  if (!(seconds >= 0 && seconds < 86'400)) return std::nullopt;
-  return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+  for (const auto words : kWaitWords) {
+    const std::size_t at = body.find(words);
+    if (at == std::string_view::npos) continue;
+    const std::size_t digits = body.find_first_of("0123456789", at + words.size());
+    if (digits == std::string_view::npos || digits - at > words.size() + 4) continue;
+    if (const auto time = parse_duration_text(body.substr(digits))) return time;
+  }
+  return std::nullopt;
 }
 
 // Fills message, type, code and param from the usual places (section 9.1). False when there is no
@@ -649,7 +653,7 @@ Error decode_any_error(int status, std::string_view body) {
     error.kind = ErrorKind::unknown_model;
   }
   if (error.type == "overloaded_error" && status >= 500) error.kind = ErrorKind::overloaded;
-  error.retry_after = retry_delay(body);
+  if (status == 429 || status >= 500) error.retry_after = retry_delay(body);
   error.message = masked(error.message);
   if (error.message.empty()) {
     error.message = "The upstream answered with status " + std::to_string(status) + ".";

@@ -2226,6 +2226,7 @@ class Observer final : public ReplyObserver {
     if (type.empty() || type == "error" || type == "message") {
       if (data == "[DONE]" || !read_event(data, parsed)) return;
       if (!parsed.type.empty()) type = parsed.type.bytes();
+      if (type.empty() && is_error(data)) type = "error";
     }
     if (ends_with(type, ".delta") || type == "response.output_item.done") meaningful_ = true;
     if (type == "error") {
@@ -2239,11 +2240,18 @@ class Observer final : public ReplyObserver {
   }
 
   void on_whole(std::string_view body) override {
+    if (is_error(body)) error_ = decode_stream_error(body);
     final(body);
     terminated_ = meaningful_ = true;
   }
 
  private:
+  // An error object where a response or an event should be.
+  static bool is_error(JsonSlice source) {
+    const JsonSlice error = member(source, "error");
+    return !error.empty() && error.front() == '{' && member(source, "output").empty();
+  }
+
   void final(JsonSlice source) {
     ResponseObject response;
     if (!read_response(source, response)) return;

@@ -377,6 +377,12 @@ TEST(ErrorBody, is_read_from_every_server) {
   const Error retry =
       decode_any_error(429, R"({"error":{"message":"x","details":[{"retryDelay":"48s"}]}})");
   EXPECT_EQ(retry.retry_after, std::chrono::seconds(48));
+  for (const std::string_view body : {R"({"error":{"message":"Please try again in 6m0s. Visit"}})",
+                                      R"({"error":{"message":"Please retry in 360s."}})",
+                                      R"({"error":{"message":"it will reset after 6m"}})"}) {
+    EXPECT_EQ(decode_any_error(429, body).retry_after, std::chrono::minutes(6)) << body;
+    EXPECT_FALSE(decode_any_error(400, body).retry_after) << body;
+  }
   EXPECT_EQ(status_for(WireFormat::openai_chat, decode_any_error(529, "{}")), 503);
   EXPECT_EQ(status_for(WireFormat::anthropic_messages, decode_any_error(529, "{}")), 529);
 }

@@ -191,5 +191,95 @@ def messages_stream(answer: Answer) -> Iterator[bytes]:
     yield event("message_stop")
 
 
+# --- OpenAI Responses and Gemini: text only -------------------------------------------------------
+
+
+def responses_whole(answer: Answer, status: str = "completed") -> bytes:
+    return json.dumps(_response(answer, status), ensure_ascii=False).encode()
+
+
+def _response(answer: Answer, status: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": answer.text, "annotations": []}
+    item = {
+        "type": "message",
+        "id": "msg_scripted",
+        "status": "completed",
+        "role": "assistant",
+        "content": [part],
+    }
+    done = status == "completed"
+    return {
+        "id": "resp_scripted",
+        "object": "response",
+        "created_at": 1700000000,
+        "status": status,
+        "model": answer.model,
+        "output": [item] if done else [],
+        "usage": {
+            "input_tokens": answer.input_tokens,
+            "output_tokens": answer.output_tokens,
+            "total_tokens": answer.input_tokens + answer.output_tokens,
+        }
+        if done
+        else None,
+    }
+
+
+def responses_stream(answer: Answer) -> Iterator[bytes]:
+    number = 0
+
+    def event(kind: str, **rest: Any) -> bytes:
+        nonlocal number
+        number += 1
+        return f"event: {kind}\n".encode() + _sse(
+            {"type": kind, "sequence_number": number - 1, **rest}
+        )
+
+    at = {"item_id": "msg_scripted", "output_index": 0, "content_index": 0}
+    empty = {"type": "output_text", "text": "", "annotations": []}
+    whole = _response(answer, "completed")
+    item = whole["output"][0]
+    begun = {**item, "status": "in_progress", "content": []}
+    yield event("response.created", response=_response(answer, "in_progress"))
+    yield event("response.output_item.added", output_index=0, item=begun)
+    yield event("response.content_part.added", **at, part=empty)
+    for piece in pieces(answer.text):
+        yield event("response.output_text.delta", **at, delta=piece)
+    yield event("response.output_text.done", **at, text=answer.text)
+    yield event("response.content_part.done", **at, part=item["content"][0])
+    yield event("response.output_item.done", output_index=0, item=item)
+    yield event("response.completed", response=whole)
+
+
+def _gemini_chunk(answer: Answer, text: str, finish: str | None) -> dict[str, Any]:
+    candidate: dict[str, Any] = {
+        "content": {"role": "model", "parts": [{"text": text}]},
+        "index": 0,
+    }
+    if finish:
+        candidate["finishReason"] = finish
+    return {
+        "candidates": [candidate],
+        "usageMetadata": {
+            "promptTokenCount": answer.input_tokens,
+            "candidatesTokenCount": answer.output_tokens,
+            "totalTokenCount": answer.input_tokens + answer.output_tokens,
+        },
+        "modelVersion": answer.model,
+        "responseId": "gemini-scripted",
+    }
+
+
+def gemini_whole(answer: Answer) -> bytes:
+    return json.dumps(_gemini_chunk(answer, answer.text, "STOP"), ensure_ascii=False).encode()
+
+
+def gemini_stream(answer: Answer) -> Iterator[bytes]:
+    *first, last = pieces(answer.text)
+    for piece in first:
+        yield _sse(_gemini_chunk(answer, piece, None))
+    yield _sse(_gemini_chunk(answer, last, "STOP"))
+
+
 def _sse(value: object) -> bytes:
     return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
