@@ -198,9 +198,11 @@ void ClientSession::on_head(std::size_t size) {
   if (head.expect_continue && rest.empty()) {
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     static constexpr std::array<std::string_view, 1> kPieces{kContinue};
-    // Static bytes: nothing to keep until it is written, and nothing is lost if the client has
-    // left.
-    (void)stream_->write(kPieces, [](ErrorCode) {});
+    // Static bytes: nothing to keep until it is written. A reply that was ready meanwhile follows
+    // it.
+    (void)stream_->write(kPieces, [this](ErrorCode error) {
+      if (!error && reply_begun_) flush();
+    });
   }
   on_body_bytes(rest);
 }
@@ -468,7 +470,9 @@ void ClientSession::finish_exchange() {
     context_.bury(std::exchange(exchange_, nullptr));
   }
   if (!clean_) {
-    // The framing stays open: no client may take this for an ending.
+    // The framing stays open: no client may take this for an ending. Where a stream ends with its
+    // connection (HTTP/1.0) only a reset says so.
+    if (!chunked_) stream_->reset();
     close();
   } else if (!keep_alive_ || context_.draining()) {
     linger();

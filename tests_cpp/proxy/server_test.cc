@@ -168,6 +168,22 @@ TEST(Server, never_ends_a_cut_stream_as_if_it_were_finished) {
   EXPECT_TRUE(body.ends_with("<cut>")) << body;
 }
 
+TEST(Server, resets_the_connection_of_a_client_that_could_take_a_cut_for_an_end) {
+  const Upstream upstream([&](Socket& socket) {
+    socket.read_message();
+    socket.send(std::string(kStreamHead) + chunk(kChunkHi));
+    socket.close();
+  });
+  const Proxy proxy(one(upstream));
+  auto client = proxy.connect();
+  client.send("POST /v1/chat/completions HTTP/1.0\r\nhost: x\r\ncontent-length: " +
+              std::to_string(kChatStream.size()) + "\r\n\r\n" + std::string(kChatStream));
+  bool reset = false;
+  const auto heard = client.read_all(&reset);
+  EXPECT_TRUE(reset) << heard;
+  EXPECT_EQ(heard.find("[DONE]"), std::string::npos) << heard;
+}
+
 TEST(Server, tries_the_next_backend_while_nothing_was_said) {
   const Upstream broken([&](Socket& socket) {
     socket.read_message();
