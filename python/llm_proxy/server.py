@@ -76,9 +76,13 @@ class Server:
             self._engine = _core.Server(
                 self._config, await self._load_rings(self._lane), self._load_backends(self._lane)
             )
+            if self.plugins is not None:
+                self.plugins.publish = self._engine.set_rings
             self._engine.start()
         except BaseException:
             self._engine = None
+            if self.plugins is not None:
+                self.plugins.publish = None
             await self._close_python()
             raise
         return self
@@ -106,6 +110,8 @@ class Server:
             raise
         finally:
             engine.join()
+            if self.plugins is not None:
+                self.plugins.publish = None
             del engine  # and with it the hosts: generations retire on the lane, below
             await self._close_python()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from llm_proxy.plugins.engine import (
 from llm_proxy.plugins.loader import companions, load_entry
 from llm_proxy.plugins.manifest import ManifestEntry, read_manifests
 from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.plugins.swap import HEALTH_HEADERS, HEALTH_REQUEST, Edits, SwapRefused, check
 from llm_proxy.rings import pricing
 from llm_proxy.rings.cache import ResponseCache
 from llm_proxy.rings.host import Services
@@ -89,21 +90,31 @@ class PluginManager:
         self._lane: _core.Lane | None = None
         self._handlers: _core.RingHandlers | None = None
         self._unloading: set[asyncio.Task[None]] = set()
+        self._live = 0  # generations that C++ may still use
+        self._host: _core.RingHost | None = None
+        self._previous: tuple[Generation, _core.RingHost | None] | None = None
+        self._swapping = asyncio.Lock()
+        self._edits = Edits.read(self.plugins_dir)
+        # How a new generation reaches the engine; set by the server.
+        self.publish: Callable[[_core.RingHost | None], None] | None = None
 
     # ---- loading
 
     async def load_plugins(self) -> Generation:
         """Builds a generation from the manifests and makes it the current one."""
-        self.generation = await self.build()
+        self._adopt(await self.build())
+        return self.generation
+
+    def _adopt(self, generation: Generation) -> None:
+        self.generation = generation
         self.rings = {hook: [] for hook in PluginHook}
         for entry in self.generation.entries:
             self.rings[entry.ring].append(_as_dict(entry))
-        return self.generation
 
-    async def build(self) -> Generation:
+    async def build(self, edits: Edits | None = None) -> Generation:
         generation = Generation()
         others: list[RingEntry] = []
-        for row in read_manifests(self.plugins_dir, self._enable):
+        for row in read_manifests(self.plugins_dir, self._enable, edits or self._edits):
             made: RingEntry | None = None
             problem = None if row.enabled else "disabled"
             if row.enabled:
@@ -130,10 +141,15 @@ class PluginManager:
 
     def host(self) -> _core.RingHost:
         """The current generation for the C++ engine, unloaded after its last exchange."""
+        self._host = self._host_of(self.generation)
+        return self._host
+
+    def _host_of(self, generation: Generation) -> _core.RingHost:
         lane, handlers = self._bound()
-        generation = self.generation
+        self._live += 1
 
         def retired() -> None:
+            self._live -= 1
             task = asyncio.get_running_loop().create_task(generation.unload())
             self._unloading.add(task)
             task.add_done_callback(self._unloading.discard)
@@ -143,6 +159,11 @@ class PluginManager:
 
     async def close(self) -> None:
         """Unloads what is still loaded. The engine has stopped."""
+        self._host = self._previous = None
+        for _ in range(100):  # the last hosts say on the lane that they retire
+            if not self._live:
+                break
+            await asyncio.sleep(0.001)
         while self._unloading:
             await asyncio.gather(*self._unloading)
         self._store.close()
@@ -158,6 +179,94 @@ class PluginManager:
         lane, handlers = self._bound()
         rows = [_from_dict(hook, row).native() for row in self.rings[hook]]
         await _core.run_chain(lane, handlers, rows, ctx)
+
+    # ---- changing what serves
+
+    async def hot_swap(self, edits: Edits | None = None) -> None:
+        """Replaces the plugins by what the manifests, with `edits`, say now.
+
+        The new ones are built and checked aside; requests under way keep the old ones, which are
+        unloaded after the last of them and after the next swap. Any failure raises SwapRefused and
+        leaves everything as it was.
+        """
+        async with self._swapping:
+            try:
+                made = await self.build(edits)
+            except RequiredPluginMissing as error:
+                raise SwapRefused(str(error)) from error
+            try:
+                await self._examine(made)
+                self._carry_numbers(made)
+                if edits is not None and self.plugins_dir is not None:
+                    edits.write(self.plugins_dir, self._edits)
+            except (SwapRefused, OSError) as error:
+                await made.unload()
+                raise SwapRefused(str(error)) from error
+            self._edits = edits or self._edits
+            self._show(made, self._host_of(made))
+
+    async def _examine(self, made: Generation) -> None:
+        broken = {meta["name"] for meta in self.generation.meta if not meta["loaded"]}
+        for meta in made.meta:
+            if meta["enabled"] and not meta["loaded"]:
+                known = self.get_plugin(meta["name"])
+                if known is None or meta["name"] not in broken or not known["enabled"]:
+                    raise SwapRefused(f"{meta['name']}: {meta['problem']}")
+        lane, handlers = self._bound()
+        host = _core.RingHost(lane, handlers, [entry.native() for entry in made.entries])
+        probe = _core.RingProbe(lane, host, HEALTH_REQUEST, "health-check", HEALTH_HEADERS)
+        records = {entry.name: entry.record for entry in made.entries}
+        last = [e.name for e in made.entries if e.ring is PluginHook.BACKGROUND]
+        await check(probe, records, last)
+
+    def _carry_numbers(self, made: Generation) -> None:
+        before = {entry.name: entry.record for entry in self.generation.entries}
+        for entry in made.entries:
+            entry.record = before.get(entry.name) or _core.PluginRecord()
+            if entry.instance is not None:
+                entry.instance._record = entry.record
+
+    def _show(self, generation: Generation, host: _core.RingHost | None) -> None:
+        before = (self.generation, self._host)
+        if self.publish is not None:
+            self.publish(host)
+        self._adopt(generation)
+        self._host, self._previous = host, before
+
+    async def rollback(self) -> bool:
+        """Back to the generation before, which is still loaded. False: there is none."""
+        async with self._swapping:
+            if self._previous is None:
+                return False
+            self._show(*self._previous)
+            return True
+
+    async def toggle_plugin(self, name: str, enabled: bool) -> bool:
+        """False: there is no such plugin. Raises SwapRefused."""
+        return await self._override(name, enabled=enabled)
+
+    async def configure_plugin(self, name: str, config: Mapping[str, Any]) -> bool:
+        """False: there is no such plugin. Raises SwapRefused."""
+        return await self._override(name, config=dict(config))
+
+    async def _override(self, name: str, **change: Any) -> bool:
+        if self.get_plugin(name) is None:
+            return False
+        await self.hot_swap(self._edits.with_override(name, **change))
+        return True
+
+    async def install_plugin(self, entry: Mapping[str, Any]) -> bool:
+        missing = [key for key in ("name", "hook", "entrypoint") if not entry.get(key)]
+        if missing:
+            raise ValueError(f"missing: {', '.join(missing)}")
+        await self.hot_swap(self._edits.with_installed(dict(entry)))
+        return True
+
+    async def uninstall_plugin(self, name: str) -> bool:
+        if all(row.get("name") != name for row in self._edits.installed):
+            return False
+        await self.hot_swap(self._edits.without_installed(name))
+        return True
 
     # ---- numbers
 

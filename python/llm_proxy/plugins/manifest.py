@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.plugins.swap import Edits
 
 ENTRY_POINT_GROUP = "llm_proxy_plugins"
 BUILT_IN = Path(__file__).parent.parent / "rings" / "manifest.yaml"
@@ -53,7 +54,9 @@ def built_in() -> dict[str, Mapping[str, Any]]:
     return {row["name"]: row for row in rows}
 
 
-def read_manifests(directory: Path | None, enable: Collection[str] = ()) -> list[ManifestEntry]:
+def read_manifests(
+    directory: Path | None, enable: Collection[str] = (), edits: Edits | None = None
+) -> list[ManifestEntry]:
     """Every entry in the order it runs: built-in, bundled, installed, and packages.
 
     A built-in plugin runs only if `enable` or a row of the directory's manifests says so; a row
@@ -68,12 +71,15 @@ def read_manifests(directory: Path | None, enable: Collection[str] = ()) -> list
         if name not in entries and name not in (STOCK, ALL):
             entries[name] = _broken(name, "built-in", "there is no built-in plugin of this name")
     if directory is not None:
-        for path, source in (
-            (directory / "manifest.yaml", "bundled"),
-            (directory / "installed" / "manifest.yaml", "installed"),
-        ):
-            for entry in _read(path, source):
-                entries[entry.name] = entry
+        for entry in _read(directory / "manifest.yaml", "bundled"):
+            entries[entry.name] = entry
+    if edits is not None:
+        rows = [parse_row(row, "installed", index) for index, row in enumerate(edits.installed)]
+    else:
+        rows = (
+            [] if directory is None else _read(directory / "installed/manifest.yaml", "installed")
+        )
+    entries.update((entry.name, entry) for entry in rows)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         spelling = f"{ENTRY_POINT_GROUP}:{point.name}"
         found = next((entry for entry in entries.values() if entry.entrypoint == spelling), None)
@@ -83,6 +89,12 @@ def read_manifests(directory: Path | None, enable: Collection[str] = ()) -> list
             entries[point.name] = ManifestEntry(
                 point.name, None, point.value, source="package", point=point
             )
+    for name, change in (edits.overrides if edits is not None else {}).items():
+        if name in entries:
+            entry = entries[name]
+            config = {**entry.config, **(change.get("config") or {})}
+            on = bool(change.get("enabled", entry.enabled))
+            entries[name] = replace(entry, enabled=on, config=config)
     return sorted(entries.values(), key=lambda entry: entry.priority)
 
 

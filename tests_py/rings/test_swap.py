@@ -1,0 +1,115 @@
+"""Swapping, installing and switching plugins while a server serves."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from llm_proxy.plugins.swap import SwapRefused
+from llm_proxy.server import Server
+from rings.test_all_at_once import CHAT, CONFIG, ask
+
+WORKS = "async def run(ctx):\n    ctx.body['messages'][-1]['content'] = 'dear {}'\n"
+BAD = {
+    "raises": "raise KeyError('import')",
+    "fails": "async def run(ctx):\n    raise KeyError('health')\n",
+    "missing": "x = 1\n",
+    "hangs": "import asyncio\nasync def run(ctx):\n    await asyncio.sleep(60)\n",
+}
+
+
+def entry(name: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "hook": "pre_flight",
+        "entrypoint": f"{name}:run",
+        "allow_inprocess": True,
+        "timeout_ms": 50,
+    }
+
+
+def files(directory: Path) -> dict[str, str]:
+    return {str(p): p.read_text() for p in directory.rglob("*.yaml")}
+
+
+async def answer(server: Server) -> str:
+    return (await ask(server, "/v1/chat/completions", CHAT)).text
+
+
+async def test_the_stock_set_can_be_swapped_toggled_and_rolled_back(tmp_path: Path) -> None:
+    async with Server(CONFIG, plugins_dir=tmp_path, plugins=["stock"]) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        await plugins.hot_swap()
+        assert await plugins.toggle_plugin("A/B Model Router", True)
+        meta = plugins.get_plugin("A/B Model Router")
+        assert meta is not None and meta["loaded"]
+        assert "dear" in await answer(server)
+        assert await plugins.rollback()
+        meta = plugins.get_plugin("A/B Model Router")
+        assert meta is not None and not meta["loaded"]
+        assert not await plugins.toggle_plugin("nobody", True)
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        assert server.plugins is not None
+        meta = server.plugins.get_plugin("A/B Model Router")
+        assert meta is not None and meta["loaded"]  # the switch outlives the process
+
+
+async def test_a_plugin_is_installed_and_removed_under_load(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WORKS.format("installed"))
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        running = True
+
+        async def load() -> int:
+            count = 0
+            while running:
+                assert "dear" in await answer(server)
+                count += 1
+            return count
+
+        clients = [asyncio.create_task(load()) for _ in range(2)]
+        for _ in range(3):
+            await plugins.install_plugin(entry("mine"))
+            assert "dear installed" in await answer(server)
+            assert await plugins.uninstall_plugin("mine")
+        running = False
+        assert min(await asyncio.gather(*clients)) > 0
+        assert not await plugins.uninstall_plugin("mine")
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_a_refused_install_leaves_everything_as_it_was(tmp_path: Path, bad: str) -> None:
+    (tmp_path / "mine.py").write_text(WORKS.format("first"))
+    (tmp_path / f"{bad}.py").write_text(BAD[bad])
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        await plugins.install_plugin(entry("mine"))
+        before = files(tmp_path)
+        with pytest.raises(SwapRefused, match=bad):
+            await plugins.install_plugin(entry(bad))
+        assert files(tmp_path) == before
+        assert "dear first" in await answer(server)
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        assert "dear first" in await answer(server)
+
+
+async def test_old_plugins_are_unloaded_after_the_swap_that_forgets_them(tmp_path: Path) -> None:
+    source = (
+        "from core.plugin_sdk import BasePlugin\n"
+        "class run(BasePlugin):\n"
+        "    async def on_unload(self):\n"
+        "        self.state.extra.setdefault('unloaded', []).append(1)\n"
+    )
+    (tmp_path / "mine.py").write_text(source)
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        await plugins.install_plugin(entry("mine"))
+        await plugins.hot_swap()
+        assert "unloaded" not in plugins.state.extra
+    assert plugins.state.extra["unloaded"] == [1, 1]
