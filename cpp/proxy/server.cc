@@ -162,6 +162,11 @@ void Server::join() {
   self.running = false;
 }
 
+std::vector<InstanceHealth> Server::health() const {
+  return impl_->snapshot ? impl_->snapshot->health(std::chrono::steady_clock::now())
+                         : std::vector<InstanceHealth>();
+}
+
 ServerStats Server::stats() const {
   ServerStats out;
   for (const auto& seat : impl_->seats) {

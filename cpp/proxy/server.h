@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/callback.h"
 #include "base/result.h"
 #include "proxy/config.h"
+#include "routing/key_pool.h"
 
 namespace llm_proxy {
 
@@ -61,6 +63,8 @@ class Server {
   void join();
 
   ServerStats stats() const;
+  // Every backend's keys and breaker as they are now, for diagnostics: positions, never keys.
+  std::vector<InstanceHealth> health() const;
 
  private:
   struct Impl;

@@ -1,5 +1,6 @@
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -40,6 +41,38 @@ void drain(Server& server, double seconds, const Lane& lane, const py::object& d
   });
 }
 
+double seconds(std::chrono::milliseconds time) {
+  return static_cast<double>(time.count()) / 1000;
+}
+
+// [{name, breaker, open_for, rests_for, keys: [{asked, failed, why, rests_for, models: {…}}]}]
+py::list health(const Server& server) {
+  constexpr std::array kStates{"closed", "open", "half_open"};
+  py::list out;
+  for (const auto& instance : server.health()) {
+    py::list keys;
+    for (const auto& key : instance.keys) {
+      py::dict models;
+      for (const auto& model : key.models) models[py::str(model.model)] = seconds(model.left);
+      py::dict shown;
+      shown["asked"] = key.asked;
+      shown["failed"] = key.failed;
+      shown["why"] = key.why ? py::object(py::str(std::string(name(*key.why)))) : py::none();
+      shown["rests_for"] = seconds(key.left);
+      shown["models"] = models;
+      keys.append(shown);
+    }
+    py::dict shown;
+    shown["name"] = instance.name;
+    shown["breaker"] = kStates[static_cast<std::size_t>(instance.breaker)];
+    shown["open_for"] = seconds(instance.open_for);
+    shown["rests_for"] = seconds(instance.rests_for);
+    shown["keys"] = keys;
+    out.append(shown);
+  }
+  return out;
+}
+
 }  // namespace
 
 void bind_server(py::module_& module) {
@@ -63,6 +96,7 @@ void bind_server(py::module_& module) {
       .def("drain", &drain, py::arg("seconds"), py::arg("lane"), py::arg("done"),
            "Stops accepting and lets exchanges finish; `done()` is called when nothing is left.")
       .def("join", &Server::join, py::call_guard<py::gil_scoped_release>())
+      .def("health", &health, "What each backend's keys and breaker are at; seconds, no keys.")
       .def("stats", [](const Server& server) {
         const ServerStats now = server.stats();
         py::dict stats;

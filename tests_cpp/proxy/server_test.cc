@@ -47,7 +47,7 @@ class Proxy {
   ~Proxy() { server_->join(); }
 
   Socket connect() const { return Socket::connect(server_->port()); }
-  Server& server() { return *server_; }
+  Server& server() const { return *server_; }
 
  private:
   std::unique_ptr<Server> server_;
@@ -360,6 +360,63 @@ TEST(Server, drains_what_is_under_way_and_then_ends) {
   EXPECT_EQ(client.read_message().second, kCompletion);
   client.close();
   EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
+}
+
+std::string two(const Upstream& first, const Upstream& second) {
+  return "\"backends\":[" + chat_backend(first, "first") + "," + chat_backend(second, "second") +
+         R"(],"failover_routes":{"m":{"elements":["first:m","second:m"]}},)";
+}
+
+TEST(Server, fails_over_although_a_keep_alive_has_already_begun_the_stream) {
+  std::promise<void> heard;
+  auto waiting = heard.get_future().share();
+  const Upstream refusing([waiting](Socket& socket) {
+    socket.read_message();
+    waiting.wait_for(std::chrono::seconds(5));
+    socket.send(http_reply(401, "application/json", R"({"error":{"message":"no"}})"));
+    socket.read_all();
+  });
+  const Upstream healthy([](Socket& socket) {
+    socket.read_message();
+    socket.send(std::string(kStreamHead) + chunk(kChunkHi) + chunk(kChunkEnd) + chunk(kChunkUsage) +
+                chunk(kDone) + "0\r\n\r\n");
+    socket.read_all();
+  });
+  const Proxy proxy(two(refusing, healthy) + R"("timeouts":{"keep_alive":0.05},)");
+  auto client = proxy.connect();
+  client.send(post("/v1/chat/completions", kChatStream));
+  EXPECT_NE(client.read_until(": keep-alive\n\n"), "");
+  heard.set_value();
+  const auto rest = client.read_until(kDone);
+  EXPECT_NE(rest.find(R"("content":"hi")"), std::string::npos) << rest;
+  EXPECT_EQ(rest.find("HTTP/1.1"), std::string::npos) << "one head: " << rest;
+  EXPECT_EQ(rest.find("error"), std::string::npos) << rest;
+}
+
+TEST(Server, asks_nobody_again_when_the_client_leaves_during_a_wait) {
+  std::promise<void> asked;
+  const Upstream limited([&](Socket& socket) {
+    socket.read_message();
+    socket.send("HTTP/1.1 429 Slow\r\nretry-after: 4\r\ncontent-length: 2\r\n\r\n{}");
+    asked.set_value();
+    socket.read_all();
+  });
+  const Proxy proxy(one(limited));
+  {
+    auto client = proxy.connect();
+    client.send(post("/v1/chat/completions", kChat));
+    asked.get_future().wait();
+  }
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  while (proxy.server().stats().active > 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(proxy.server().stats().active, 0u) << "the wait was four seconds";
+  EXPECT_EQ(limited.connections(), 1);
+  const auto health = proxy.server().health();
+  ASSERT_EQ(health.size(), 1u);
+  ASSERT_EQ(health[0].keys.size(), 1u);
+  EXPECT_EQ(health[0].keys[0].asked, 1u);
 }
 
 TEST(Server, translates_messages_to_a_chat_upstream) {
