@@ -109,7 +109,7 @@ def left_behind() -> dict[str, int]:
 
 
 async def settled(server: Server) -> None:
-    while server.stats()["active"] or server.stats()["client_connections"]:
+    while server.stats()["active"] or server.stats()["client_connections"]:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
