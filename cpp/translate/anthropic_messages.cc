@@ -813,6 +813,10 @@ class RequestEncoder {
     const bool forced_output = emulates_output();
     std::size_t written = 0;
     for (const Tool& tool : request_.tools) {
+      if (tool.kind == Tool::Kind::server && may_be_left_out(request_, tool)) {
+        lose(Loss::Class::degrade, "server tool", tool.type);
+        continue;
+      }
       if (tool.kind == Tool::Kind::server) {
         return refuse("tools", "holds a tool that its own provider runs (" +
                                    std::string(tool.type.substr(0, 60)) + ")");

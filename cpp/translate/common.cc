@@ -209,6 +209,20 @@ bool is_offered(const Tool& tool) {
   return !tool.deferred || !(tool.name == "DeferredToolPlaceholder");
 }
 
+bool may_be_left_out(const Request& request, const Tool& server_tool) {
+  if (request.tool_choice && request.tool_choice->mode == ToolChoice::Mode::one) {
+    const std::string name = server_tool.name.decode();
+    const auto& names = request.tool_choice->names;
+    if (std::any_of(names.begin(), names.end(),
+                    [&](Text each) { return each == name || each == server_tool.type; })) {
+      return false;
+    }
+  }
+  return std::any_of(request.tools.begin(), request.tools.end(), [](const Tool& tool) {
+    return tool.kind != Tool::Kind::server && is_offered(tool);
+  });
+}
+
 // ----------------------------------------------------------------------------------------- media
 
 std::optional<DataUrl> split_data_url(Text url) {

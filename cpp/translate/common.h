@@ -58,6 +58,10 @@ std::string response_text(JsonSlice response);
 // placeholder, which must never be offered to a model.
 bool is_offered(const Tool& tool);
 
+// Whether a tool that its provider runs may stay behind: the client offers others of its own, and
+// did not insist on this one. Coding agents offer web search beside their own tools at every turn.
+bool may_be_left_out(const Request& request, const Tool& server_tool);
+
 // What a part of a tool result says where only text has a place: a text document, or a block that
 // only its format knows but that holds text (Anthropic's search_result). Escaped; empty: nothing.
 std::string result_text(const Part& part);

@@ -1071,6 +1071,10 @@ class RequestEncoder {
   void tools() {
     bool any = false;
     for (const Tool& tool : request_.tools) {
+      if (tool.kind == Tool::Kind::server && may_be_left_out(request_, tool)) {
+        lose(translation_, Loss::Class::degrade, "server tool", tool.type);
+        continue;
+      }
       if (tool.kind == Tool::Kind::server) {
         refuse("tools", "a tool that another provider runs has no equal here");
         continue;

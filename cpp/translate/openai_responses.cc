@@ -872,6 +872,10 @@ class RequestEncoder {
     bool any = false;
     for (std::size_t i = 0; i < request_.tools.size(); ++i) {
       const Tool& tool = request_.tools[i];
+      if (tool.kind == Tool::Kind::server && may_be_left_out(request_, tool)) {
+        lose(translation_, Loss::Class::degrade, "server tool", tool.type);
+        continue;
+      }
       if (tool.kind == Tool::Kind::server) {
         refuse("tools", "a tool that another provider runs has no equal here");
         continue;

@@ -91,6 +91,15 @@ async def test_3_tools_in_items_namespaces_and_free_text_come_back_as_they_went(
     assert output[0]["input"] == "ls\n-l" and output[1]["namespace"] == "fs"
 
 
+async def test_3_web_search_beside_the_clients_own_tools_stays_behind(chat: Pair) -> None:
+    own = {"type": "function", "name": "look", "parameters": SCHEMA, "strict": False}
+    tools = [own, {"type": "web_search", "external_web_access": True}]
+    assert (await chat.post("/v1/responses", {**RESPONSES, "tools": tools})).status_code == 200
+    assert [tool["function"]["name"] for tool in chat.sent["tools"]] == ["look"]
+    alone = await chat.post("/v1/responses", {**RESPONSES, "tools": tools[1:]})
+    assert alone.status_code == 400 and len(chat.upstream.requests) == 1
+
+
 async def test_4_system_text_in_the_middle_and_loaded_tools_keep_their_place(chat: Pair) -> None:
     reference = {"type": "tool_reference", "tool_name": "later"}
     body = {
