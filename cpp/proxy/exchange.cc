@@ -59,35 +59,33 @@ bool is_withheld(const Field& field) {
 constexpr std::array<std::string_view, 4> kSharedReplyFields{"retry-after", "retry-after-ms",
                                                              "x-request-id", "x-should-retry"};
 
-std::string shared_fields(std::string_view lines) {
+// The header lines whose name `keeps` says yes to.
+template <typename Keep>
+std::string filtered_fields(std::string_view lines, Keep keeps) {
   std::string out;
   while (!lines.empty()) {
     const auto end = lines.find("\r\n");
     const auto line = lines.substr(0, end);
     lines = end == std::string_view::npos ? std::string_view() : lines.substr(end + 2);
-    const auto name = line.substr(0, line.find(':'));
-    if (std::any_of(kSharedReplyFields.begin(), kSharedReplyFields.end(),
-                    [&](std::string_view shared) { return iequals(shared, name); })) {
-      out += line;
-      out += "\r\n";
-    }
-  }
-  return out;
-}
-
-// `lines` without what an upstream said about the time to wait: ours counts all keys.
-std::string without_retry_after(std::string_view lines) {
-  std::string out;
-  while (!lines.empty()) {
-    const auto end = lines.find("\r\n");
-    const auto line = lines.substr(0, end);
-    lines = end == std::string_view::npos ? std::string_view() : lines.substr(end + 2);
-    const auto name = line.substr(0, line.find(':'));
-    if (iequals(name, "retry-after") || iequals(name, "retry-after-ms")) continue;
+    if (!keeps(line.substr(0, line.find(':')))) continue;
     out += line;
     out += "\r\n";
   }
   return out;
+}
+
+std::string shared_fields(std::string_view lines) {
+  return filtered_fields(lines, [](std::string_view name) {
+    return std::any_of(kSharedReplyFields.begin(), kSharedReplyFields.end(),
+                       [&](std::string_view shared) { return iequals(shared, name); });
+  });
+}
+
+// `lines` without what an upstream said about the time to wait: ours counts all keys.
+std::string without_retry_after(std::string_view lines) {
+  return filtered_fields(lines, [](std::string_view name) {
+    return !iequals(name, "retry-after") && !iequals(name, "retry-after-ms");
+  });
 }
 
 void replace_all(std::string& text, std::string_view what, std::string_view with) {
