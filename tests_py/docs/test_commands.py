@@ -16,6 +16,7 @@ import pytest
 
 from e2e.conftest import program
 from llm_proxy.config.load import Sources, load
+from llm_proxy.plugins.manifest import read_manifests
 from repo import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -135,7 +136,7 @@ def test_a_command_of_ours_shown_succeeds(shown: Shown, tmp_path: Path) -> None:
 def test_a_verb_of_dev_shown_exists(shown: Shown) -> None:
     listed = subprocess.run([ROOT / "dev"], capture_output=True, text=True, check=True, cwd=ROOT)
     verbs = re.findall(r"^  (\w+)", listed.stdout, re.M)
-    assert len(verbs) == 8
+    assert len(verbs) == 9
     assert shown.words()[1][1] in verbs
 
 
@@ -156,6 +157,12 @@ FILES = [block for block in blocks() if block.language == "yaml"]
 
 @pytest.mark.parametrize("shown", FILES, ids=str)
 def test_a_configuration_file_shown_is_good(shown: Shown, tmp_path: Path) -> None:
+    if shown.text.startswith("plugins:\n  - "):  # a manifest of ring plugins
+        (tmp_path / "manifest.yaml").write_text(shown.text)
+        entries = read_manifests(tmp_path)
+        assert [entry.problem for entry in entries if entry.problem] == []
+        assert any(entry.enabled for entry in entries)
+        return
     file = tmp_path / "proxy.yaml"
     file.write_text(shown.text)
     assert load(Sources(config_file=file)).default_backend
