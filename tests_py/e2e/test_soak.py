@@ -130,7 +130,8 @@ async def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
         after = left_behind()
     backend_discovery.reset_backend_discovery_state()
     print(f"\n{REQUESTS} requests: before {before}, after {after}")
-    assert after["tasks"] <= before["tasks"] + 2
+    # Pooled connections come and go, each with a task of the test's upstream; a leak is hundreds.
+    assert after["tasks"] <= before["tasks"] + 2 * CLIENTS
     assert after["threads"] == before["threads"]
-    assert after["files"] <= before["files"] + 2 * CLIENTS  # pooled connections come and go
+    assert after["files"] <= before["files"] + 2 * CLIENTS
     assert after["KB"] <= before["KB"] + 16_384
