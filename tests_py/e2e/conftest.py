@@ -70,15 +70,19 @@ def start_proxy() -> StartProxy:
     return start
 
 
+PYTHON_PROGRAM = (sys.executable, "-m", "cli")
+
+
 @asynccontextmanager
 async def program(
-    *flags: str, environment: Mapping[str, str] | None = None, folder: Path | None = None
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    command: tuple[str, ...] = PYTHON_PROGRAM,
 ) -> AsyncIterator[Proxy]:
     """`python -m cli` as a user starts it, on a free port; killed at the end if still there."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "cli",
+        *command,
         "--port",
         "0",
         *flags,

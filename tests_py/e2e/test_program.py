@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ import pytest
 from e2e.answers import TEXT, chat_stream
 from e2e.conftest import program
 from e2e.upstream import Stall, Upstream, Wait, answering, stream
+from repo import ROOT
 
 CHAT = {"model": "any", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -64,6 +67,31 @@ async def test_told_to_stop_it_lets_a_request_finish_and_exits_with_0(
                             await other.get(f"{proxy.url}/health")
                 go_on.set()
                 assert (await reply.aread()).endswith(b"data: [DONE]\n\n")
+            assert await asyncio.wait_for(proxy.process.wait(), 10) == 0
+
+
+async def test_the_program_with_the_interpreter_inside_serves_streams_and_stops_alike(
+    tmp_path: Path,
+) -> None:
+    daemon = ROOT / "build" / "dev" / "cpp" / "python" / "llm-proxyd"
+    if not daemon.exists() and not os.environ.get("CI"):
+        pytest.skip("llm-proxyd is not built: ./dev build")
+    async with Upstream(lambda _: stream(list(chat_stream(TEXT)))) as upstream:
+        environment = {
+            "OPENAI_API_KEY": "k",
+            "OPENAI_API_BASE_URL": upstream.url,
+            "VIRTUAL_ENV": sys.prefix,
+        }
+        async with (
+            program(folder=tmp_path, environment=environment, command=(str(daemon),)) as proxy,
+            httpx.AsyncClient(base_url=proxy.url) as client,
+        ):
+            reply = await client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+            assert reply.content.endswith(b"data: [DONE]\n\n")
+            models = (await client.get("/v1/models")).json()
+            assert models["object"] == "list"
+            assert proxy.process is not None
+            proxy.process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(proxy.process.wait(), 10) == 0
 
 
