@@ -62,7 +62,7 @@ def starting_with(*first: str) -> list[Shown]:
     return [shown for shown in commands() if shown.words()[1][0] in first]
 
 
-CLIENTS = ("curl", "claude")
+CLIENTS = ("curl", "claude", "codex", "gemini", "aider", "opencode")
 OURS = ("llm-proxy", "python")
 # `pip install .` is tests_py/codebase/test_package.py.
 KNOWN = (*CLIENTS, *OURS, "./dev", "pip")
@@ -98,6 +98,9 @@ async def test_a_client_shown_gets_its_answer(shown: Shown, tmp_path: Path) -> N
     stand_in = tmp_path / "stand_in.py"
     stand_in.write_text(STAND_INS[parts[0]])
     async with program(folder=tmp_path) as proxy:
+        for block in blocks():
+            if block.page == shown.page and block.language == "json" and "provider" in block.text:
+                (tmp_path / "opencode.json").write_text(block.text.replace(ADDRESS, proxy.url))
         moved = {name: value.replace(ADDRESS, proxy.url) for name, value in environment.items()}
         arguments = [word.replace(ADDRESS, proxy.url) for word in parts[1:]]
         said = await run([sys.executable, str(stand_in), *arguments], moved, tmp_path)
@@ -174,8 +177,8 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert "://" in target or (page.parent / target).exists(), target
 
 
-# A machine that runs the tests may have neither curl nor Claude Code: these understand the same
-# words, and the second speaks to the proxy as Claude Code does.
+# A machine that runs the tests may have neither curl nor the agents: these understand the same
+# words and speak to the proxy as those do (`./dev agents` runs the real ones).
 STAND_INS = {
     "curl": """
 import sys, httpx
@@ -206,5 +209,53 @@ with client.beta.messages.stream(
     model="claude-sonnet-4-5", max_tokens=32000, messages=ask
 ) as stream:
     print(stream.get_final_message().content[0].text)
+""",
+    "codex": """
+import os, re, sys
+from openai import OpenAI
+assert sys.argv[1] == "exec"
+given = [sys.argv[i + 1] for i, word in enumerate(sys.argv) if word == "-c"]
+assert given[0] == "model_provider=proxy" and 'wire_api="responses"' in given[1], given
+base = re.search('base_url="([^"]*)"', given[1])[1]
+key = os.environ[re.search('env_key="([^"]*)"', given[1])[1]]
+client = OpenAI(base_url=base, api_key=key)
+ask = [{"role": "user", "content": [{"type": "input_text", "text": sys.argv[-1]}]}]
+with client.responses.stream(model="gpt-5.5", input=ask, store=False) as stream:
+    stream.until_done()
+    print(stream.get_final_response().output_text)
+""",
+    "gemini": """
+import os, sys
+from google import genai
+base = os.environ["GOOGLE_GEMINI_BASE_URL"]
+client = genai.Client(api_key=os.environ["GEMINI_API_KEY"], http_options={"base_url": base})
+assert sys.argv[1:3] == ["--skip-trust", "-m"] and sys.argv[4] == "-p"
+for chunk in client.models.generate_content_stream(model=sys.argv[3], contents=sys.argv[5]):
+    print(chunk.text or "", end="")
+""",
+    "aider": """
+import os, sys
+from openai import OpenAI
+client = OpenAI(base_url=os.environ["OPENAI_API_BASE"], api_key=os.environ["OPENAI_API_KEY"])
+words = sys.argv[1:]
+model, ask = words[words.index("--model") + 1], words[words.index("--message") + 1]
+assert model.startswith("openai/")
+for chunk in client.chat.completions.create(
+    model=model.removeprefix("openai/"), messages=[{"role": "user", "content": ask}], stream=True
+):
+    print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="")
+""",
+    "opencode": """
+import json, sys
+from openai import OpenAI
+provider, _, model = sys.argv[3].partition("/")
+assert sys.argv[1:3] == ["run", "-m"]
+entry = json.load(open("opencode.json"))["provider"][provider]
+assert model in entry["models"] and entry["npm"] == "@ai-sdk/openai-compatible"
+client = OpenAI(base_url=entry["options"]["baseURL"], api_key=entry["options"]["apiKey"])
+for chunk in client.chat.completions.create(
+    model=model, messages=[{"role": "user", "content": sys.argv[4]}], stream=True
+):
+    print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="")
 """,
 }
