@@ -17,6 +17,7 @@ from llm_proxy.plugins.gate import (
 )
 from llm_proxy.plugins.manager import PluginManager
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse, PluginResponseError
+from llm_proxy.plugins.wasm_runner import WasmRunner
 
 __all__ = [
     "ALLOWED_MODULES",
@@ -34,6 +35,7 @@ __all__ = [
     "PluginResponseError",
     "PluginSecurityError",
     "PluginState",
+    "WasmRunner",
     "ast_scan",
     "compute_plugin_sha256",
 ]

@@ -42,7 +42,7 @@ class RingEntry:
 
     name: str
     ring: PluginHook
-    kind: str  # "class" or "python" (a function)
+    kind: str  # "class", "python" (a function) or "wasm"
     call: Callable[[PluginContext], Awaitable[Any]]
     timeout_ms: float
     fail_policy: str

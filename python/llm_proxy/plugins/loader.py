@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import inspect
 import sys
@@ -20,6 +21,7 @@ from llm_proxy.plugins.engine import (
 from llm_proxy.plugins.gate import PluginSecurityError, ast_scan, compute_plugin_sha256
 from llm_proxy.plugins.manifest import ENTRY_POINT_GROUP, ManifestEntry
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook
+from llm_proxy.plugins.wasm_runner import WasmLimits, WasmPlugin, WasmRunner
 
 ON_LOAD_SECONDS = 30.0
 
@@ -30,8 +32,8 @@ async def load_entry(
     """The plugin, loaded: `on_load` has run. Raises what its code raises, or RuntimeError."""
     if entry.problem:
         raise RuntimeError(entry.problem)
-    if entry.kind != "python":
-        raise RuntimeError(f"no runtime for plugins of type '{entry.kind}' is installed")
+    if entry.kind == "wasm":
+        return await _load_guest(entry, directory, state)
     target = entry.point.load() if entry.point else _from_file(entry, directory)
     ring = entry.hook or _own_ring(target)
     if inspect.isclass(target) and issubclass(target, BasePlugin):
@@ -60,6 +62,58 @@ async def load_entry(
     if instance is not None:
         instance._record = made.record
     return made
+
+
+async def _load_guest(
+    entry: ManifestEntry, directory: Path | None, state: PluginState | None
+) -> RingEntry:
+    if entry.hook is None:
+        raise RuntimeError("'hook' is missing")
+    path = _guest_file(entry.entrypoint, directory)
+    module = path.read_bytes()
+    _pin(entry, hashlib.sha256(module).hexdigest())
+    timeout = DEFAULT_TIMEOUT_MS if entry.timeout_ms is None else entry.timeout_ms
+    limits = WasmLimits(timeout_ms=timeout, **entry.limits)
+    instance = WasmPlugin(WasmRunner(path, entry.config, limits, module))
+    instance.state = state
+    async with _limit():
+        await instance.on_load()
+    made = RingEntry(
+        name=entry.name,
+        ring=entry.hook,
+        kind="wasm",
+        call=instance.execute,
+        timeout_ms=timeout,
+        fail_policy=entry.fail_policy or default_fail_policy(entry.hook),
+        instance=instance,
+    )
+    instance._record = made.record
+    return made
+
+
+def _guest_file(entrypoint: str, directory: Path | None) -> Path:
+    """`wasm.guest`, `wasm/guest`, `wasm/guest.wasm` and `plugins/wasm/guest.wasm` are one file."""
+    bare = entrypoint.removesuffix(".wasm").replace(".", "/")
+    spellings = (bare + ".wasm", bare.removeprefix("plugins/") + ".wasm")
+    return _inside(directory, entrypoint, *spellings)
+
+
+def _inside(directory: Path | None, entrypoint: str, *spellings: str) -> Path:
+    if directory is None:
+        raise RuntimeError("there is no plugin directory")
+    root = directory.resolve()
+    paths = [(root / spelling).resolve() for spelling in spellings]
+    if not all(path.is_relative_to(root) for path in paths):
+        raise PluginSecurityError(f"'{entrypoint}' leads out of the plugin directory")
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"there is no file {paths[0]}")
+    return found
+
+
+def _pin(entry: ManifestEntry, digest: str) -> None:
+    if entry.sha256 and str(entry.sha256).lower() != digest:
+        raise PluginSecurityError(f"'{entry.name}' is not the file that was pinned: {digest}")
 
 
 def companions(made: RingEntry) -> list[RingEntry]:
@@ -125,8 +179,6 @@ def _from_file(entry: ManifestEntry, directory: Path | None) -> Any:
     if entry.source == "built-in":
         name, _, symbol = entry.entrypoint.partition(":")
         return getattr(importlib.import_module(f"llm_proxy.rings.{name}"), symbol)
-    if directory is None:
-        raise RuntimeError("there is no plugin directory")
     if entry.source == "installed" and not entry.allow_inprocess:
         raise PluginSecurityError(
             f"'{entry.name}' was installed and may not run in this process: set allow_inprocess"
@@ -134,17 +186,11 @@ def _from_file(entry: ManifestEntry, directory: Path | None) -> Any:
     module, _, symbol = entry.entrypoint.partition(":")
     if not module or not symbol or ":" in symbol:
         raise RuntimeError(f"'{entry.entrypoint}' must be of the form folder.module:Name")
-    root = directory.resolve()
-    path = (root / (module.replace(".", "/") + ".py")).resolve()
-    if not path.is_relative_to(root):
-        raise PluginSecurityError(f"'{entry.entrypoint}' leads out of the plugin directory")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    path = _inside(directory, entry.entrypoint, module.replace(".", "/") + ".py")
     source = path.read_text(encoding="utf-8")
     ast_scan(source, entry.name)
     digest = compute_plugin_sha256(source)
-    if entry.sha256 and entry.sha256.lower() != digest:
-        raise PluginSecurityError(f"'{entry.name}' is not the file that was pinned: {digest}")
+    _pin(entry, digest)
     loaded = ModuleType(f"_llm_proxy_plugin_{digest[:16]}")
     loaded.__file__ = str(path)
     sys.modules[loaded.__name__] = loaded  # dataclasses and pickle look a class's module up there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from llm_proxy.plugins.loader import companions, load_entry
 from llm_proxy.plugins.manifest import ManifestEntry, read_manifests
 from llm_proxy.plugins.sdk import PluginHook
 from llm_proxy.plugins.swap import HEALTH_HEADERS, HEALTH_REQUEST, Edits, SwapRefused, check
+from llm_proxy.plugins.wasm_runner import WasmPlugin
 from llm_proxy.rings import pricing
 from llm_proxy.rings.cache import ResponseCache
 from llm_proxy.rings.host import Services
@@ -310,6 +311,9 @@ def _as_dict(entry: RingEntry) -> dict[str, Any]:
         "fail_policy": entry.fail_policy,
         "_entry": entry,
     }
+    if isinstance(entry.instance, WasmPlugin):
+        runner = entry.instance.runner
+        return {**row, "path": str(runner.path), "_runner": runner}
     row["instance" if entry.instance is not None else "func"] = entry.instance or entry.call
     return row
 
@@ -319,11 +323,15 @@ def _from_dict(hook: PluginHook, row: dict[str, Any]) -> RingEntry:
     if isinstance(known, RingEntry):
         return known
     is_class = row["type"] == "class"
+    if row["type"] == "wasm":
+        call = _guest_call(row.get("_runner"))
+    else:
+        call = row["instance"].execute if is_class else row["func"]
     entry = RingEntry(
         name=row["name"],
         ring=hook,
         kind=row["type"],
-        call=row["instance"].execute if is_class else row["func"],
+        call=call,
         timeout_ms=row.get("timeout_ms", CLASS_TIMEOUT_MS if is_class else DEFAULT_TIMEOUT_MS),
         fail_policy=FAIL_CLOSED
         if row.get("fail_policy", default_fail_policy(hook)) == FAIL_CLOSED
@@ -332,6 +340,15 @@ def _from_dict(hook: PluginHook, row: dict[str, Any]) -> RingEntry:
     )
     row["_entry"] = entry
     return entry
+
+
+def _guest_call(runner: Any) -> Callable[[PluginContext], Awaitable[Any]]:
+    async def call(ctx: PluginContext) -> Any:
+        if runner is None:
+            return None  # a row that stands for a guest that is not there
+        return await runner.execute(ctx.body, ctx.metadata, ctx.session_id)
+
+    return call
 
 
 def _numbers(record: _core.PluginRecord) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +20,13 @@ STOCK = "stock"  # among the names to enable: what the built-in manifest enables
 ALL = "all"
 KINDS = ("python", "wasm")
 DEFAULT_PRIORITY = 100.0
+# What a row of type wasm may say under `limits`, and which values are sound.
+_LIMITS: dict[str, Callable[[Any], bool]] = {
+    "memory_mb": lambda value: type(value) in (int, float) and 0.0625 <= value <= 4096,
+    "fuel": lambda value: value is None or (type(value) is int and value > 0),
+    "instances": lambda value: type(value) is int and 1 <= value <= 64,
+    "wasi": lambda value: isinstance(value, bool),
+}
 
 
 @dataclass(slots=True)
@@ -37,6 +44,7 @@ class ManifestEntry:
     timeout_ms: float | None = None
     fail_policy: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)  # of a guest: see _LIMITS
     version: str = "0.0.0"
     author: str = "unknown"
     description: str = ""
@@ -158,6 +166,15 @@ def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
     if not isinstance(config, Mapping):
         problems.append("'config' must be a mapping")
         config = {}
+    limits = row.get("limits") or {}
+    if not isinstance(limits, Mapping):
+        problems.append("'limits' must be a mapping")
+        limits = {}
+    for key, value in limits.items():
+        if key not in _LIMITS:
+            problems.append(f"'limits.{key}' is not one of {', '.join(_LIMITS)}")
+        elif not _LIMITS[key](value):
+            problems.append(f"'limits.{key}' may not be {value!r}")
     priority = number("priority", DEFAULT_PRIORITY)
     return ManifestEntry(
         name=name,
@@ -171,6 +188,7 @@ def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
         timeout_ms=number("timeout_ms", None),
         fail_policy=policy,
         config=dict(config),
+        limits=dict(limits),
         version=str(row.get("version", "0.0.0")),
         author=str(row.get("author", "unknown")),
         description=str(row.get("description", "")),
