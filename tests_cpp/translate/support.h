@@ -158,7 +158,8 @@ inline std::vector<Record> corpus(const std::string& format) {
 }
 
 inline bool in_ci() {
-  return std::getenv("CI") != nullptr;
+  const char* ci = std::getenv("CI");
+  return ci != nullptr && *ci != '\0';
 }
 
 }  // namespace llm_proxy::test
