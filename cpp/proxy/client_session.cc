@@ -43,13 +43,23 @@ bool is_open_to_all(Operation operation) {
          operation == Operation::hello;
 }
 
+bool is_this_machine(std::string_view url_text) {
+  const auto url = parse_url(url_text);
+  return url && (url->host == "localhost" || url->host == "127.0.0.1" || url->host == "::1");
+}
+
 // A page in the user's browser that reaches for a proxy without keys: its origin is not this
 // machine.
 bool from_foreign_page(const RequestHead& head) {
   const auto origin = head.fields.value("origin");
-  if (origin.empty()) return false;
-  const auto url = parse_url(origin);
-  return !url || (url->host != "localhost" && url->host != "127.0.0.1" && url->host != "::1");
+  return !origin.empty() && !is_this_machine(origin);
+}
+
+// Nobody but whoever sits at this machine, who needs no key; not a page whose name was made to
+// point here.
+bool from_this_machine(const RequestHead& head, std::string_view peer) {
+  return (peer.starts_with("127.") || peer == "::1") && !from_foreign_page(head) &&
+         is_this_machine("http://" + std::string(head.fields.value("host")));
 }
 
 }  // namespace
@@ -207,6 +217,13 @@ void ClientSession::on_head(std::size_t size) {
   on_body_bytes(rest);
 }
 
+// An admin's key, or, while there are no keys at all, the only user of this machine.
+bool ClientSession::is_administrator() const {
+  const auto& keys = snapshot_->admin_keys;
+  if (!keys.empty()) return keys.contains(request_.key);
+  return snapshot_->client_keys.empty() && from_this_machine(request_.head, request_.peer);
+}
+
 // What can be said before the body is read.
 Result<void> ClientSession::admit() {
   const auto& head = request_.head;
@@ -216,7 +233,8 @@ Result<void> ClientSession::admit() {
     return Error{ErrorKind::upgrade_required, "WebSocket is not offered here: use HTTP"};
   }
   request_.key = credential(head);
-  if (!is_open_to_all(match.operation)) {
+  request_.admin = is_admin(match.operation) && is_administrator();
+  if (!request_.admin && !is_open_to_all(match.operation)) {
     if (snapshot_->client_keys.empty()) {
       if (from_foreign_page(head)) {
         return Error{

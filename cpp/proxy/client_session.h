@@ -23,9 +23,10 @@ class Exchange;
 struct ClientRequest {
   RequestHead head;  // views into the session's buffer
   FrontendMatch frontend;
-  ByteBuffer body;   // content codings taken off
-  std::string peer;  // address without port
-  std::string key;   // the credential it came with, if any; a secret
+  ByteBuffer body;     // content codings taken off
+  std::string peer;    // address without port
+  std::string key;     // the credential it came with, if any; a secret
+  bool admin = false;  // may change things through the admin API
 };
 
 // One client connection: reads requests one after the other, writes what their exchange answers.
@@ -77,6 +78,7 @@ class ClientSession {
   void parse_head();
   void on_head(std::size_t size);
   Result<void> admit();
+  bool is_administrator() const;
   void read_body();
   void on_body_bytes(std::string_view bytes);
   void on_body_complete();

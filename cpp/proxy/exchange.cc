@@ -169,6 +169,9 @@ void Exchange::start() {
     case Operation::health:
     case Operation::ready:
       return answer_health();
+    case Operation::admin:
+    case Operation::metrics:
+      return answer_admin();
     case Operation::hello:
       return send_reply(200, {}, kJson, "{}");
     default:
@@ -696,7 +699,11 @@ void Exchange::send_error(const Error& error, std::string_view fields, std::stri
     return send_reply(verbatim_status, lines, kJson, std::move(verbatim));
   }
   std::string body;
-  client_codec().encode_error(error, body);
+  if (is_admin(session_->request().frontend.operation)) {
+    JsonWriter(body).begin_object().member("detail", error.message).end_object();
+  } else {
+    client_codec().encode_error(error, body);
+  }
   send_reply(client_status(format_, error), lines, kJson, std::move(body));
 }
 
@@ -721,6 +728,7 @@ void Exchange::on_client_gone() {
   if (call_) call_->cancel();
   if (attempts_) attempts_->abandoned();
   if (ring_) ring_->cancel();
+  admin_call_.reset();
   record_.reply_bytes = session_->reply_bytes();
   record_.status = 499;
   if (record_.error.empty()) record_.error = "cancelled: the client left";
@@ -762,6 +770,30 @@ void Exchange::answer_health() {
       .member("version", snapshot_->config->version)
       .end_object();
   send_reply(200, {}, kJson, std::move(body));
+}
+
+void Exchange::answer_admin() {
+  if (context_.admin() == nullptr) {
+    return send_error({ErrorKind::not_found, "the admin API needs Python, which is not here"});
+  }
+  const auto& request = session_->request();
+  AdminRequest asked;
+  asked.method = request.head.method;
+  asked.path = request.head.path;
+  asked.query = without_query_key(request.head.query, "key");
+  asked.body = request.body.view();
+  asked.headers = client_headers();
+  asked.client_host = request.peer;
+  asked.admin = request.admin;
+  admin_call_ = context_.admin()->call(
+      std::move(asked), context_.worker(), [weak = weak_from_this()](AdminReply reply) {
+        const auto self = weak.lock();
+        if (!self || self->session_ == nullptr) return;
+        std::string fields;
+        HeadWriter writer(fields);
+        for (const auto& [name, value] : reply.headers) writer.field(name, value);
+        self->send_reply(reply.status, fields, reply.content_type, std::move(reply.body));
+      });
 }
 
 void Exchange::answer_models() {

@@ -67,6 +67,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void answer_model();
   void with_models(void (*use)(Exchange&, const std::vector<ListedModel>&));
   void answer_health();
+  void answer_admin();
 
   void run_request_rings();
   void on_request_verdict(RingVerdict verdict);
@@ -151,6 +152,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::array<std::string, 2> splices_;
   std::unique_ptr<Relay> relay_;
   std::shared_ptr<UpstreamCall> call_;
+  std::shared_ptr<void> admin_call_;
   bool head_sent_ = false;  // of a stream; by its commit or by a keep-alive before
   bool done_ = false;
   Deadline keep_alive_;

@@ -28,6 +28,11 @@ enum class Operation : std::uint8_t {
   websocket,  // an upgrade we do not offer: 426 at once
 };
 
+// Answered by the admin API, for its own keys.
+constexpr bool is_admin(Operation operation) {
+  return operation == Operation::admin || operation == Operation::metrics;
+}
+
 struct FrontendMatch {
   Operation operation = Operation::none;
   WireFormat format = WireFormat::openai_chat;  // also the dialect of errors

@@ -81,7 +81,8 @@ Result<void> Server::start() {
     worker_options.index = i;
     seat.worker = std::make_unique<Worker>(worker_options);
     seat.context = std::make_unique<WorkerContext>(*seat.worker, *environment, self.snapshot,
-                                                   self.log, self.seals, self.hosts.backends.get());
+                                                   self.log, self.seals, self.hosts.backends.get(),
+                                                   self.hosts.admin.get());
     ListenOptions listen;
     listen.host = self.config->host;
     listen.port = self.port;

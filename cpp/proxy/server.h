@@ -13,6 +13,7 @@
 
 namespace llm_proxy {
 
+class AdminHost;
 class BackendHost;
 class RingHost;
 
@@ -20,6 +21,7 @@ class RingHost;
 struct PluginHosts {
   std::shared_ptr<RingHost> rings;
   std::shared_ptr<BackendHost> backends;
+  std::shared_ptr<AdminHost> admin;
 };
 
 struct ServerStats {

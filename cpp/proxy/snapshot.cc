@@ -16,6 +16,13 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
   if (!routes) return std::move(routes).error();
   auto keys = ClientKeys::build(config->client_keys);
   if (!keys) return std::move(keys).error();
+  auto admin_keys = ClientKeys::build(config->admin_keys);
+  if (!admin_keys) return std::move(admin_keys).error();
+  for (const auto& key : config->admin_keys) {
+    if (keys->contains(key)) {
+      return Error{ErrorKind::malformed_request, "admin_keys: a client's key cannot be one"};
+    }
+  }
   auto out = std::make_shared<Snapshot>();
   for (const auto& backend : config->backends) {
     auto& target = out->targets.emplace_back();
@@ -39,6 +46,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
   out->key_pools = out->availability->pools(config->backends);
   out->config = std::move(config);
   out->client_keys = *std::move(keys);
+  out->admin_keys = *std::move(admin_keys);
   out->routes = *std::move(routes);
   out->rings = std::move(rings);
   return std::shared_ptr<const Snapshot>(std::move(out));

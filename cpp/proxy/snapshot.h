@@ -27,6 +27,7 @@ struct HttpTarget {
 struct Snapshot {
   std::shared_ptr<const ServerConfig> config;
   ClientKeys client_keys;
+  ClientKeys admin_keys;
   RouteTable routes;
   std::vector<HttpTarget> targets;  // as config->backends; empty ones for those that are not http
   std::shared_ptr<Availability> availability;       // handed from snapshot to snapshot

@@ -15,12 +15,13 @@ constexpr std::chrono::milliseconds kRetryTick{50};
 
 WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                              std::shared_ptr<const Snapshot> snapshot, AccessLog& log,
-                             SealStore& seals, BackendHost* backends)
+                             SealStore& seals, BackendHost* backends, AdminHost* admin)
     : worker_(worker),
       pool_(worker, std::move(environment)),
       log_(log),
       seals_(seals),
       backends_(backends),
+      admin_(admin),
       cut_([this] { cut_all(); }) {
   RAND_bytes(reinterpret_cast<unsigned char*>(&request_seed_), sizeof request_seed_);
   publish(std::move(snapshot));

@@ -12,6 +12,7 @@
 #include "net/byte_stream.h"
 #include "net/upstream_pool.h"
 #include "net/worker.h"
+#include "proxy/admin_host.h"
 #include "proxy/backend_host.h"
 #include "proxy/snapshot.h"
 #include "translate/seal_store.h"
@@ -41,7 +42,7 @@ class WorkerContext {
  public:
   WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                 std::shared_ptr<const Snapshot> snapshot, AccessLog& log, SealStore& seals,
-                BackendHost* backends);
+                BackendHost* backends, AdminHost* admin = nullptr);
   ~WorkerContext();
   WorkerContext(const WorkerContext&) = delete;
   WorkerContext& operator=(const WorkerContext&) = delete;
@@ -51,6 +52,7 @@ class WorkerContext {
   AccessLog& log() { return log_; }
   SealStore& seals() { return seals_; }
   BackendHost* backends() { return backends_; }
+  AdminHost* admin() { return admin_; }
   const std::shared_ptr<const Snapshot>& snapshot() const { return snapshot_; }
   const DeadlineLists& deadlines() const { return deadlines_; }
 
@@ -88,6 +90,7 @@ class WorkerContext {
   AccessLog& log_;
   SealStore& seals_;
   BackendHost* backends_;
+  AdminHost* admin_;
   DeadlineLists deadlines_;
   std::list<std::shared_ptr<ClientSession>> sessions_;
   std::vector<std::shared_ptr<void>> graveyard_;

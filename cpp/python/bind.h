@@ -9,6 +9,7 @@ namespace llm_proxy {
 void bind_lane(pybind11::module_& module);
 void bind_rings(pybind11::module_& module);
 void bind_backends(pybind11::module_& module);
+void bind_admin(pybind11::module_& module);
 void bind_server(pybind11::module_& module);
 void bind_codecs(pybind11::module_& module);
 

@@ -8,6 +8,7 @@
 #include "proxy/config.h"
 #include "proxy/server.h"
 #include "python/bind.h"
+#include "python/py_admin.h"
 #include "python/py_backend.h"
 #include "python/py_rings.h"
 
@@ -24,10 +25,12 @@ void raise_unless(const Result<void>& done, PyObject* kind) {
 
 std::unique_ptr<Server> make_server(const std::string& config,
                                     const std::shared_ptr<PyRingHost>& rings,
-                                    const std::shared_ptr<PyBackendHost>& backends) {
+                                    const std::shared_ptr<PyBackendHost>& backends,
+                                    const std::shared_ptr<PyAdminHost>& admin) {
   PluginHosts hosts;
   hosts.rings = rings;
   hosts.backends = backends;
+  hosts.admin = admin;
   return std::make_unique<Server>(parse_server_config(config), std::move(hosts));
 }
 
@@ -78,7 +81,7 @@ py::list health(const Server& server) {
 void bind_server(py::module_& module) {
   py::class_<Server>(module, "Server", "The proxy's engine: workers, and the snapshot they run on.")
       .def(py::init(&make_server), py::arg("config"), py::arg("rings") = nullptr,
-           py::arg("backends") = nullptr)
+           py::arg("backends") = nullptr, py::arg("admin") = nullptr)
       .def(
           "start", [](Server& server) { raise_unless(server.start(), PyExc_OSError); },
           "Binds and starts the workers. OSError says why not.")

@@ -125,9 +125,26 @@ class StreamTranslator:
 
 def stream_translator(source: str, target: str) -> StreamTranslator: ...
 
+@final
+class AdminAnswer:
+    """Where the answer to one admin request goes. Made by the engine; dropped unsent: 503."""
+
+    def send(
+        self, status: int, content_type: str, headers: list[tuple[str, str]], body: bytes
+    ) -> None: ...
+
+class AdminHost:
+    """The admin API, for the engine."""
+
+    def __init__(self, lane: Lane, serve: Callable[..., None]) -> None: ...
+
 class Server:
     def __init__(
-        self, config: str, rings: RingHost | None = None, backends: BackendHost | None = None
+        self,
+        config: str,
+        rings: RingHost | None = None,
+        backends: BackendHost | None = None,
+        admin: AdminHost | None = None,
     ) -> None: ...
     def start(self) -> None: ...
     @property

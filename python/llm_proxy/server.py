@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from llm_proxy import _core
+from llm_proxy.admin.bridge import AdminBridge
 from llm_proxy.plugins.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class Server:
         self._watchdog = Watchdog(self._lane.lag)
         self._watchdog.start()
         try:
+            admin = AdminBridge(self, self._lane.start_task)
             self._engine = _core.Server(
-                self._config, await self._load_rings(self._lane), self._load_backends(self._lane)
+                self._config,
+                await self._load_rings(self._lane),
+                self._load_backends(self._lane),
+                _core.AdminHost(self._lane, admin.serve),
             )
             if self.plugins is not None:
                 self.plugins.publish = self._engine.set_rings
@@ -135,15 +140,30 @@ class Server:
         configured = self._plugins_dir is not None or self._enable
         if not configured and not entry_points(group=RING_PLUGINS):
             return None
+        self.plugins = await self._make_rings(lane)
+        return self.plugins.host()
+
+    async def _make_rings(self, lane: _core.Lane) -> PluginManager:
         from llm_proxy.plugins.manager import PluginManager
 
-        self.plugins = PluginManager(self._plugins_dir, enable=self._enable, **self._plugin_options)
-        self.plugins.bind(lane)
+        made = PluginManager(self._plugins_dir, enable=self._enable, **self._plugin_options)
+        made.bind(lane)
         tree = json.loads(self._config)
-        self.plugins.services.set_backends(tree.get("backends") or ())
-        self.plugins.services.send = self._send
-        await self.plugins.load_plugins()
-        return self.plugins.host()
+        made.services.set_backends(tree.get("backends") or ())
+        made.services.send = self._send
+        await made.load_plugins()
+        return made
+
+    async def ring_plugins(self) -> PluginManager:
+        """The manager of the ring plugins; made now, with none running, if none was configured."""
+        if self.plugins is None:
+            if self._lane is None or self._engine is None:
+                raise RuntimeError("the server does not run")
+            made = await self._make_rings(self._lane)
+            if self.plugins is None:
+                self.plugins = made
+                self.plugins.publish = self._engine.set_rings
+        return self.plugins
 
     async def _send(self, body: dict[str, Any]) -> dict[str, Any]:
         """A chat request of a plugin's own, through this proxy as any client's."""

@@ -182,6 +182,16 @@ def test_both_names_of_the_client_keys_are_read() -> None:
     assert settings.client_keys == ("a", "b", "c")
 
 
+def test_the_admin_apis_keys_are_its_own() -> None:
+    names = {"LLM_PROXY_ADMIN_KEYS": "a", "ADMIN_API_KEYS": "b", "API_KEYS": "c"}
+    settings = configured(names)
+    assert settings.admin_keys == ("a", "b")
+    assert json.loads(snapshot(settings))["admin_keys"] == ["a", "b"]
+    assert configured({**names, "DISABLE_AUTH": "1"}).admin_keys == ()
+    with pytest.raises(ConfigError, match=r"auth\.admin_keys: holds a key of auth\.api_keys"):
+        configured({"LLM_PROXY_ADMIN_KEYS": "c", "API_KEYS": "c"})
+
+
 def test_the_snapshot_holds_what_the_engine_asks_for() -> None:
     settings = configured({"ANTHROPIC_API_KEY": "k", "APP_PORT": "0", "API_KEYS": "c"})
     made = json.loads(snapshot(settings))

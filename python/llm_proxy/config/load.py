@@ -58,6 +58,7 @@ def load(sources: Sources) -> Settings:
     if not str(values["backends.default_backend"]) and choice.backend:
         put("backends.default_backend", choice.backend, Origin("derived", choice.reason))
     _guard_address(values, origins, put, problems)
+    _guard_admin_keys(values, origins, problems)
     if problems:
         raise ConfigError(problems)
     return Settings(
@@ -212,5 +213,20 @@ def _guard_address(
                 "host",
                 f"{host} is open to other machines and no client key is set; "
                 "set API_KEYS=KEY[,KEY...] (or auth.api_keys), or listen on 127.0.0.1",
+            )
+        )
+
+
+def _guard_admin_keys(
+    values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
+) -> None:
+    clients, admins = values["auth.api_keys"], values["auth.admin_keys"]
+    assert isinstance(clients, tuple) and isinstance(admins, tuple)
+    if set(clients) & set(admins):
+        problems.append(
+            Problem(
+                origins["auth.admin_keys"].where,
+                "auth.admin_keys",
+                "holds a key of auth.api_keys; whoever uses the proxy could change it",
             )
         )

@@ -100,5 +100,9 @@ class Settings:
     def client_keys(self) -> tuple[str, ...]:
         return () if self.switch("auth.disable_auth") else self.texts("auth.api_keys")
 
+    @property
+    def admin_keys(self) -> tuple[str, ...]:
+        return () if self.switch("auth.disable_auth") else self.texts("auth.admin_keys")
+
     def backend(self, name: str) -> Backend:
         return next(backend for backend in self.backends if backend.name == name)

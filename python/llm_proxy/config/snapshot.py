@@ -23,6 +23,7 @@ def snapshot(settings: Settings) -> str:
                 if setting.path.startswith("timeouts.")
             },
             "client_keys": list(settings.client_keys),
+            "admin_keys": list(settings.admin_keys),
             "backends": [_backend(backend) for backend in settings.backends],
             "default_backend": settings.default_backend,
             "default_model": settings.default_model,

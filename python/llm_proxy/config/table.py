@@ -203,6 +203,9 @@ SETTINGS: tuple[Setting, ...] = (
             ("LLM_PROXY_IO_THREADS",), at_least=0, at_most=1024),
     Setting("auth.api_keys", "texts", (), "keys clients must present; none: no key is asked for", (),
             ("API_KEYS", "LLM_INTERACTIVE_PROXY_API_KEY"), secret=True),
+    Setting("auth.admin_keys", "texts", (), "keys of the admin API (/api/v1/…), none of them a client's; none: only a "
+            "proxy without client keys can be changed, from this machine", (), ("LLM_PROXY_ADMIN_KEYS", "ADMIN_API_KEYS"),
+            secret=True),
     Setting("auth.disable_auth", "switch", False, "ask no key of anybody; listens on 127.0.0.1 only",
             ("--disable-auth",), ("DISABLE_AUTH",)),
     Setting("backends.default_backend", "text", "", "who answers when the model names nobody: NAME or NAME:MODEL",

@@ -1,6 +1,7 @@
 """The plugin routes of the admin API: a manager and what was asked, to status and JSON.
 
-Whoever serves them has checked the admin key. A plugin's name may hold any character.
+`llm_proxy.admin.plugins` serves them, and says who may ask. A plugin's name may hold any character.
+How other parts of the proxy add routes is told in `llm_proxy.admin`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,22 @@ async def rollback(manager: PluginManager) -> Answer:
     return 409, {"detail": "there is no earlier generation"}
 
 
-async def configure(manager: PluginManager, name: str, config: Mapping[str, Any]) -> Answer:
+def one_plugin(manager: PluginManager, name: str) -> Answer:
+    meta = manager.get_plugin(name)
+    if meta is None:
+        return _unknown(name)
+    return 200, {**meta, "stats": manager.get_plugin_stats(name)}
+
+
+def plugin_config(manager: PluginManager, name: str) -> Answer:
+    meta = manager.get_plugin(name)
+    if meta is None:
+        return _unknown(name)
+    config = manager.get_plugin_config(name)
+    return 200, {"name": name, "config": config, "ui_schema": meta["ui_schema"]}
+
+
+def validate(manager: PluginManager, name: str, config: Mapping[str, Any]) -> Answer:
     meta = manager.get_plugin(name)
     if meta is None:
         return _unknown(name)
@@ -79,6 +95,14 @@ async def configure(manager: PluginManager, name: str, config: Mapping[str, Any]
     ]
     if problems:
         return 422, {"detail": "; ".join(problems)}
+    return 200, {"status": "valid", "name": name}
+
+
+async def configure(manager: PluginManager, name: str, config: Mapping[str, Any]) -> Answer:
+    """Merges `config` over the plugin's own; what `ui_schema` refuses changes nothing."""
+    answer = validate(manager, name, config)
+    if answer[0] != 200:
+        return answer
     try:
         await manager.configure_plugin(name, config)
     except SwapRefused as error:

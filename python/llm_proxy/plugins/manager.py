@@ -42,6 +42,7 @@ class Generation:
 
     entries: list[RingEntry] = field(default_factory=list)
     meta: list[dict[str, Any]] = field(default_factory=list)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     async def unload(self) -> None:
         for entry in self.entries:
@@ -131,6 +132,7 @@ class PluginManager:
                 generation.entries.append(made)
                 others += companions(made)
             generation.meta.append(_describe(row, made, problem))
+            generation.configs[row.name] = row.config
         generation.entries += others
         return generation
 
@@ -277,6 +279,9 @@ class PluginManager:
 
     def list_plugins(self) -> list[dict[str, Any]]:
         return list(self.generation.meta)
+
+    def get_plugin_config(self, name: str) -> dict[str, Any]:
+        return dict(self.generation.configs.get(name, {}))
 
     def get_plugin(self, name: str) -> dict[str, Any] | None:
         return next((meta for meta in self.generation.meta if meta["name"] == name), None)
