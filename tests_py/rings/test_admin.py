@@ -45,7 +45,7 @@ async def test_each_route_answers_as_the_clients_expect(tmp_path: Path) -> None:
         manager = server.plugins
         assert manager is not None
         assert (await admin.rollback(manager))[0] == 409
-        assert len(admin.list_plugins(manager)[1]["plugins"]) == 28
+        assert len(admin.list_plugins(manager)[1]["plugins"]) == 30
         assert admin.plugin_stats(manager)[1][MAX]["invocations"] == 0
         toggled = await admin.toggle(manager, {"name": "A/B Model Router", "enabled": True})
         assert toggled == (200, {"name": "A/B Model Router", "enabled": True})

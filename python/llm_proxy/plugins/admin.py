@@ -118,6 +118,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "textarea": (str,),
     "select": (str,),
     "array": (list,),
+    "object": (dict,),
 }
 
 

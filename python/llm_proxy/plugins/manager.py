@@ -304,6 +304,8 @@ def _describe(row: ManifestEntry, made: RingEntry | None, problem: str | None) -
         "source": row.source,
         "loaded": made is not None,
         "problem": problem,
+        # Of one that runs and cannot do its work: a masker without its model.
+        "warning": getattr(made.instance, "problem", None) if made else None,
     }
 
 

@@ -136,6 +136,10 @@ class Security:
     def mask_pii(self, text: str) -> str:
         return self._vault.mask(text)
 
+    def token_for(self, group: str, text: str) -> str:
+        """The token that stands for one piece of personal data in this request."""
+        return self._vault.token_for(group, text)
+
     def restore_pii(self, text: str, escape: Callable[[str], str] = str) -> str:
         return self._vault.restore(text, escape)
 

@@ -81,6 +81,10 @@ class Vault:
             lambda hit: escape(self.values[hit[0]]) if hit[0] in self.values else hit[0], text
         )
 
+    def token_for(self, label: str, value: str) -> str:
+        name = re.sub(r"[^A-Z_]", "_", label.upper())[:20].ljust(2, "_")
+        return self._token(name, value, _always)
+
     def _token(self, label: str, value: str, holds: Callable[[str], bool]) -> str:
         if not holds(value) or len(self.values) >= _VAULT_LIMIT:
             return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,6 +20,20 @@ def today() -> str:
     return datetime.now(timezone.utc).date().isoformat()
 
 
+@dataclass
+class Accounts:
+    """What each session and team has spent on `date`."""
+
+    date: str = field(default_factory=today)
+    sessions: dict[str, float] = field(default_factory=dict)
+    teams: dict[str, float] = field(default_factory=dict)
+    hydrated: bool = False
+
+
+def _share(spent: float, budget: float) -> float:
+    return spent / budget if budget > 0 else float(spent > 0)
+
+
 class SmartBudgetGuard(BasePlugin):
     name = "smart_budget_guard"
     hook = PluginHook.PRE_FLIGHT
@@ -32,32 +47,40 @@ class SmartBudgetGuard(BasePlugin):
         self.team_budget = float(self.config.get("team_budget_usd", 100.0))
         self.output_ratio = float(self.config.get("avg_output_ratio", 0.5))
         self.warn_threshold = float(self.config.get("warn_threshold", 0.8))
-        self._date = today()
-        self._sessions: dict[str, float] = {}
-        self._teams: dict[str, float] = {}
-        self._hydrated = False
+        self._accounts = Accounts()
         self._saving: asyncio.Task[None] | None = None
 
     async def on_load(self) -> None:
-        if self.state is not None:
-            await self._hydrate(self.state.extra.get("store"))
+        await self._join()
 
-    async def _hydrate(self, store: Any) -> None:
-        self._hydrated = True
-        if store is None:
+    async def _join(self) -> None:
+        """The accounts of the process, so that a swap neither forgets nor overwrites any."""
+        if self.state is None:
             return
+        self._accounts = self.state.extra.setdefault("budget_accounts", self._accounts)
+        accounts, store = self._accounts, self._store()
+        if accounts.hydrated or store is None:
+            return
+        accounts.hydrated = True
         try:
-            if await store.get_state("budget:guard_date", "") == self._date:
-                self._sessions.update(await store.get_state("budget:sessions", None) or {})
-                self._teams.update(await store.get_state("budget:teams", None) or {})
+            if await store.get_state("budget:guard_date", "") == accounts.date:
+                accounts.sessions.update(await store.get_state("budget:sessions", None) or {})
+                accounts.teams.update(await store.get_state("budget:teams", None) or {})
         except Exception:
             self.logger.exception("Earlier spending is not known; counting from zero.")
+
+    @property
+    def _sessions(self) -> dict[str, float]:
+        return self._accounts.sessions
+
+    @property
+    def _teams(self) -> dict[str, float]:
+        return self._accounts.teams
 
     async def execute(self, ctx: PluginContext) -> PluginResponse:
         if self.state is None and ctx.state is not None:
             self.state = ctx.state
-        if not self._hydrated:
-            await self._hydrate(self._store())
+            await self._join()
         self._roll_over()
         model = str(ctx.body.get("model") or "")
         tokens = count_messages_tokens(ctx.body.get("messages"), model)
@@ -72,7 +95,9 @@ class SmartBudgetGuard(BasePlugin):
                 message = f"The {who} budget of ${limit:.2f} a day is spent (${had:.4f} used)"
                 return PluginResponse.block(429, f"{who}_budget_exceeded", message)
         self._add(session, team, cost)
-        used = max((spent + cost) / self.session_budget, (team_spent + cost) / self.team_budget)
+        used = max(
+            _share(spent + cost, self.session_budget), _share(team_spent + cost, self.team_budget)
+        )
         if used >= self.warn_threshold:
             ctx.metadata["_budget_warning"] = f"{used:.0%} of the budget is used"
         ctx.metadata["_estimated_cost_usd"] = cost
@@ -100,8 +125,8 @@ class SmartBudgetGuard(BasePlugin):
         self._add(session, team, actual - estimated)
 
     def _roll_over(self) -> None:
-        if self._date != today():
-            self._date = today()
+        if self._accounts.date != today():
+            self._accounts.date = today()
             self._sessions.clear()
             self._teams.clear()
 
@@ -124,7 +149,7 @@ class SmartBudgetGuard(BasePlugin):
         store = self._store()
         if store is None:
             return
-        await store.set_state("budget:guard_date", self._date)
+        await store.set_state("budget:guard_date", self._accounts.date)
         await store.set_state("budget:sessions", dict(self._sessions))
         await store.set_state("budget:teams", dict(self._teams))
 
@@ -132,5 +157,3 @@ class SmartBudgetGuard(BasePlugin):
         if self._saving is not None:
             self._saving.cancel()
         await self._persist()
-        self._sessions.clear()
-        self._teams.clear()
