@@ -110,7 +110,7 @@ async def test_each_route_answers_as_the_clients_expect(tmp_path: Path) -> None:
             return answer.status_code, answer.json()
 
         status, listed = await ask("GET", "")
-        assert status == 200 and len(listed["plugins"]) == 28
+        assert status == 200 and len(listed["plugins"]) == 30
         assert await ask("POST", "/rollback") == (409, {"detail": "there is no earlier generation"})
         toggled = await ask("POST", "/toggle", {"name": AB, "enabled": True})
         assert toggled == (200, {"name": AB, "enabled": True})

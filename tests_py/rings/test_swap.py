@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import yaml
 
 from llm_proxy.plugins.swap import SwapRefused
 from llm_proxy.server import Server
@@ -51,6 +52,11 @@ async def test_the_stock_set_can_be_swapped_toggled_and_rolled_back(tmp_path: Pa
         meta = plugins.get_plugin("A/B Model Router")
         assert meta is not None and not meta["loaded"]
         assert not await plugins.toggle_plugin("nobody", True)
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        assert server.plugins is not None
+        meta = server.plugins.get_plugin("A/B Model Router")
+        assert meta is not None and not meta["loaded"]  # what was rolled back stays so
+        assert await server.plugins.toggle_plugin("A/B Model Router", True)
     async with Server(CONFIG, plugins_dir=tmp_path) as server:
         assert server.plugins is not None
         meta = server.plugins.get_plugin("A/B Model Router")
@@ -113,3 +119,57 @@ async def test_old_plugins_are_unloaded_after_the_swap_that_forgets_them(tmp_pat
         await plugins.hot_swap()
         assert "unloaded" not in plugins.state.extra
     assert plugins.state.extra["unloaded"] == [1, 1]
+
+
+async def test_changes_at_once_keep_each_other_and_what_was_written_by_hand(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.py").write_text(WORKS.format(name))
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        await asyncio.gather(
+            *(plugins.install_plugin(entry(name)) for name in ("one", "two")),
+            plugins.toggle_plugin("Tool Guard", True),
+        )
+        rows = yaml.safe_load((tmp_path / "installed/manifest.yaml").read_text())["plugins"]
+        rows.append(entry("three"))
+        (tmp_path / "installed/manifest.yaml").write_text(yaml.safe_dump({"plugins": rows}))
+        await plugins.configure_plugin("Tool Guard", {"action": "block"})
+        loaded = {meta["name"] for meta in plugins.list_plugins() if meta["loaded"]}
+        assert loaded == {"one", "two", "three", "Tool Guard"}
+        assert plugins.get_plugin_config("Tool Guard")["action"] == "block"
+
+
+async def test_a_rollback_takes_the_files_back_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WORKS.format("installed"))
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        await plugins.toggle_plugin("Tool Guard", True)
+        before = files(tmp_path)
+        await plugins.install_plugin(entry("mine"))
+        after = files(tmp_path)
+        assert await plugins.rollback()
+        assert "installed" not in await answer(server)
+        rolled_back = files(tmp_path)
+        assert await plugins.rollback()  # and forth again
+        assert "dear installed" in await answer(server)
+        assert files(tmp_path) == after
+    installed = str(tmp_path / "installed/manifest.yaml")
+    assert yaml.safe_load(rolled_back.pop(installed)) == {"plugins": []}
+    assert rolled_back == before
+
+
+async def test_files_that_cannot_be_read_are_left_alone_and_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WORKS.format("installed"))
+    (tmp_path / "installed").mkdir()
+    broken = tmp_path / "installed/manifest.yaml"
+    broken.write_text("plugins: [")
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        assert "cannot be read" in str(plugins.list_plugins())
+        with pytest.raises(SwapRefused, match="cannot be read"):
+            await plugins.install_plugin(entry("mine"))
+        assert broken.read_text() == "plugins: ["
+        assert "dear world" in await answer(server)

@@ -63,8 +63,11 @@ async def hot_swap(manager: PluginManager) -> Answer:
 
 
 async def rollback(manager: PluginManager) -> Answer:
-    if await manager.rollback():
-        return 200, {"status": "rolled_back"}
+    try:
+        if await manager.rollback():
+            return 200, {"status": "rolled_back"}
+    except SwapRefused as error:
+        return 422, {"detail": str(error)}
     return 409, {"detail": "there is no earlier generation"}
 
 

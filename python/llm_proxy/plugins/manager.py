@@ -43,6 +43,7 @@ class Generation:
     entries: list[RingEntry] = field(default_factory=list)
     meta: list[dict[str, Any]] = field(default_factory=list)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    edits: Edits = field(default_factory=Edits)  # what its files say
 
     async def unload(self) -> None:
         for entry in self.entries:
@@ -96,7 +97,6 @@ class PluginManager:
         self._host: _core.RingHost | None = None
         self._previous: tuple[Generation, _core.RingHost | None] | None = None
         self._swapping = asyncio.Lock()
-        self._edits = Edits.read(self.plugins_dir)
         # How a new generation reaches the engine; set by the server.
         self.publish: Callable[[_core.RingHost | None], None] | None = None
 
@@ -114,9 +114,10 @@ class PluginManager:
             self.rings[entry.ring].append(_as_dict(entry))
 
     async def build(self, edits: Edits | None = None) -> Generation:
-        generation = Generation()
+        edits = edits or Edits.read(self.plugins_dir)
+        generation = Generation(edits=edits)
         others: list[RingEntry] = []
-        for row in read_manifests(self.plugins_dir, self._enable, edits or self._edits):
+        for row in read_manifests(self.plugins_dir, self._enable, edits):
             made: RingEntry | None = None
             problem = None if row.enabled else "disabled"
             if row.enabled:
@@ -185,14 +186,16 @@ class PluginManager:
 
     # ---- changing what serves
 
-    async def hot_swap(self, edits: Edits | None = None) -> None:
-        """Replaces the plugins by what the manifests, with `edits`, say now.
+    async def hot_swap(self, change: Callable[[Edits], Edits] | None = None) -> None:
+        """Replaces the plugins by what the manifests say now, after `change`.
 
         The new ones are built and checked aside; requests under way keep the old ones, which are
         unloaded after the last of them and after the next swap. Any failure raises SwapRefused and
         leaves everything as it was.
         """
         async with self._swapping:
+            before = Edits.read(self.plugins_dir)
+            edits = before if change is None else change(before)
             try:
                 made = await self.build(edits)
             except RequiredPluginMissing as error:
@@ -200,13 +203,15 @@ class PluginManager:
             try:
                 await self._examine(made)
                 self._carry_numbers(made)
-                if edits is not None and self.plugins_dir is not None:
-                    edits.write(self.plugins_dir, self._edits)
+                self._write(edits, before)
             except (SwapRefused, OSError) as error:
                 await made.unload()
                 raise SwapRefused(str(error)) from error
-            self._edits = edits or self._edits
             self._show(made, self._host_of(made))
+
+    def _write(self, edits: Edits, before: Edits) -> None:
+        if self.plugins_dir is not None and edits is not before:
+            edits.write(self.plugins_dir, before)
 
     async def _examine(self, made: Generation) -> None:
         broken = {meta["name"] for meta in self.generation.meta if not meta["loaded"]}
@@ -237,10 +242,17 @@ class PluginManager:
         self._host, self._previous = host, before
 
     async def rollback(self) -> bool:
-        """Back to the generation before, which is still loaded. False: there is none."""
+        """Back to the generation before, which is still loaded, and to its files.
+
+        False: there is none. Raises SwapRefused if the files cannot be written.
+        """
         async with self._swapping:
             if self._previous is None:
                 return False
+            try:
+                self._write(self._previous[0].edits, Edits.read(self.plugins_dir))
+            except OSError as error:
+                raise SwapRefused(str(error)) from error
             self._show(*self._previous)
             return True
 
@@ -255,20 +267,20 @@ class PluginManager:
     async def _override(self, name: str, **change: Any) -> bool:
         if self.get_plugin(name) is None:
             return False
-        await self.hot_swap(self._edits.with_override(name, **change))
+        await self.hot_swap(lambda edits: edits.with_override(name, **change))
         return True
 
     async def install_plugin(self, entry: Mapping[str, Any]) -> bool:
         missing = [key for key in ("name", "hook", "entrypoint") if not entry.get(key)]
         if missing:
             raise ValueError(f"missing: {', '.join(missing)}")
-        await self.hot_swap(self._edits.with_installed(dict(entry)))
+        await self.hot_swap(lambda edits: edits.with_installed(dict(entry)))
         return True
 
     async def uninstall_plugin(self, name: str) -> bool:
-        if all(row.get("name") != name for row in self._edits.installed):
+        if not Edits.read(self.plugins_dir).has_installed(name):
             return False
-        await self.hot_swap(self._edits.without_installed(name))
+        await self.hot_swap(lambda edits: edits.without_installed(name))
         return True
 
     # ---- numbers

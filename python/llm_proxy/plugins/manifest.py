@@ -81,13 +81,12 @@ def read_manifests(
     if directory is not None:
         for entry in _read(directory / "manifest.yaml", "bundled"):
             entries[entry.name] = entry
-    if edits is not None:
-        rows = [parse_row(row, "installed", index) for index, row in enumerate(edits.installed)]
-    else:
-        rows = (
-            [] if directory is None else _read(directory / "installed/manifest.yaml", "installed")
-        )
-    entries.update((entry.name, entry) for entry in rows)
+    edits = edits or Edits.read(directory)
+    for file, problem in edits.unread.items():
+        entries[file] = _broken(file, "installed", problem)
+    for index, row in enumerate(edits.installed):
+        entry = parse_row(row, "installed", index)
+        entries[entry.name] = entry
     for point in entry_points(group=ENTRY_POINT_GROUP):
         spelling = f"{ENTRY_POINT_GROUP}:{point.name}"
         found = next((entry for entry in entries.values() if entry.entrypoint == spelling), None)
@@ -97,7 +96,7 @@ def read_manifests(
             entries[point.name] = ManifestEntry(
                 point.name, None, point.value, source="package", point=point
             )
-    for name, change in (edits.overrides if edits is not None else {}).items():
+    for name, change in edits.overrides.items():
         if name in entries:
             entry = entries[name]
             config = {**entry.config, **(change.get("config") or {})}

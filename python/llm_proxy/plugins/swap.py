@@ -7,12 +7,14 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+INSTALLED = Path("installed/manifest.yaml")
+OVERRIDES = Path("overrides.yaml")
 HEALTH_SECONDS = 10.0
 HEALTH_HEADERS = {"x-llm-proxy-health-check": "1", "x-llm-proxy-shadow": "1"}
 HEALTH_REQUEST = json.dumps(
@@ -51,52 +53,73 @@ class SwapRefused(RuntimeError):
 class Edits:
     """What the admin has changed on top of the manifests."""
 
-    installed: tuple[Mapping[str, Any], ...] = ()
+    installed: tuple[Any, ...] = ()
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)  # file: what is wrong with it
 
     @classmethod
     def read(cls, directory: Path | None) -> Edits:
         if directory is None:
             return cls()
-        installed = _yaml(directory / "installed" / "manifest.yaml").get("plugins")
-        rows = installed if isinstance(installed, list) else []
-        return cls(
-            tuple(row for row in rows if isinstance(row, Mapping)),
-            {
-                k: v
-                for k, v in _yaml(directory / "overrides.yaml").items()
-                if isinstance(v, Mapping)
-            },
-        )
+        unread: dict[str, str] = {}
+        installed = _yaml(directory / INSTALLED, unread).get("plugins") or []
+        if not isinstance(installed, list):
+            unread[str(directory / INSTALLED)] = "'plugins' must be a list"
+            installed = []
+        overrides = _yaml(directory / OVERRIDES, unread)
+        rows = {str(k): v for k, v in overrides.items() if isinstance(v, Mapping)}
+        return cls(tuple(installed), rows, unread)
 
     def write(self, directory: Path, before: Edits) -> None:
+        """Both files or none. A file that could not be read is somebody's work: it stays."""
+        if before.unread:
+            raise OSError("; ".join(f"{file}: {what}" for file, what in before.unread.items()))
         if self.installed != before.installed:
-            rows = [dict(row) for row in self.installed]
-            _replace(directory / "installed" / "manifest.yaml", {"plugins": rows})
+            rows = [dict(row) if isinstance(row, Mapping) else row for row in self.installed]
+            _replace(directory / INSTALLED, {"plugins": rows})
         if self.overrides != before.overrides:
             rows_by_name = {name: dict(row) for name, row in self.overrides.items()}
-            _replace(directory / "overrides.yaml", rows_by_name)
+            try:
+                _replace(directory / OVERRIDES, rows_by_name)
+            except OSError:
+                Edits(before.installed, self.overrides).write(
+                    directory, Edits(self.installed, self.overrides)
+                )
+                raise
 
     def with_override(self, name: str, **change: Any) -> Edits:
         row = {**self.overrides.get(name, {}), **change}
-        return Edits(self.installed, {**self.overrides, name: row})
+        return replace(self, overrides={**self.overrides, name: row})
 
     def with_installed(self, entry: Mapping[str, Any]) -> Edits:
-        kept = [row for row in self.installed if row.get("name") != entry["name"]]
-        return Edits((*kept, entry), self.overrides)
+        return replace(self, installed=(*self._but(entry["name"]), entry))
 
     def without_installed(self, name: str) -> Edits:
-        return Edits(
-            tuple(row for row in self.installed if row.get("name") != name), self.overrides
-        )
+        return replace(self, installed=tuple(self._but(name)))
+
+    def has_installed(self, name: str) -> bool:
+        return len(self._but(name)) < len(self.installed)
+
+    def _but(self, name: str) -> list[Any]:
+        return [
+            row
+            for row in self.installed
+            if not (isinstance(row, Mapping) and row.get("name") == name)
+        ]
 
 
-def _yaml(path: Path) -> Mapping[str, Any]:
+def _yaml(path: Path, unread: dict[str, str]) -> Mapping[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}  # what is wrong with a manifest is said by its reader
-    return tree if isinstance(tree, Mapping) else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        unread[str(path)] = f"cannot be read: {error}"
+        return {}
+    if tree is None or isinstance(tree, Mapping):
+        return tree or {}
+    unread[str(path)] = "it must be a mapping"
+    return {}
 
 
 def _replace(path: Path, tree: Any) -> None:
