@@ -62,6 +62,7 @@ constexpr std::array kStatusRows{
     StatusRow{504, "Gateway Timeout"},
     StatusRow{505, "HTTP Version Not Supported"},
     StatusRow{507, "Insufficient Storage"},
+    StatusRow{508, "Loop Detected"},
     StatusRow{529, "Overloaded"},
 };
 

@@ -21,7 +21,8 @@ AccessLog::~AccessLog() {
   close();
 }
 
-Result<void> AccessLog::open(const std::string& path) {
+Result<void> AccessLog::open(const std::string& path, bool json) {
+  json_ = json;
   if (path.empty()) {
     file_ = STDERR_FILENO;
   } else {
@@ -43,7 +44,7 @@ void AccessLog::append(const ExchangeRecord& record) {
   if (file_ < 0) return;
   thread_local std::string line;
   line.clear();
-  append_access_line(record, line);
+  json_ ? append_access_json(record, line) : append_access_line(record, line);
   line += '\n';
   bool first = false;
   {

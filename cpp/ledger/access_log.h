@@ -24,8 +24,8 @@ class AccessLog {
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
 
-  // `path` empty: standard error. An error names the file and the cause.
-  Result<void> open(const std::string& path);
+  // `path` empty: standard error. `json`: an object a line. An error names the file and the cause.
+  Result<void> open(const std::string& path, bool json = false);
   void append(const ExchangeRecord& record);
   void close();
 
@@ -40,6 +40,7 @@ class AccessLog {
   bool stopping_ = false;
   std::thread writer_;
   int file_ = -1;
+  bool json_ = false;
 };
 
 }  // namespace llm_proxy

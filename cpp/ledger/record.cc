@@ -4,6 +4,9 @@
 #include <charconv>
 #include <ctime>
 
+#include "json/reader.h"
+#include "json/writer.h"
+
 namespace llm_proxy {
 namespace {
 
@@ -134,6 +137,62 @@ void append_access_line(const ExchangeRecord& record, std::string& out) {
   append_field("id", record.request_id, out);
   append_field("lost", record.losses, out);
   append_field("error", record.error, out);
+}
+
+void append_access_json(const ExchangeRecord& record, std::string& out) {
+  JsonWriter json(out);
+  std::string number;
+  const auto seconds = [&](std::string_view key, std::chrono::microseconds duration) {
+    number.clear();
+    append_seconds(duration, number);
+    json.member_raw(key, number);
+  };
+  const auto text = [&](std::string_view key, std::string_view value) {
+    if (value.empty()) return;
+    if (valid_utf8(value)) {
+      json.member(key, value);
+      return;
+    }
+    std::string readable(value);
+    for (auto& c : readable) {
+      if (static_cast<unsigned char>(c) >= 0x80) c = '?';
+    }
+    json.member(key, readable);
+  };
+  const auto count = [&](std::string_view key, std::optional<std::int64_t> value) {
+    if (value) json.member(key, *value);
+  };
+  json.begin_object();
+  append_time(record.began, number);
+  json.member("time", number);
+  text("client", record.client);
+  text("method", record.method);
+  text("path", record.path);
+  json.member("status", static_cast<std::int64_t>(record.status));
+  text("model", record.model);
+  if (!record.backend.empty()) {
+    text("backend", record.backend);
+    text("upstream_model", record.upstream_model);
+    text("frontend_format", name(record.frontend));
+    text("backend_format", name(record.upstream));
+    json.member("attempts", static_cast<std::int64_t>(record.attempts));
+    text("tried", record.tried);
+  }
+  json.member_bool("stream", record.stream);
+  count("in", record.usage.input);
+  count("cached", record.usage.cached);
+  count("written", record.usage.written);
+  count("out", record.usage.output);
+  count("reasoning", record.usage.reasoning);
+  text("finish", record.finish);
+  json.member("bytes_in", static_cast<std::int64_t>(record.request_bytes));
+  json.member("bytes_out", static_cast<std::int64_t>(record.reply_bytes));
+  if (record.first_byte.count() > 0) seconds("first_byte", record.first_byte);
+  seconds("seconds", record.duration);
+  text("id", record.request_id);
+  text("lost", record.losses);
+  text("error", record.error);
+  json.end_object();
 }
 
 }  // namespace llm_proxy

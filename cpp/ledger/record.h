@@ -42,4 +42,7 @@ struct ExchangeRecord {
 // terminal is written \xNN.
 void append_access_line(const ExchangeRecord& record, std::string& out);
 
+// The same as one JSON object, for machines; absent: unknown.
+void append_access_json(const ExchangeRecord& record, std::string& out);
+
 }  // namespace llm_proxy

@@ -251,6 +251,15 @@ Result<void> ClientSession::admit() {
       return error;
     }
   }
+  if (head.fields.find(kLoopGuard) != nullptr) {
+    Error error{ErrorKind::malformed_request,
+                "this request has come through a proxy already, perhaps this one: a backend's "
+                "api_url leads back here. To chain proxies on purpose, set loop_guard: false on "
+                "the first one's backend"};
+    error.status = 508;
+    error.code = "proxy_loop";
+    return error;
+  }
   if (match.operation == Operation::none) {
     return Error{ErrorKind::not_found, "there is nothing at " + std::string(head.path)};
   }

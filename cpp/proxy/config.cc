@@ -151,6 +151,19 @@ Quirks parse_quirks(const Json& json, const std::string& where) {
   fields.read("reasoning_content", out.reasoning_content);
   fields.read("reasoning_details", out.reasoning_details);
   fields.read("nine_char_ids", out.nine_char_ids);
+  fields.read("max_tokens", out.max_tokens);
+  fields.read("no_stream_options", out.no_stream_options);
+  fields.read("no_reasoning", out.no_reasoning);
+  fields.read("no_reasoning_object", out.no_reasoning_object);
+  fields.read("no_thinking", out.no_thinking);
+  fields.read("plan_members", out.plan_members);
+  fields.read("plain_tool_choice", out.plain_tool_choice);
+  fields.read("token_floor", out.token_floor);
+  fields.read("token_cap", out.token_cap);
+  fields.read("thinking_mode", out.thinking_mode);
+  fields.read("system_role", out.system_role);
+  fields.read("reasoning_everywhere", out.reasoning_everywhere);
+  fields.read("whole_replies", out.whole_replies);
   fields.end();
   return out;
 }
@@ -194,6 +207,13 @@ Backend parse_backend(const Json& json, const std::string& where) {
   fields.read("key_policy", out.key_policy);
   fields.read("headers", out.headers);
   fields.read("models", out.models);
+  fields.read("only_models", out.only_models);
+  fields.read("vendor_prefixes", out.vendor_prefixes);
+  fields.read("model_names", out.model_names);
+  fields.read("timeout", out.timeout);
+  fields.read("loop_guard", out.loop_guard);
+  fields.read("client_headers", out.client_headers);
+  fields.read("models_path", out.models_path);
   if (const Json* quirks = fields.child("quirks"))
     out.quirks = parse_quirks(*quirks, fields.path("quirks"));
   fields.end();
@@ -236,6 +256,9 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   }
   fields.read("reply_headers", out->reply_headers);
   fields.read("access_log", out->access_log);
+  fields.read("log_json", out->log_json);
+  fields.read("model_discovery", out->model_discovery);
+  fields.read("models_fresh", out->models_fresh);
   fields.read("access_log_path", out->access_log_path);
   fields.read("ca_file", out->ca_file);
   fields.read("ca_dir", out->ca_dir);

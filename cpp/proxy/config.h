@@ -48,8 +48,11 @@ struct ServerConfig {
   std::map<std::string, std::string> model_aliases;
   std::map<std::string, FailoverRoute> failover_routes;  // by model, "default" or "*"
   FailurePolicy failure_handling;
-  bool reply_headers = true;  // x-proxy-backend, -model, -attempts
+  bool reply_headers = true;    // x-proxy-backend, -model, -attempts
+  bool model_discovery = true;  // ask providers what they have, when somebody lists models
+  std::chrono::milliseconds models_fresh{300'000};  // how long their answers count
   bool access_log = true;
+  bool log_json = false;        // one JSON object a line
   std::string access_log_path;  // empty: standard error
   std::string ca_file;          // SSL_CERT_FILE, SSL_CERT_DIR; both empty: the system's
   std::string ca_dir;

@@ -10,12 +10,14 @@
 #include "http/status_text.h"
 #include "json/splice.h"
 #include "json/writer.h"
+#include "proxy/diagnostics.h"
 #include "proxy/echo_backend.h"
 #include "proxy/hosted_call.h"
 #include "proxy/http_call.h"
 #include "proxy/model_list.h"
 #include "proxy/stream_assembler.h"
 #include "proxy/token_estimate.h"
+#include "translate/body_edits.h"
 #include "translate/common.h"
 
 namespace llm_proxy {
@@ -172,6 +174,10 @@ void Exchange::start() {
     case Operation::admin:
     case Operation::metrics:
       return answer_admin();
+    case Operation::diagnostics:
+      return answer_diagnostics();
+    case Operation::reactivate:
+      return reactivate();
     case Operation::hello:
       return send_reply(200, {}, kJson, "{}");
     default:
@@ -218,6 +224,7 @@ void Exchange::begin_attempts() {
   const auto most = static_cast<std::size_t>(config.failure_handling.max_hops) + 1;
   if (route_.candidates.size() > most) route_.candidates.resize(most);
   if (route_.first_token.count() == 0) route_.first_token = config.timeouts.first_token;
+  for (auto& candidate : route_.candidates) snapshot_->localize(candidate);
   attempts_.emplace(config.failure_handling, began_);
   for (const auto& [backend, model] : route_.candidates) {
     const bool personal = backend->kind == Backend::Kind::http && backend->keys.empty();
@@ -395,7 +402,7 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
   const auto& request = session_->request();
   std::string out = snapshot_->target(backend).fields;
   HeadWriter writer(out);
-  if (same_format) {
+  if (same_format && backend.client_headers) {
     for (const auto& field : request.head.fields) {
       if (!is_withheld(field)) writer.field(field.name, field.value);
     }
@@ -487,6 +494,7 @@ void Exchange::attempt_http(const Backend& backend) {
   UpstreamRequest request;
   request.target = &target;
   request.connect_timeout = snapshot_->config->timeouts.connect;
+  request.silence = backend.timeout;
   const bool same = same_format(backend);
   request.fields = upstream_fields(backend, same);
   if (!plain_path_.empty()) {
@@ -508,6 +516,12 @@ void Exchange::attempt_http(const Backend& backend) {
     }
     request.body[0] = encoded_body_;
   }
+  if (plain_path_.empty() && edits_body(backend.quirks)) {
+    std::string body;
+    for (const auto piece : request.body) body += piece;
+    encoded_body_ = edited_body(body, backend.quirks);
+    request.body = {encoded_body_};
+  }
   relay_ = make_relay(backend, /*keep_usage_chunk=*/!same || !asks_for_usage());
   auto call = std::make_shared<HttpCall>(context_, *relay_, std::move(request));
   call_ = call;
@@ -515,7 +529,7 @@ void Exchange::attempt_http(const Backend& backend) {
 }
 
 void Exchange::attempt_hosted(const Backend& backend) {
-  if (context_.backends() == nullptr) {
+  if (snapshot_->hosts == nullptr) {
     return on_attempt_failed(
         {ErrorKind::unavailable, "backend " + backend.name + " needs Python, which is not here"},
         {}, {});
@@ -536,7 +550,7 @@ void Exchange::attempt_hosted(const Backend& backend) {
   relay_ = make_relay(backend, /*keep_usage_chunk=*/true);
   auto call = std::make_shared<HostedUpstream>(*relay_);
   call_ = call;
-  call->start(*context_.backends(), std::move(hosted), context_.worker());
+  call->start(*snapshot_->hosts, std::move(hosted), context_.worker());
 }
 
 // Embeddings and legacy completions: the same bytes to a backend of OpenAI's kind.
@@ -763,13 +777,30 @@ void Exchange::finish_record() {
 // ---- answered here
 
 void Exchange::answer_health() {
-  std::string body;
-  JsonWriter json(body);
-  json.begin_object()
-      .member("status", "ok")
-      .member("version", snapshot_->config->version)
-      .end_object();
-  send_reply(200, {}, kJson, std::move(body));
+  send_reply(200, {}, kJson, encode_health(*snapshot_, context_.stats(), context_.worker().now()));
+}
+
+void Exchange::answer_diagnostics() {
+  send_reply(200, {}, kJson,
+             encode_diagnostics(*snapshot_, context_.models(), context_.stats(),
+                                context_.worker().now(), context_.worker().clock().unix_millis()));
+}
+
+void Exchange::reactivate() {
+  const auto wanted = percent_decode(session_->request().frontend.rest).value_or(std::string());
+  for (const auto& backend : snapshot_->config->backends) {
+    if (backend.name != wanted) continue;
+    snapshot_->key_pool(backend).reactivate();
+    std::string body;
+    JsonWriter(body)
+        .begin_object()
+        .member("instance", backend.name)
+        .member("status", "reactivated")
+        .end_object();
+    return send_reply(200, {}, kJson, std::move(body));
+  }
+  send_error({ErrorKind::not_found,
+              "no backend is called '" + wanted + "': GET /v1/diagnostics lists them"});
 }
 
 void Exchange::answer_admin() {
@@ -816,20 +847,14 @@ void Exchange::answer_model() {
   });
 }
 
-// The configured models, and those that hosted backends name when asked.
+// The configured models, and those that providers and hosted backends name when asked.
 void Exchange::with_models(void (*use)(Exchange&, const std::vector<ListedModel>&)) {
-  const auto& backends = snapshot_->config->backends;
-  const bool hosted = std::any_of(backends.begin(), backends.end(), [](const Backend& backend) {
-    return backend.kind == Backend::Kind::python;
-  });
-  if (!hosted || context_.backends() == nullptr)
-    return use(*this, list_models(snapshot_->routes, {}));
-  context_.backends()->models(context_.worker(),
-                              [weak = weak_from_this(), use](std::vector<HostedModels> models) {
-                                const auto self = weak.lock();
-                                if (!self || self->session_ == nullptr || self->done_) return;
-                                use(*self, list_models(self->snapshot_->routes, models));
-                              });
+  context_.lister().list(snapshot_,
+                         [weak = weak_from_this(), use](const std::vector<HostedModels>& models) {
+                           const auto self = weak.lock();
+                           if (!self || self->session_ == nullptr || self->done_) return;
+                           use(*self, list_models(self->snapshot_->routes, models));
+                         });
 }
 
 void Exchange::count_tokens() {

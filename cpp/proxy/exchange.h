@@ -68,6 +68,8 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void with_models(void (*use)(Exchange&, const std::vector<ListedModel>&));
   void answer_health();
   void answer_admin();
+  void answer_diagnostics();
+  void reactivate();
 
   void run_request_rings();
   void on_request_verdict(RingVerdict verdict);
@@ -111,9 +113,11 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::int64_t unix_now() const;
   void on_keep_alive();
 
-  // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth.
+  // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth; and a
+  // reply that is streamed by us alone has no bytes to pass on.
   bool same_format(const Backend& backend) const {
-    return backend.format == format_ && !replaced_request_;
+    return backend.format == format_ && !replaced_request_ &&
+           !(stream_ && backend.quirks.whole_replies);
   }
   const Codec& client_codec() const { return codec(format_); }
   std::string_view body() const;

@@ -42,6 +42,7 @@ constexpr std::array kRows{
     Row{"GET", "/anthropic/health", Operation::health, kMessages},
     Row{"GET", "/internal/health", Operation::health, kChat},
     Row{"GET", "/readyz", Operation::ready, kChat},
+    Row{"GET", "/v1/diagnostics", Operation::diagnostics, kChat},
     Row{"GET", "/metrics", Operation::metrics, kChat},
     Row{"GET", "/api/hello", Operation::hello, kMessages},
 };
@@ -80,6 +81,16 @@ bool match_gemini(std::string_view method, std::string_view path, FrontendMatch&
   match.operation = method_matches("GET", method) ? Operation::model : Operation::wrong_method;
   match.rest = path;
   return true;
+}
+
+std::string without_slashes(std::string_view path) {
+  while (path.ends_with('/')) path.remove_suffix(1);
+  return std::string(path);
+}
+
+bool ends_in_version(std::string_view path) {
+  const auto last = path.substr(path.rfind('/') + 1);
+  return last.size() > 1 && last[0] == 'v' && last[1] >= '0' && last[1] <= '9';
 }
 
 template <typename Visit>
@@ -133,6 +144,12 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
     match.rest = rest;
     return match;
   }
+  if (auto rest = path; take_prefix(rest, "/v1/diagnostics/backends/") && rest.size() > 11 &&
+                        rest.ends_with("/reactivate")) {
+    match.operation = method == "POST" ? Operation::reactivate : Operation::wrong_method;
+    match.rest = rest.substr(0, rest.size() - 11);
+    return match;
+  }
   if (path.starts_with("/api/v1/")) {
     match.operation = Operation::admin;
     match.rest = path.substr(8);
@@ -152,23 +169,27 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
   return match;
 }
 
+std::string list_path(WireFormat format, std::string_view base_path) {
+  auto out = without_slashes(base_path);
+  if (format == kMessages) return out + (ends_in_version(out) ? "" : "/v1") + "/models?limit=1000";
+  if (format == kGemini) {
+    return out + (ends_in_version(out) ? "" : "/v1beta") + "/models?pageSize=1000";
+  }
+  return out + "/models";
+}
+
 std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model,
                           bool stream) {
-  std::string out(base_path);
-  while (out.ends_with('/')) out.pop_back();
-  const auto ends_in_version = [&out] {
-    const auto last = std::string_view(out).substr(out.rfind('/') + 1);
-    return last.size() > 1 && last[0] == 'v' && last[1] >= '0' && last[1] <= '9';
-  };
+  auto out = without_slashes(base_path);
   switch (format) {
     case kChat:
       return out + "/chat/completions";
     case kResponses:
       return out + "/responses";
     case kMessages:
-      return out + (ends_in_version() ? "/messages" : "/v1/messages");
+      return out + (ends_in_version(out) ? "/messages" : "/v1/messages");
     case kGemini:
-      if (!ends_in_version()) out += "/v1beta";
+      if (!ends_in_version(out)) out += "/v1beta";
       out += "/models/";
       for (const char c : model) {
         // Names hold slashes and colons; what would end the path or the line is encoded.

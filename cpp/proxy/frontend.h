@@ -22,6 +22,8 @@ enum class Operation : std::uint8_t {
   stored,       // /v1/responses/{id} and what hangs below it
   health,
   ready,
+  diagnostics,  // what every backend is at
+  reactivate,   // POST …/backends/{instance}/reactivate: its cool-downs end
   metrics,
   hello,      // HEAD /api/hello: Claude Code asks whether anybody is there
   admin,      // /api/v1/…: answered by the hosting program
@@ -55,5 +57,8 @@ std::string without_query_key(std::string_view query, std::string_view name);
 // end in a version.
 std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model,
                           bool stream);
+
+// Where an upstream of this format lists its models, with query.
+std::string list_path(WireFormat format, std::string_view base_path);
 
 }  // namespace llm_proxy

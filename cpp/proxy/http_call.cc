@@ -68,29 +68,40 @@ void HttpCall::send(Connection connection) {
   head_text_.clear();
   if (connection_->absolute_form()) {
     HeadWriter(head_text_)
-        .request_line("POST", "http://" + request_.target->authority + request_.path);
+        .request_line(request_.method, "http://" + request_.target->authority + request_.path);
     if (!connection_->proxy_authorization().empty()) {
       HeadWriter(head_text_).field("proxy-authorization", connection_->proxy_authorization());
     }
   } else {
-    HeadWriter(head_text_).request_line("POST", request_.path);
+    HeadWriter(head_text_).request_line(request_.method, request_.path);
   }
   HeadWriter writer(head_text_);
   writer.field("host", request_.target->authority);
   head_text_ += request_.fields;
-  writer.field("content-length", length).end();
+  if (request_.method != "GET") writer.field("content-length", length);
+  writer.end();
 
   std::array<std::string_view, 6> pieces{head_text_};
   std::size_t count = 1;
   for (const auto piece : request_.body) {
     if (!piece.empty()) pieces[count++] = piece;
   }
-  context_.deadlines().first_byte->arm(deadline_);
+  await_bytes();
   // A failed write is not looked at: what the upstream said before it closed is still to be read,
   // and the read tells.
   (void)connection_->stream().write({pieces.data(), count}, [](ErrorCode) {});
   // It may answer, or refuse, before it has taken everything.
   read();
+}
+
+// For the reply's first byte, or the next one.
+void HttpCall::await_bytes() {
+  if (request_.silence.count() > 0) {
+    context_.worker().deadlines(request_.silence).arm(deadline_);
+    return;
+  }
+  const auto& lists = context_.deadlines();
+  (state_ == State::body ? lists.stream_idle : lists.first_byte)->arm(deadline_);
 }
 
 void HttpCall::read() {
@@ -107,7 +118,7 @@ void HttpCall::on_read(const ErrorCode& error, std::string_view bytes) {
   }
   heard_ = true;
   if (state_ == State::body) {
-    context_.deadlines().stream_idle->arm(deadline_);
+    await_bytes();
     on_body_bytes(bytes);
   } else {
     on_head_bytes(bytes);
@@ -151,7 +162,7 @@ void HttpCall::on_head(std::string_view rest) {
     return;
   }
   state_ = State::body;
-  context_.deadlines().stream_idle->arm(deadline_);
+  await_bytes();
   left_ = head_.content_length;
   if (head_.framing == Framing::chunked) chunks_.emplace(ErrorKind::upstream_garbled);
   if (const Field* field = head_.fields.find("content-encoding")) {
@@ -249,7 +260,7 @@ void HttpCall::on_turn() {
 
 void HttpCall::resume() {
   if (!std::exchange(paused_, false) || sink_ == nullptr) return;
-  context_.deadlines().stream_idle->arm(deadline_);
+  await_bytes();
   read();
 }
 

@@ -19,11 +19,13 @@ namespace llm_proxy {
 // What is sent to an upstream. The body is pieces of memory that outlive the call, so that a splice
 // copies nothing.
 struct UpstreamRequest {
+  std::string_view method = "POST";    // GET has no body
   const HttpTarget* target = nullptr;  // lives as long as the snapshot
   std::string path;                    // with query
   std::string fields;                  // header lines but Host, framing and Connection
   std::array<std::string_view, 5> body;
   std::chrono::milliseconds connect_timeout{10'000};
+  std::chrono::milliseconds silence{0};  // the backend's own limit; 0: the configuration's
 };
 
 // One HTTP request to one upstream: connection from the pool, one gathered write, the reply's
@@ -61,6 +63,7 @@ class HttpCall final : public UpstreamCall {
   void complete(bool reusable);
   void fail(ErrorKind kind, std::string message);
   std::string where() const;
+  void await_bytes();
 
   WorkerContext& context_;
   ReplySink* sink_;  // null once done

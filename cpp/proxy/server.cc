@@ -35,6 +35,7 @@ struct Server::Impl {
   std::shared_ptr<const Snapshot> snapshot;
   AccessLog log;
   SealStore seals{{}};
+  ModelCache models;
   std::vector<Seat> seats;
   std::uint16_t port = 0;
   std::atomic<int> draining{0};
@@ -54,7 +55,7 @@ Server::~Server() {
 
 Result<void> Server::start() {
   auto& self = *impl_;
-  auto snapshot = Snapshot::build(self.config, self.hosts.rings, nullptr);
+  auto snapshot = Snapshot::build(self.config, self.hosts.rings, self.hosts.backends, nullptr);
   if (!snapshot) return std::move(snapshot).error();
   self.snapshot = *std::move(snapshot);
 
@@ -68,7 +69,8 @@ Result<void> Server::start() {
   auto environment = make_upstream_environment(std::move(options));
   if (!environment) return std::move(environment).error();
   if (self.config->access_log) {
-    if (auto opened = self.log.open(self.config->access_log_path); !opened) return opened;
+    auto opened = self.log.open(self.config->access_log_path, self.config->log_json);
+    if (!opened) return opened;
   }
 
   const int count = self.config->workers > 0
@@ -80,9 +82,9 @@ Result<void> Server::start() {
     WorkerOptions worker_options;
     worker_options.index = i;
     seat.worker = std::make_unique<Worker>(worker_options);
-    seat.context = std::make_unique<WorkerContext>(*seat.worker, *environment, self.snapshot,
-                                                   self.log, self.seals, self.hosts.backends.get(),
-                                                   self.hosts.admin.get());
+    seat.context = std::make_unique<WorkerContext>(
+        *seat.worker, *environment, self.snapshot, self.log, self.seals, self.models,
+        [this] { return stats(); }, self.hosts.admin.get());
     ListenOptions listen;
     listen.host = self.config->host;
     listen.port = self.port;
@@ -109,7 +111,8 @@ std::uint16_t Server::port() const {
 }
 
 Result<void> Server::reload(std::shared_ptr<const ServerConfig> config) {
-  auto snapshot = Snapshot::build(std::move(config), impl_->snapshot->rings, impl_->snapshot.get());
+  const auto& now = *impl_->snapshot;
+  auto snapshot = Snapshot::build(std::move(config), now.rings, now.hosts, &now);
   if (!snapshot) return std::move(snapshot).error();
   impl_->snapshot = *std::move(snapshot);
   impl_->publish();
@@ -121,6 +124,23 @@ void Server::set_rings(std::shared_ptr<RingHost> rings) {
   snapshot->rings = std::move(rings);
   impl_->snapshot = std::move(snapshot);
   impl_->publish();
+}
+
+void Server::set_backends(std::shared_ptr<BackendHost> backends) {
+  auto snapshot = std::make_shared<Snapshot>(*impl_->snapshot);
+  snapshot->hosts = std::move(backends);
+  impl_->snapshot = std::move(snapshot);
+  impl_->publish();
+}
+
+bool Server::reactivate(std::string_view instance) {
+  const auto& snapshot = *impl_->snapshot;
+  for (std::size_t i = 0; i < snapshot.config->backends.size(); ++i) {
+    if (snapshot.config->backends[i].name != instance) continue;
+    snapshot.key_pools[i]->reactivate();
+    return true;
+  }
+  return false;
 }
 
 void Server::drain(std::chrono::milliseconds deadline, Callback<void()> on_drained) {

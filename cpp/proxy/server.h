@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/callback.h"
 #include "base/result.h"
 #include "proxy/config.h"
+#include "proxy/server_stats.h"
 #include "routing/key_pool.h"
 
 namespace llm_proxy {
@@ -22,14 +24,6 @@ struct PluginHosts {
   std::shared_ptr<RingHost> rings;
   std::shared_ptr<BackendHost> backends;
   std::shared_ptr<AdminHost> admin;
-};
-
-struct ServerStats {
-  std::uint64_t requests = 0;  // finished exchanges, since start
-  std::uint64_t active = 0;    // exchanges under way
-  std::uint64_t client_connections = 0;
-  std::uint64_t upstream_connections = 0;
-  std::uint64_t upstream_idle = 0;
 };
 
 // The proxy: a set of workers that accept, and the snapshot they run on.
@@ -56,6 +50,8 @@ class Server {
   Result<void> reload(std::shared_ptr<const ServerConfig> config);
   // Publishes new rings; same rule.
   void set_rings(std::shared_ptr<RingHost> rings);
+  // Publishes another host of the Python backends; same rule.
+  void set_backends(std::shared_ptr<BackendHost> backends);
 
   // Stops accepting, lets exchanges finish until the deadline, then cuts the rest. `on_drained` is
   // called on a worker thread, once, when nothing is left; then `join` returns quickly. Calling it
@@ -67,6 +63,8 @@ class Server {
   ServerStats stats() const;
   // Every backend's keys and breaker as they are now, for diagnostics: positions, never keys.
   std::vector<InstanceHealth> health() const;
+  // Ends the cool-downs of one instance; false: there is none of that name.
+  bool reactivate(std::string_view instance);
 
  private:
   struct Impl;

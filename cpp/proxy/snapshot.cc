@@ -1,5 +1,6 @@
 #include "proxy/snapshot.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "http/head_writer.h"
@@ -9,6 +10,7 @@ namespace llm_proxy {
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const ServerConfig> config,
                                                         std::shared_ptr<RingHost> rings,
+                                                        std::shared_ptr<BackendHost> hosts,
                                                         const Snapshot* before) {
   auto routes =
       RouteTable::build(config->backends, {config->default_backend, config->default_model,
@@ -41,6 +43,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
     // Bodies are watched on their way: a coding would only be taken off again.
     writer.field("accept-encoding", "identity");
     for (const auto& [name, value] : backend.headers) writer.field(name, value);
+    if (backend.loop_guard) writer.field(kLoopGuard, "1");
   }
   out->availability = before ? before->availability : std::make_shared<Availability>();
   out->key_pools = out->availability->pools(config->backends);
@@ -49,12 +52,34 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
   out->admin_keys = *std::move(admin_keys);
   out->routes = *std::move(routes);
   out->rings = std::move(rings);
+  out->hosts = std::move(hosts);
   return std::shared_ptr<const Snapshot>(std::move(out));
+}
+
+void Snapshot::localize(Candidate& candidate) const {
+  const auto& all = config->backends;
+  auto& model = candidate.model;
+  for (const auto& prefix : candidate.backend->vendor_prefixes) {
+    if (model.size() > prefix.size() && model.starts_with(prefix)) {
+      model.erase(0, prefix.size());
+      break;
+    }
+  }
+  const auto& names = candidate.backend->model_names;
+  if (const auto known = names.find(model); known != names.end()) model = known->second;
+  // Those of one name follow each other.
+  for (auto i = index(*candidate.backend) + 1;
+       i < all.size() && all[i].name == candidate.backend->name; ++i) {
+    const auto& only = all[i].only_models;
+    if (std::find(only.begin(), only.end(), model) != only.end()) candidate.backend = &all[i];
+  }
 }
 
 std::vector<InstanceHealth> Snapshot::health(TimePoint now) const {
   std::vector<InstanceHealth> out;
-  for (const auto& pool : key_pools) out.push_back(pool->health(now));
+  for (std::size_t i = 0; i < key_pools.size(); ++i) {
+    if (config->backends[i].only_models.empty()) out.push_back(key_pools[i]->health(now));
+  }
   return out;
 }
 

@@ -2,17 +2,22 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "net/endpoint.h"
 #include "plugin/ring_host.h"
+#include "proxy/backend_host.h"
 #include "proxy/client_keys.h"
 #include "proxy/config.h"
 #include "routing/key_pool.h"
 #include "routing/route_table.h"
 
 namespace llm_proxy {
+
+// Sent to every upstream and refused from any client, so that no proxy is its own provider.
+inline constexpr std::string_view kLoopGuard = "x-llmproxy-loop-guard";
 
 // What a backend's base URL means to the network. Made once, so that a request parses nothing.
 struct HttpTarget {
@@ -33,9 +38,14 @@ struct Snapshot {
   std::shared_ptr<Availability> availability;       // handed from snapshot to snapshot
   std::vector<std::shared_ptr<KeyPool>> key_pools;  // as config->backends
   std::shared_ptr<RingHost> rings;                  // may be null
+  std::shared_ptr<BackendHost> hosts;               // of the Python backends; may be null
 
   const HttpTarget& target(const Backend& backend) const { return targets[index(backend)]; }
   KeyPool& key_pool(const Backend& backend) const { return *key_pools[index(backend)]; }
+
+  // The backend that serves this model of `candidate`'s server, where one of them speaks two
+  // formats; and the model's name as the server knows it.
+  void localize(Candidate& candidate) const;
 
   // What every backend's keys and breaker are at, for diagnostics. Any thread.
   std::vector<InstanceHealth> health(TimePoint now) const;
@@ -44,6 +54,7 @@ struct Snapshot {
   // null.
   static Result<std::shared_ptr<const Snapshot>> build(std::shared_ptr<const ServerConfig> config,
                                                        std::shared_ptr<RingHost> rings,
+                                                       std::shared_ptr<BackendHost> hosts,
                                                        const Snapshot* before);
 
  private:

@@ -15,14 +15,17 @@ constexpr std::chrono::milliseconds kRetryTick{50};
 
 WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                              std::shared_ptr<const Snapshot> snapshot, AccessLog& log,
-                             SealStore& seals, BackendHost* backends, AdminHost* admin)
+                             SealStore& seals, ModelCache& models,
+                             std::function<ServerStats()> stats, AdminHost* admin)
     : worker_(worker),
       pool_(worker, std::move(environment)),
       log_(log),
       seals_(seals),
-      backends_(backends),
+      models_(models),
+      stats_(std::move(stats)),
       admin_(admin),
-      cut_([this] { cut_all(); }) {
+      cut_([this] { cut_all(); }),
+      lister_(*this, models) {
   RAND_bytes(reinterpret_cast<unsigned char*>(&request_seed_), sizeof request_seed_);
   publish(std::move(snapshot));
 }
@@ -60,6 +63,7 @@ void WorkerContext::retire(ClientSession& session) {
 
 void WorkerContext::drain(Callback<void()> on_empty) {
   draining_ = true;
+  lister_.close();
   on_empty_ = std::move(on_empty);
   // A session that drains may retire itself and its place with it.
   const std::vector<std::shared_ptr<ClientSession>> sessions(sessions_.begin(), sessions_.end());

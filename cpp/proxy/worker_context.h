@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -13,7 +14,9 @@
 #include "net/upstream_pool.h"
 #include "net/worker.h"
 #include "proxy/admin_host.h"
-#include "proxy/backend_host.h"
+#include "proxy/model_cache.h"
+#include "proxy/model_lister.h"
+#include "proxy/server_stats.h"
 #include "proxy/snapshot.h"
 #include "translate/seal_store.h"
 
@@ -42,7 +45,7 @@ class WorkerContext {
  public:
   WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                 std::shared_ptr<const Snapshot> snapshot, AccessLog& log, SealStore& seals,
-                BackendHost* backends, AdminHost* admin = nullptr);
+                ModelCache& models, std::function<ServerStats()> stats, AdminHost* admin = nullptr);
   ~WorkerContext();
   WorkerContext(const WorkerContext&) = delete;
   WorkerContext& operator=(const WorkerContext&) = delete;
@@ -51,7 +54,10 @@ class WorkerContext {
   UpstreamPool& pool() { return pool_; }
   AccessLog& log() { return log_; }
   SealStore& seals() { return seals_; }
-  BackendHost* backends() { return backends_; }
+  ModelCache& models() { return models_; }
+  ModelLister& lister() { return lister_; }
+  // Of the whole server.
+  ServerStats stats() const { return stats_(); }
   AdminHost* admin() { return admin_; }
   const std::shared_ptr<const Snapshot>& snapshot() const { return snapshot_; }
   const DeadlineLists& deadlines() const { return deadlines_; }
@@ -89,7 +95,8 @@ class WorkerContext {
   std::shared_ptr<const Snapshot> snapshot_;
   AccessLog& log_;
   SealStore& seals_;
-  BackendHost* backends_;
+  ModelCache& models_;
+  std::function<ServerStats()> stats_;
   AdminHost* admin_;
   DeadlineLists deadlines_;
   std::list<std::shared_ptr<ClientSession>> sessions_;
@@ -100,6 +107,7 @@ class WorkerContext {
   std::uint64_t request_seed_ = 0;
   std::uint64_t request_count_ = 0;
   Counters counters_;
+  ModelLister lister_;
 };
 
 }  // namespace llm_proxy

@@ -96,6 +96,14 @@ void bind_server(py::module_& module) {
           "set_rings",
           [](Server& server, const std::shared_ptr<PyRingHost>& rings) { server.set_rings(rings); },
           py::arg("rings"), "Publishes a new generation of ring plugins; same rule.")
+      .def(
+          "set_backends",
+          [](Server& server, const std::shared_ptr<PyBackendHost>& backends) {
+            server.set_backends(backends);
+          },
+          py::arg("backends"), "Publishes another host of Python backends; same rule.")
+      .def("reactivate", &Server::reactivate, py::arg("instance"),
+           "Ends an instance's cool-downs; False: there is none of that name.")
       .def("drain", &drain, py::arg("seconds"), py::arg("lane"), py::arg("done"),
            "Stops accepting and lets exchanges finish; `done()` is called when nothing is left.")
       .def("join", &Server::join, py::call_guard<py::gil_scoped_release>())

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
@@ -35,6 +36,14 @@ struct Backend {
   KeyPolicy key_policy = KeyPolicy::round_robin;
   std::vector<std::pair<std::string, std::string>> headers;  // sent with every request
   std::vector<std::string> models;                           // known models; empty: any
+  std::string models_path;  // where it lists them, below the host; empty: the format's own place
+  // One server, two formats: a second backend of the same name that serves these models alone.
+  std::vector<std::string> only_models;
+  std::vector<std::string> vendor_prefixes;        // "zhipu/": taken off a model's name
+  std::map<std::string, std::string> model_names;  // names that the server knows otherwise
+  std::chrono::milliseconds timeout{0};            // silence; 0: the configuration's own
+  bool client_headers = true;                      // a client of its format may send it its own
+  bool loop_guard = true;                          // tell it that a proxy asks
   Quirks quirks;
 };
 

@@ -117,6 +117,13 @@ void KeyPool::abandoned(const Pick& pick) {
   instance_->breaker.on_abandoned(pick.probe);
 }
 
+void KeyPool::reactivate() {
+  const std::lock_guard lock(instance_->mutex);
+  instance_->breaker = {};
+  instance_->rests_until = {};
+  for (const auto& key : keys_) key->cool_downs = {};
+}
+
 InstanceHealth KeyPool::health(TimePoint now) const {
   const std::lock_guard lock(instance_->mutex);
   InstanceHealth out;
@@ -144,8 +151,10 @@ std::vector<std::shared_ptr<KeyPool>> Availability::pools(const std::vector<Back
   std::vector<std::shared_ptr<KeyPool>> out;
   for (const auto& backend : backends) {
     auto& instance = instances[backend.name];
-    if (const auto known = instances_.find(backend.name);
-        known != instances_.end() && known->second->base_url == backend.base_url) {
+    if (instance != nullptr) {
+      // The same server under a second format.
+    } else if (const auto known = instances_.find(backend.name);
+               known != instances_.end() && known->second->base_url == backend.base_url) {
       instance = known->second;
     } else {
       instance = std::make_shared<KeyPool::Instance>();

@@ -73,6 +73,8 @@ class KeyPool {
   // Nobody knows how it would have gone: the client left.
   void abandoned(const Pick& pick);
 
+  // Forgets every cool-down and closes the breaker: the user knows better.
+  void reactivate();
   InstanceHealth health(TimePoint now) const;
   std::size_t size() const { return keys_.size(); }
 

@@ -27,13 +27,29 @@ struct Loss {
 };
 
 // Deviations of a compatible server, set by its catalog row. Each is asked for in exactly one
-// function.
+// function: the first group in the codec, which writes the request; the second in body_edits, which
+// mends any request's body; the third where a reply is taken.
 struct Quirks {
   bool max_completion_tokens = false;  // Chat: send max_completion_tokens, not max_tokens
   bool developer_role = false;         // Chat: system text goes as role developer
   bool reasoning_content = false;      // Chat: replay thinking as reasoning_content
   bool reasoning_details = false;      // Chat: OpenRouter's reasoning_details are taken
   bool nine_char_ids = false;          // Chat: Mistral's tool call ids
+
+  bool max_tokens = false;            // knows max_tokens only: max_completion_tokens is renamed
+  bool no_stream_options = false;     // stream_options is dropped
+  bool no_reasoning = false;          // reasoning and reasoning_effort are dropped
+  bool no_reasoning_object = false;   // reasoning is dropped
+  bool no_thinking = false;           // thinking and what belongs to it are dropped
+  bool plan_members = false;          // Z.ai's coding plan: members beyond its list are dropped
+  bool plain_tool_choice = false;     // a tool_choice that names a tool becomes "auto"
+  bool token_floor = false;           // max_tokens below 512 leave no visible answer
+  bool token_cap = false;             // max_tokens above 200000 are refused
+  bool thinking_mode = false;         // InternLM: thinking_mode true
+  bool system_role = false;           // role developer is unknown: system
+  bool reasoning_everywhere = false;  // assistant messages need some reasoning_content
+
+  bool whole_replies = false;  // its streams are not to be trusted: asked for whole, streamed by us
 };
 
 // State of one exchange's translation, from the client's request to the last byte of the reply.

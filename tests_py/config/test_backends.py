@@ -210,8 +210,15 @@ def test_the_snapshot_holds_what_the_engine_asks_for() -> None:
             "auth_prefix": "",
             "keys": ["k"],
             "key_policy": "round-robin",
-            "headers": {"anthropic-version": "2023-06-01"},
+            "headers": {},
             "models": [],
+            "models_path": "",
+            "only_models": [],
+            "vendor_prefixes": ["anthropic/"],
+            "model_names": {},
+            "timeout": 0.0,
+            "client_headers": True,
+            "loop_guard": True,
             "quirks": {},
         }
     ]

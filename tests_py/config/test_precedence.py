@@ -43,6 +43,9 @@ OVERRIDES: dict[str, list[tuple[str, object]]] = {
 
 
 def spellings(setting: Setting) -> list[tuple[str, object]]:
+    if setting.choices and setting.path not in OVERRIDES:
+        words = (*setting.choices, *setting.choices)[1:4]
+        return [(word, word) for word in words]
     return OVERRIDES.get(setting.path, SPELLINGS[setting.kind])
 
 
@@ -129,6 +132,19 @@ def test_the_command_line_outranks_the_environment(
     env = {setting.env[0]: env_text} if setting.env else {}
     settings = loaded(tmp_path, env=env, argv=flag_words(setting, flag, text))
     assert settings.values[setting.path] == as_value(value)
+    assert str(settings.origins[setting.path]) == f"cli ({flag})"
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag", "word"),
+    [(setting, flag, word) for setting in SETTINGS for flag, word in setting.words],
+    ids=lambda value: value if isinstance(value, str) else value.path,
+)
+def test_a_flag_may_stand_for_a_value(
+    setting: Setting, flag: str, word: str, tmp_path: Path
+) -> None:
+    settings = loaded(tmp_path, argv=(flag,))
+    assert settings.values[setting.path] == word
     assert str(settings.origins[setting.path]) == f"cli ({flag})"
 
 

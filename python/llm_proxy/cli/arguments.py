@@ -24,9 +24,10 @@ ANTHROPIC_API_KEY, ... or write them into a file named .env.
 class _Take(argparse.Action):
     """Keeps the flag as it was given beside the value, for messages and provenance."""
 
-    def __init__(self, *args: Any, setting: Setting, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, setting: Setting, word: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.setting = setting
+        self.word = word  # what the flag stands for by itself
 
     def __call__(
         self,
@@ -45,6 +46,8 @@ class _Take(argparse.Action):
     def _value(self, before: tuple[str, Value] | None, given: Any) -> Value:
         if self.setting.kind == "switch":
             return self.setting.flag_value
+        if self.word:
+            return self.word
         if self.setting.kind == "aliases":
             name, equals, target = str(given).partition("=")
             if not equals:
@@ -92,6 +95,17 @@ def parser() -> argparse.ArgumentParser:
             metavar=None if setting.kind == "switch" else _METAVARS.get(setting.kind, "TEXT"),
             help=f"{setting.help}{names}".replace("%", "%%"),
         )
+        for flag, word in setting.words:
+            out.add_argument(
+                flag,
+                action=_Take,
+                setting=setting,
+                word=word,
+                nargs=0,
+                dest="flags",
+                default=argparse.SUPPRESS,
+                help=f"{setting.flags[0]} {word}",
+            )
     return out
 
 

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from llm_proxy.backends.catalog import (
+    AUTH_OF_FORMAT,
     CATALOG,
+    FORMATS,
     INSTALL_OAUTH,
     NO_AUTH,
     OAUTH_PACKAGE_BACKENDS,
     Auth,
+    Format,
+    OtherFormat,
     Row,
 )
 from llm_proxy.config.errors import Problem, nearest
 from llm_proxy.config.settings import Backend, Origin
-from llm_proxy.config.table import BACKEND_SETTINGS, Value
+from llm_proxy.config.table import BACKEND_BY_PATH, BACKEND_SETTINGS, Value
 
 LAST_NUMBERED_KEY = 99
 PLUGIN_ROWS = tuple(row for row in BACKEND_SETTINGS if row.plugin_only)
@@ -117,7 +121,9 @@ def _plugin(name: str, plugin: str, section: SectionValues) -> Backend:
         keys=section.texts("api_key"),
         models=section.texts("models"),
         own={
-            row.path: section.values[row.path] for row in PLUGIN_ROWS if row.path in section.values
+            path: section.values[path]
+            for path in ("timeout", *(row.path for row in PLUGIN_ROWS))
+            if path in section.values
         },
     )
 
@@ -145,13 +151,107 @@ def _instance(
     if variable and own_url:
         url, url_origin = environment[variable].strip(), Origin("environment", variable)
     base_url = _base_url(name, url, row, url_origin, problems) if row.kind == "http" else ""
-    auth = row.auth
+    _check_instance(name, row, section, keys, origin, problems)
+    return Backend(
+        name,
+        row.type,
+        row.kind,
+        section.text("format") or row.format,
+        base_url,
+        _auth(row, section),
+        origin,
+        keys=keys or ((row.no_key,) if row.no_key else ()),
+        key_policy=section.text("key_policy") or "round-robin",
+        headers=_headers(row, section),
+        models=section.texts("models") or row.models,
+        models_path=section.text("models_path") or row.models_path,
+        quirks=section.texts("quirks") if "quirks" in section.values else row.quirks,
+        vendors=section.texts("vendors") if "vendors" in section.values else row.vendors,
+        model_names={
+            **dict(row.model_names),
+            **{old: str(new) for old, new in section.mapping("model_names").items()},
+        },
+        others=_other_formats(name, row, section, problems),
+        timeout=_timeout(row, section, environment, problems),
+        client_headers=bool(section.values.get("client_headers", row.client_headers)),
+        loop_guard=bool(section.values.get("loop_guard", row.loop_guard)),
+        example_model=row.default_model,
+    )
+
+
+def _auth(row: Row, section: SectionValues) -> Auth:
     if "auth_header" in section.values or "auth_prefix" in section.values:
-        auth = Auth(
-            section.text("auth_header").lower() or row.auth.header, section.text("auth_prefix")
+        header = section.text("auth_header").lower() or row.auth.header
+        return Auth(header, section.text("auth_prefix"))
+    if section.text("format") and section.text("format") != row.format and row.auth != NO_AUTH:
+        return AUTH_OF_FORMAT[as_format(section.text("format"))]
+    return row.auth
+
+
+def as_format(name: str) -> Format:
+    return next(known for known in FORMATS if known == name)
+
+
+def _headers(row: Row, section: SectionValues) -> dict[str, str]:
+    """The row's, with the file's own; a header that the file leaves empty is not sent."""
+    out = {name.lower(): (name, value) for name, value in row.headers}
+    for name, value in section.mapping("headers").items():
+        out[name.lower()] = (name, str(value))
+    return {name: value for name, value in out.values() if value}
+
+
+def _other_formats(
+    name: str, row: Row, section: SectionValues, problems: list[Problem]
+) -> tuple[OtherFormat, ...]:
+    """What the file says under `formats`, else the row's own."""
+    if "formats" not in section.values:
+        return (row.other,) if row.other else ()
+    out = []
+    for spoken, models in section.mapping("formats").items():
+        if spoken not in FORMATS or not isinstance(models, list) or not models:
+            where = section.origins["formats"].where
+            problems.append(
+                Problem(
+                    where,
+                    f"backends.{name}.formats",
+                    f"must be {{FORMAT: [MODEL, ...]}}, FORMAT one of {', '.join(FORMATS)}",
+                )
+            )
+            continue
+        own = row.other.quirks if row.other and row.other.format == spoken else ()
+        out.append(OtherFormat(as_format(spoken), tuple(map(str, models)), own))
+    return tuple(out)
+
+
+def _timeout(
+    row: Row, section: SectionValues, environment: Mapping[str, str], problems: list[Problem]
+) -> float:
+    text = environment.get(row.timeout_env, "").strip() if row.timeout_env else ""
+    if not text:
+        value = section.values.get("timeout", 0.0)
+        return float(value) if isinstance(value, (int, float)) else 0.0
+    try:
+        value = BACKEND_BY_PATH["timeout"].from_text(text)
+        assert isinstance(value, float)
+        return value
+    except ValueError as error:
+        problem = Problem(
+            f"environment variable {row.timeout_env}", f"backends.{row.type}.timeout", str(error)
         )
-    headers = {**dict(row.headers), **{k: str(v) for k, v in section.mapping("headers").items()}}
-    for header, value in headers.items():
+        if problem not in problems:
+            problems.append(problem)
+        return 0.0
+
+
+def _check_instance(
+    name: str,
+    row: Row,
+    section: SectionValues,
+    keys: tuple[str, ...],
+    origin: Origin,
+    problems: list[Problem],
+) -> None:
+    for header, value in _headers(row, section).items():
         if (
             not header.isascii()
             or any(c in "\r\n\0 :" for c in header)
@@ -159,6 +259,16 @@ def _instance(
         ):
             problems.append(
                 Problem(origin.where, f"backends.{name}.headers", f"{header!r} is no valid header")
+            )
+        elif header.lower() in _CREDENTIALS:
+            where = section.origins.get("headers", origin).where
+            problems.append(
+                Problem(
+                    where,
+                    f"backends.{name}.headers",
+                    f"{header} carries a key: use api_key, auth_header and auth_prefix, "
+                    "so that it is kept out of every log",
+                )
             )
     for plugin_row in PLUGIN_ROWS:
         if plugin_row.path in section.origins:
@@ -178,21 +288,9 @@ def _instance(
                     "holds a blank or a character no key has",
                 )
             )
-    return Backend(
-        name,
-        row.type,
-        row.kind,
-        section.text("format") or row.format,
-        base_url,
-        auth,
-        origin,
-        keys=keys,
-        key_policy=section.text("key_policy") or "round-robin",
-        headers=headers,
-        models=section.texts("models") or row.models,
-        quirks=section.texts("quirks") if "quirks" in section.values else row.quirks,
-        example_model=row.default_model,
-    )
+
+
+_CREDENTIALS = ("authorization", "x-api-key", "x-goog-api-key", "api-key", "proxy-authorization")
 
 
 def _base_url(name: str, url: str, row: Row, origin: Origin, problems: list[Problem]) -> str:

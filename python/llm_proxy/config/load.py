@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
+from llm_proxy.backends.catalog import PERSONAL_BACKENDS
 from llm_proxy.config.backends import SectionValues, make_backends, pick_default
 from llm_proxy.config.errors import ConfigError, Problem, nearest
-from llm_proxy.config.settings import DEFAULT, Origin, Settings
+from llm_proxy.config.settings import DEFAULT, Backend, Origin, Settings
 from llm_proxy.config.table import BACKEND_SETTINGS, SETTINGS, Setting, Value
 from llm_proxy.config.tree import Node, read
 
@@ -59,6 +60,7 @@ def load(sources: Sources) -> Settings:
         put("backends.default_backend", choice.backend, Origin("derived", choice.reason))
     _guard_address(values, origins, put, problems)
     _guard_admin_keys(values, origins, problems)
+    _guard_access(values, origins, backends, problems)
     if problems:
         raise ConfigError(problems)
     return Settings(
@@ -230,3 +232,46 @@ def _guard_admin_keys(
                 "holds a key of auth.api_keys; whoever uses the proxy could change it",
             )
         )
+
+
+def _guard_access(
+    values: dict[str, Value],
+    origins: dict[str, Origin],
+    backends: list[Backend],
+    problems: list[Problem],
+) -> None:
+    """One user on this machine, or many with keys and nobody's own login."""
+    mode, where = str(values["access_mode.mode"]), origins["access_mode.mode"].where
+    local = is_loopback(str(values["host"]))
+    if mode == "auto":
+        mode = "single_user" if local else "multi_user"
+    elif mode == "single_user" and not local:
+        problems.append(
+            Problem(
+                origins["host"].where or where,
+                "host",
+                f"{values['host']} is open to other machines, which single_user mode is not; "
+                "listen on 127.0.0.1 or choose multi_user",
+            )
+        )
+    elif mode == "multi_user" and (values["auth.disable_auth"] or not values["auth.api_keys"]):
+        problems.append(
+            Problem(
+                where,
+                "access_mode.mode",
+                "multi_user needs client keys: set API_KEYS=KEY[,KEY...] (or auth.api_keys), "
+                "and leave auth.disable_auth off",
+            )
+        )
+    if mode != "multi_user":
+        return
+    for backend in backends:
+        if backend.type in PERSONAL_BACKENDS and backend.origin.source != "default":
+            problems.append(
+                Problem(
+                    backend.origin.where,
+                    f"backends.{backend.name}",
+                    f"'{backend.type}' acts for whoever logged in on this machine and serves in "
+                    "single_user mode only",
+                )
+            )

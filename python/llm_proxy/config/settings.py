@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llm_proxy.backends.catalog import Auth, Kind
+from llm_proxy.backends.catalog import Auth, Kind, OtherFormat
 from llm_proxy.config.table import Value
 
 Source = Literal["default", "config", "environment", "cli", "derived"]
@@ -41,7 +41,14 @@ class Backend:
     key_policy: str = "round-robin"
     headers: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    models_path: str = ""
     quirks: tuple[str, ...] = ()
+    vendors: tuple[str, ...] = ()
+    model_names: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[OtherFormat, ...] = ()
+    timeout: float = 0.0
+    client_headers: bool = True
+    loop_guard: bool = True
     example_model: str = ""
     own: Mapping[str, Value] = field(default_factory=dict, repr=False)  # a plugin's own settings
 

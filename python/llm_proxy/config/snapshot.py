@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from llm_proxy import __version__
+from llm_proxy.backends.catalog import AUTH_OF_FORMAT
 from llm_proxy.config.settings import Backend, Settings
 from llm_proxy.config.table import SETTINGS
 
@@ -24,7 +26,11 @@ def snapshot(settings: Settings) -> str:
             },
             "client_keys": list(settings.client_keys),
             "admin_keys": list(settings.admin_keys),
-            "backends": [_backend(backend) for backend in settings.backends],
+            "backends": [
+                made
+                for backend in settings.backends
+                for made in (_backend(backend), *_others(backend))
+            ],
             "default_backend": settings.default_backend,
             "default_model": settings.default_model,
             "model_aliases": settings.names("model_aliases"),
@@ -37,6 +43,9 @@ def snapshot(settings: Settings) -> str:
                 "total_budget": settings.seconds("failure_handling.total_timeout_budget"),
             },
             "reply_headers": settings.switch("failure_handling.reply_headers"),
+            "model_discovery": settings.switch("models.discovery"),
+            "models_fresh": settings.seconds("models.cache_seconds"),
+            "log_json": settings.text("logging.format") == "json",
             "access_log": settings.switch("logging.access_log"),
             "access_log_path": settings.text("logging.access_log_file"),
             "version": __version__,
@@ -58,5 +67,27 @@ def _backend(backend: Backend) -> dict[str, object]:
         "key_policy": backend.key_policy,
         "headers": dict(backend.headers),
         "models": list(backend.models),
+        "models_path": backend.models_path,
+        "only_models": [],
+        "vendor_prefixes": [f"{vendor}/" for vendor in backend.vendors],
+        "model_names": dict(backend.model_names),
+        "timeout": backend.timeout,
+        "client_headers": backend.client_headers,
+        "loop_guard": backend.loop_guard,
         "quirks": dict.fromkeys(backend.quirks, True),
     }
+
+
+def _others(backend: Backend) -> Iterator[dict[str, object]]:
+    """The same server once more for each further format it speaks."""
+    for other in backend.others:
+        auth = AUTH_OF_FORMAT[other.format]
+        yield {
+            **_backend(backend),
+            "format": other.format,
+            "auth_header": auth.header,
+            "auth_prefix": auth.prefix,
+            "models": [],
+            "only_models": list(other.models),
+            "quirks": dict.fromkeys(other.quirks, True),
+        }

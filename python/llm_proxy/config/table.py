@@ -35,6 +35,7 @@ class Setting:
     at_most: float | None = None
     secret: bool = False
     flag_value: bool = True  # of a switch: what giving the flag means
+    words: tuple[tuple[str, str], ...] = ()  # flags that stand for a value each
     also: tuple[str, ...] = ()  # other places in YAML that mean the same
     plugin_only: bool = False  # of a backend: nothing to a catalog row
 
@@ -254,6 +255,16 @@ SETTINGS: tuple[Setting, ...] = (
     _timeout("drain", 30.0, "requests under way when the proxy is told to stop"),
     _timeout("keep_alive", 10.0, "silence after which a streaming client gets a sign of life"),
     _timeout("upstream_idle", 60.0, "a kept connection to a provider that nobody uses"),
+    Setting("models.discovery", "switch", True, "ask providers what models they have, when a client lists them; the flag "
+            "switches it off", ("--no-model-discovery",), ("LLM_PROXY_MODEL_DISCOVERY",), flag_value=False),
+    Setting("models.cache_seconds", "seconds", 300.0, "how long a provider's list of models is believed",
+            ("--models-cache-seconds",), ("LLM_PROXY_MODELS_CACHE_SECONDS",), at_least=1, at_most=86400),
+    Setting("access_mode.mode", "text", "auto", "single_user: listens on this machine only; multi_user: client keys are "
+            "required and nobody's personal login serves others; auto: multi_user beyond this machine", ("--access-mode",),
+            ("LLM_PROXY_ACCESS_MODE",), choices=("auto", "single_user", "multi_user"),
+            words=(("--single-user-mode", "single_user"), ("--multi-user-mode", "multi_user"))),
+    Setting("logging.format", "text", "text", "text: readable lines; json: one object a line", ("--log-format",),
+            ("LOG_FORMAT",), choices=("text", "json")),
     Setting("logging.level", "text", "INFO", "least severe message that is logged", ("--log-level",), ("LOG_LEVEL",),
             choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
     Setting("logging.log_file", "text", "", "file for the log; empty: standard error", ("--log",), ("LOG_FILE",)),
@@ -275,11 +286,18 @@ BACKEND_SETTINGS: tuple[Setting, ...] = (
     Setting("auth_prefix", "text", "", "what stands before the key in it"),
     Setting("headers", "names", {}, "headers sent with every request"),
     Setting("models", "texts", (), "the models it has; empty: any"),
-    Setting("quirks", "texts", (), "deviations from the format", choices=QUIRKS),
-    Setting("timeout", "seconds", 0.0, "a plugin backend's own limit", at_least=0, at_most=86400, plugin_only=True),
+    Setting("models_path", "text", "", "where it lists its models, as a path with query; unset: the format's own place"),
+    Setting("formats", "mapping", {}, "further formats of the same server by model: FORMAT: [MODEL, ...]"),
+    Setting("model_names", "names", {}, "models it knows under another name: NAME: NAME-SENT"),
+    Setting("vendors", "texts", (), "what may stand before a model's name and a slash, and is not sent"),
+    Setting("quirks", "texts", (), "deviations from the format", choices=tuple(QUIRKS)),
+    Setting("timeout", "seconds", 0.0, "how long its silence is borne; 0: as timeouts says", at_least=0, at_most=86400),
+    Setting("client_headers", "switch", True, "clients of its format may send it headers of their own"),
+    Setting("loop_guard", "switch", True, "it is told that a proxy asks; false to chain two of these proxies"),
     Setting("credentials_path", "text", "", "where a plugin backend finds its credentials", plugin_only=True),
     Setting("extra", "mapping", {}, "passed to a plugin backend's initialize() as it is", plugin_only=True),
 )
 # fmt: on
 
 BY_PATH = {setting.path: setting for setting in SETTINGS}
+BACKEND_BY_PATH = {setting.path: setting for setting in BACKEND_SETTINGS}

@@ -1,0 +1,164 @@
+#include "proxy/model_cache.h"
+
+#include <utility>
+
+#include "json/reader.h"
+
+namespace llm_proxy {
+namespace {
+
+// Some servers put this before their JSON so that no page can run it as a script.
+constexpr std::string_view kGuard = ")]}'";
+
+bool generates(JsonSlice model) {
+  const auto methods = member(model, "supportedGenerationMethods");
+  return methods.empty() || methods.find("\"generateContent\"") != std::string_view::npos;
+}
+
+std::string name_of(WireFormat format, JsonSlice model) {
+  auto id = string_member(model, "id");
+  if (id.empty()) id = string_member(model, "name");
+  auto out = id.decode();
+  if (format == WireFormat::gemini_generate) {
+    if (!generates(model)) return {};
+    if (out.starts_with("models/")) out.erase(0, 7);
+  }
+  return out;
+}
+
+}  // namespace
+
+bool ModelCache::can_list(const Backend& backend) {
+  return backend.kind == Backend::Kind::http && backend.models.empty() &&
+         backend.only_models.empty();
+}
+
+ModelCache::Entry& ModelCache::entry(const Backend& backend) {
+  auto& out = entries_[backend.name];
+  if (out.base_url != backend.base_url) {
+    out = {};
+    out.base_url = backend.base_url;
+  }
+  return out;
+}
+
+const ModelCache::Entry* ModelCache::find(const Backend& backend) const {
+  const auto found = entries_.find(backend.name);
+  if (found == entries_.end() || found->second.base_url != backend.base_url) return nullptr;
+  return &found->second;
+}
+
+std::vector<const Backend*> ModelCache::take_due(const std::vector<Backend>& backends,
+                                                 std::chrono::milliseconds fresh, TimePoint now) {
+  const std::lock_guard lock(mutex_);
+  fresh_ = fresh;
+  std::vector<const Backend*> out;
+  std::map<std::string, Entry, std::less<>> kept;
+  for (const auto& backend : backends) {
+    if (!can_list(backend)) continue;
+    auto& known = entry(backend);
+    if (!known.asking && known.next <= now) {
+      known.asking = true;
+      out.push_back(&backend);
+    }
+    kept.insert(entries_.extract(backend.name));
+  }
+  entries_ = std::move(kept);  // what no backend has any more is forgotten
+  return out;
+}
+
+void ModelCache::answered(const Backend& backend, std::vector<std::string> models, TimePoint now) {
+  if (models.size() > kMaxModels) models.resize(kMaxModels);
+  const std::lock_guard lock(mutex_);
+  auto& known = entry(backend);
+  known.models = std::move(models);
+  known.next = now + fresh_;
+  known.asking = false;
+  known.heard = true;
+  known.last_error.clear();
+}
+
+void ModelCache::failed(const Backend& backend, const Error& error, TimePoint now) {
+  const std::lock_guard lock(mutex_);
+  auto& known = entry(backend);
+  known.next = now + kAfterFailure;
+  known.asking = false;
+  known.heard = true;
+  known.last_error = name(error.kind);
+}
+
+bool ModelCache::waits_for_first(const std::vector<Backend>& backends) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& backend : backends) {
+    if (!can_list(backend)) continue;
+    const auto* known = find(backend);
+    if (known == nullptr || !known->heard) return true;
+  }
+  return false;
+}
+
+std::vector<HostedModels> ModelCache::known(const std::vector<Backend>& backends) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<HostedModels> out;
+  for (const auto& backend : backends) {
+    if (!can_list(backend)) continue;
+    const auto* known = find(backend);
+    if (known != nullptr && known->models) out.push_back({backend.name, *known->models});
+  }
+  return out;
+}
+
+std::vector<ModelCache::Listing> ModelCache::listings(const std::vector<Backend>& backends) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Listing> out;
+  for (const auto& backend : backends) {
+    if (!can_list(backend)) continue;
+    const auto* known = find(backend);
+    auto& shown = out.emplace_back();
+    shown.instance = backend.name;
+    if (known == nullptr) continue;
+    shown.known = known->models.has_value();
+    shown.models = known->models ? known->models->size() : 0;
+    shown.asking = known->asking;
+    shown.last_error = known->last_error;
+  }
+  return out;
+}
+
+Result<std::vector<std::string>> parse_model_names(WireFormat format, std::string_view body) {
+  if (body.starts_with(kGuard)) body.remove_prefix(kGuard.size());
+  std::vector<std::string> out;
+  JsonReader json(body);
+  bool found = false;
+  const auto read_array = [&] {
+    found = true;
+    if (!json.begin_array()) return;
+    while (json.next_item()) {
+      std::string name;
+      if (json.kind() == JsonKind::string) {
+        Text text;
+        json.string(text);
+        name = text.decode();
+      } else {
+        JsonSlice model;
+        json.value(model);
+        name = name_of(format, model);
+      }
+      if (!name.empty()) out.push_back(std::move(name));
+    }
+  };
+  if (json.kind() == JsonKind::array) {
+    read_array();
+  } else if (json.begin_object()) {
+    std::string_view key;
+    while (json.next_key(key)) {
+      if ((key == "data" || key == "models") && json.kind() == JsonKind::array) read_array();
+    }
+  }
+  if (json.failed() || !found) {
+    return Error{ErrorKind::upstream_garbled, "the provider's list of models is none"};
+  }
+  return out;
+}
+
+}  // namespace llm_proxy
