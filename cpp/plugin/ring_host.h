@@ -12,6 +12,7 @@
 
 #include "base/worker_post.h"
 #include "plugin/ring.h"
+#include "plugin/stream_text.h"
 
 namespace llm_proxy {
 
@@ -57,6 +58,9 @@ struct RingVerdict {
   // replace of a request: the other top-level keys that were added, changed or removed.
   std::vector<std::string> changed_keys;
 
+  // Of a request: what its plugins put in the place of values, which a streamed reply gets back.
+  Placeholders placeholders;
+
   int status = 200;
   RingHeaders
       headers;  // answer; replace of a reply: what a plugin added or changed, names in lower case
@@ -71,11 +75,17 @@ struct RingReply {
   int status = 200;
   RingHeaders headers;    // what the client will see, names in lower case
   std::string body;       // OpenAI chat: a completion. A stream's is assembled from its events
-  bool streamed = false;  // the body has already gone to the client event by event: only `block`
-                          // can still be heard
+  bool streamed = false;  // the body has gone to the client event by event, but for its end: only
+                          // `block` can still be heard
   // Seconds from the request's arrival; negative: unknown.
   double duration = -1;
   double first_token = -1;
+};
+
+// What the reply ring's plugins do to streams.
+struct StreamRules {
+  bool hold_all = false;   // one may replace a streamed reply: nothing goes on before it has spoken
+  bool cut_loops = false;  // a reply that repeats itself without end is cut
 };
 
 // How an exchange ended, for the background ring.
@@ -132,14 +142,16 @@ class RingHost {
   // Which rings hold a plugin. Empty, or only rings this exchange does not need: do not open a
   // session.
   RingSet rings() const { return rings_; }
+  const StreamRules& stream_rules() const { return stream_rules_; }
   // `worker` outlives the session's last `done`.
   virtual std::shared_ptr<RingSession> open(RingRequest request, WorkerPost& worker) = 0;
 
  protected:
-  explicit RingHost(RingSet rings) : rings_(rings) {}
+  explicit RingHost(RingSet rings, StreamRules rules = {}) : rings_(rings), stream_rules_(rules) {}
 
  private:
   const RingSet rings_;
+  const StreamRules stream_rules_;
 };
 
 }  // namespace llm_proxy

@@ -15,7 +15,7 @@
 #include "proxy/hosted_call.h"
 #include "proxy/http_call.h"
 #include "proxy/model_list.h"
-#include "proxy/stream_assembler.h"
+#include "proxy/ring_stream.h"
 #include "proxy/token_estimate.h"
 #include "translate/body_edits.h"
 #include "translate/common.h"
@@ -600,8 +600,12 @@ void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type
                               "the upstream answered a stream's request with one whole body"},
                              head, {});
   }
+  const bool in_events = content_type.find("event-stream") != std::string::npos;
+  if (head_sent_ || (ring_ && stream_ && (in_events || encode_context_.json_array))) {
+    on_stream_commit(head, content_type);
+    return on_stream_end(body, /*clean=*/true);
+  }
   attempts_->answered();
-  if (head_sent_) return session_->end_stream(body, /*clean=*/true);
   auto fields = reply_fields(head.fields, record_.upstream == format_);
   if (ring_ && snapshot_->rings->rings().reply()) {
     run_reply_ring(head.status, std::move(fields), std::move(content_type), std::move(body));
@@ -622,31 +626,58 @@ void Exchange::on_stream_commit(const UpstreamHead& head, std::string_view conte
   if (session_ == nullptr) return;
   first_token_.disarm();
   if (attempts_) attempts_->answered();
-  begin_stream(head.status, content_type, reply_fields(head.fields, record_.upstream == format_));
-  if (ring_ && decode_request()) {
-    prepare_encoding();
-    assembler_ = std::make_unique<StreamAssembler>(client_codec(), encode_context_);
+  first_output_ = since_began();
+  auto fields = reply_fields(head.fields, record_.upstream == format_);
+  open_ring_stream();
+  if (ring_stream_ && ring_stream_->holds_all()) {
+    pending_reply_ = PendingReply{head.status, std::move(fields), std::string(content_type), {}};
+  } else {
+    begin_stream(head.status, content_type, fields);
   }
 }
 
 bool Exchange::write_stream(std::string& bytes) {
-  if (session_ == nullptr) {
+  if (session_ == nullptr || stream_over_) {
     bytes.clear();
     return true;
   }
-  if (assembler_) assembler_->feed(bytes);
+  if (ring_stream_) {
+    ring_stream_->add(bytes);
+    if (ring_stream_->refusal()) {
+      refuse_stream(*ring_stream_->refusal());
+      bytes.clear();
+    }
+    if (bytes.empty()) return true;
+  }
   context_.deadlines().keep_alive->arm(keep_alive_);
   return session_->write_stream(bytes);
 }
 
 void Exchange::on_stream_end(std::string& bytes, bool clean) {
-  if (session_ == nullptr) return;
-  keep_alive_.disarm();
+  if (session_ == nullptr || stream_over_) return;
   if (!clean) {
     if (attempts_) attempts_->broke(context_.worker().now());
     if (call_) call_->cancel();
   }
-  if (assembler_) assembler_->feed(bytes);
+  if (ring_stream_) {
+    ring_stream_->add(bytes);
+    if (clean) ring_stream_->finish();
+    if (ring_stream_->refusal()) return refuse_stream(*ring_stream_->refusal());
+    if (clean && snapshot_->rings->rings().reply()) {
+      if (!bytes.empty()) (void)session_->write_stream(bytes);
+      return run_stream_ring();
+    }
+    if (!clean && pending_reply_) {  // of a held stream nobody has seen anything yet
+      pending_reply_.reset();
+      return refuse_stream({ErrorKind::upstream_cut, "the upstream's reply broke off"});
+    }
+    bytes += ring_stream_->take_held();
+    if (pending_reply_) {
+      const auto head = *std::exchange(pending_reply_, std::nullopt);
+      begin_stream(head.status, head.content_type, head.fields);
+    }
+  }
+  keep_alive_.disarm();
   session_->end_stream(bytes, clean);
 }
 
@@ -756,7 +787,7 @@ void Exchange::on_client_gone() {
 void Exchange::on_keep_alive() {
   if (session_ == nullptr) return;
   context_.deadlines().keep_alive->arm(keep_alive_);
-  if (relay_ && relay_->committed()) {
+  if (relay_ && relay_->committed() && !ring_stream_) {
     (void)relay_->keep_alive();
     return;
   }

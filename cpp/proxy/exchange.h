@@ -21,7 +21,7 @@
 
 namespace llm_proxy {
 
-class StreamAssembler;
+class RingStream;
 struct UpstreamRequest;
 
 // One request and its reply, from the complete request to the access-log line.
@@ -74,9 +74,12 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void run_request_rings();
   void on_request_verdict(RingVerdict verdict);
   void on_reply_verdict(RingVerdict verdict);
+  void on_stream_verdict(RingVerdict verdict);
   void replace_request(std::string chat_body);
   void send_block(const RingVerdict& verdict);
   void answer_from_ring(RingVerdict verdict);
+  void open_ring_stream();
+  void refuse_stream(const Error& error);
   void dispatch();
   void begin_attempts();
   void next_attempt();
@@ -100,6 +103,8 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::unique_ptr<Relay> make_relay(const Backend& backend, bool keep_usage_chunk);
 
   void run_reply_ring(int status, std::string fields, std::string content_type, std::string body);
+  void run_stream_ring();
+  void ask_reply_ring(RingReply reply);
   void send_reply(int status, std::string_view fields, std::string_view content_type,
                   std::string body);
   void send_error(const Error& error, std::string_view fields = {}, std::string verbatim = {},
@@ -171,10 +176,13 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
     std::string content_type;
     std::string body;
   };
-  std::optional<PendingReply> pending_reply_;
+  std::optional<PendingReply> pending_reply_;  // while the reply ring runs, and of a held stream
   std::optional<std::string> chat_reply_;  // for background, when the reply ring has not seen it
   bool reply_ring_ran_ = false;
-  std::unique_ptr<StreamAssembler> assembler_;
+  Placeholders placeholders_;
+  std::unique_ptr<RingStream> ring_stream_;
+  bool stream_over_ = false;  // nothing of it is written any more
+  std::chrono::microseconds first_output_{0};
 };
 
 }  // namespace llm_proxy

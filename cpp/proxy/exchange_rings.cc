@@ -10,7 +10,7 @@
 #include "base/ascii.h"
 #include "http/head_writer.h"
 #include "proxy/exchange.h"
-#include "proxy/stream_assembler.h"
+#include "proxy/ring_stream.h"
 
 namespace llm_proxy {
 namespace {
@@ -43,6 +43,16 @@ RingHeaders header_pairs(std::string_view lines) {
       out.emplace_back(lower_case(line.substr(0, colon)), line.substr(colon + 2));
   }
   return out;
+}
+
+// What a plugin added or changed; framing is ours.
+void append_ring_fields(const RingHeaders& headers, std::string& fields) {
+  HeadWriter writer(fields);
+  for (const auto& [name, value] : headers) {
+    if (name != "content-type" && name != "content-length" && name != "transfer-encoding") {
+      writer.field(name, value);
+    }
+  }
 }
 
 double seconds(std::chrono::microseconds duration) {
@@ -90,6 +100,7 @@ void Exchange::run_request_rings() {
 
 void Exchange::on_request_verdict(RingVerdict verdict) {
   if (session_ == nullptr) return;
+  placeholders_ = std::move(verdict.placeholders);
   switch (verdict.kind) {
     case RingVerdict::Kind::proceed:
       return dispatch();
@@ -134,10 +145,7 @@ void Exchange::answer_from_ring(RingVerdict verdict) {
   std::string fields;
   HeadWriter writer(fields);
   writer.field("x-proxy-request-id", record_.request_id);
-  for (const auto& [name, value] : verdict.headers) {
-    if (name != "content-type" && name != "content-length" && name != "transfer-encoding")
-      writer.field(name, value);
-  }
+  append_ring_fields(verdict.headers, fields);
   if (!stream_ && format_ == WireFormat::openai_chat) {
     return send_reply(verdict.status, fields, kJson, std::move(verdict.body));
   }
@@ -151,8 +159,10 @@ void Exchange::answer_from_ring(RingVerdict verdict) {
                        "a ring plugin's answer is no chat completion: " + decoded.error().message});
   }
   if (stream_) {
-    on_stream_commit({}, "text/event-stream; charset=utf-8");
-    on_stream_end(encoder->out(), /*clean=*/true);
+    // As it was kept: it has been through the reply ring once.
+    begin_stream(verdict.status,
+                 encode_context_.json_array ? kJson : "text/event-stream; charset=utf-8", fields);
+    session_->end_stream(encoder->out(), /*clean=*/true);
   } else {
     send_reply(verdict.status, fields, kJson, std::move(encoder->out()));
   }
@@ -178,6 +188,38 @@ void Exchange::run_reply_ring(int status, std::string fields, std::string conten
   reply.duration = seconds(since_began());
   pending_reply_ =
       PendingReply{status, std::move(fields), std::move(content_type), std::move(body)};
+  ask_reply_ring(std::move(reply));
+}
+
+// A stream meets the reply ring when there is one, when something has to be put back, or when
+// background wants to know what was said.
+void Exchange::open_ring_stream() {
+  if (!ring_) return;
+  const auto& rings = *snapshot_->rings;
+  if (!rings.rings().reply() && !rings.rings().background() && placeholders_.empty()) return;
+  if (!decode_request()) return;
+  prepare_encoding();
+  RingStream::Options options;
+  options.hold_all = rings.stream_rules().hold_all;
+  options.cut_loops = rings.stream_rules().cut_loops;
+  options.placeholders = &placeholders_;
+  ring_stream_ = std::make_unique<RingStream>(client_codec(), encode_context_, options);
+}
+
+// The plugins look at a stream that has ended well; its end, or all of it, is still here.
+void Exchange::run_stream_ring() {
+  RingReply reply;
+  reply.status = pending_reply_ ? pending_reply_->status : record_.status;
+  reply.headers = header_pairs(pending_reply_ ? pending_reply_->fields : std::string());
+  reply.streamed = !pending_reply_;
+  reply.body = ring_stream_->take_completion();
+  reply.duration = seconds(since_began());
+  reply.first_token = seconds(first_output_);
+  if (!pending_reply_) pending_reply_.emplace();
+  ask_reply_ring(std::move(reply));
+}
+
+void Exchange::ask_reply_ring(RingReply reply) {
   ring_running_ = Ring::post_flight;
   ring_waiting_ = true;
   context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
@@ -189,8 +231,47 @@ void Exchange::run_reply_ring(int status, std::string fields, std::string conten
   });
 }
 
+void Exchange::on_stream_verdict(RingVerdict verdict) {
+  const auto head = *std::exchange(pending_reply_, std::nullopt);
+  auto rest = ring_stream_->take_held();
+  if (verdict.kind == RingVerdict::Kind::block) {
+    Error error{kind_of_status(verdict.status), verdict.message};
+    error.status = verdict.status;
+    error.code = verdict.type;
+    return refuse_stream(error);
+  }
+  if (ring_stream_->holds_all()) {
+    auto fields = head.fields;
+    if (verdict.kind != RingVerdict::Kind::proceed) {
+      const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation_);
+      const auto encoder = client_codec().stream_encoder(encode_context_);
+      if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
+        return refuse_stream({ErrorKind::internal, "a ring plugin's reply is no chat completion: " +
+                                                       decoded.error().message});
+      }
+      rest = std::move(encoder->out());
+      append_ring_fields(verdict.headers, fields);
+    }
+    begin_stream(head.status, head.content_type, fields);
+  }
+  keep_alive_.disarm();
+  session_->end_stream(rest, /*clean=*/true);
+}
+
+// Ends the stream with an error, or the request if nothing of the stream was written yet.
+void Exchange::refuse_stream(const Error& error) {
+  stream_over_ = true;
+  pending_reply_.reset();
+  if (call_) call_->cancel();
+  send_error(error);
+}
+
 void Exchange::on_reply_verdict(RingVerdict verdict) {
   if (session_ == nullptr || !pending_reply_) return;
+  if (ring_stream_) {
+    reply_ring_ran_ = true;
+    return on_stream_verdict(std::move(verdict));
+  }
   auto reply = *std::exchange(pending_reply_, std::nullopt);
   reply_ring_ran_ = true;
   switch (verdict.kind) {
@@ -201,10 +282,7 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
     case RingVerdict::Kind::replace:
     case RingVerdict::Kind::answer: {
       reply.status = verdict.status;
-      HeadWriter writer(reply.fields);
-      for (const auto& [name, value] : verdict.headers) {
-        if (name != "content-type" && name != "content-length") writer.field(name, value);
-      }
+      append_ring_fields(verdict.headers, reply.fields);
       if (format_ == WireFormat::openai_chat) {
         reply.body = std::move(verdict.body);
         break;
@@ -223,8 +301,7 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
   send_reply(reply.status, reply.fields, reply.content_type, std::move(reply.body));
 }
 
-// The exchange has ended: the reply ring looks at what was streamed, then background gets its
-// record.
+// The exchange has ended: background gets its record.
 void Exchange::finish_rings() {
   if (!ring_) return;
   const auto rings = snapshot_->rings->rings();
@@ -235,21 +312,13 @@ void Exchange::finish_rings() {
   outcome.input_tokens = record_.usage.input.value_or(-1);
   outcome.output_tokens = record_.usage.output.value_or(-1);
   outcome.duration = seconds(since_began());
-  if (assembler_ && record_.status != 499) {
+  if (ring_stream_ && !reply_ring_ran_ && record_.status != 499) {
     RingReply reply;
     reply.status = record_.status;
     reply.streamed = true;
-    reply.body = assembler_->take();
+    reply.body = ring_stream_->take_completion();
     reply.duration = outcome.duration;
-    reply.first_token = seconds(record_.first_byte);
-    if (rings.reply()) {
-      ring_->run_reply(std::move(reply),
-                       [ring = ring_, outcome = std::move(outcome), rings](RingVerdict) {
-                         if (rings.background()) ring->run_background(outcome);
-                       });
-      ring_.reset();
-      return;
-    }
+    reply.first_token = seconds(first_output_);
     outcome.reply = std::move(reply);
   } else if (chat_reply_ && !reply_ring_ran_) {
     RingReply reply;

@@ -22,7 +22,7 @@ py::object taken(PyOwned object) {
   return py::reinterpret_steal<py::object>(object.release());
 }
 
-// (ring, name, call, facts, timeout_ms, fail_closed, direct, record): RingEntry.native() of
+// (ring, name, call, facts, timeout_ms, fail_closed, direct, record, stream): RingEntry.native() of
 // llm_proxy.plugins.engine.
 PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
   const auto ring = ring_named(row[0].cast<std::string>());
@@ -37,6 +37,9 @@ PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
   entry.fail_closed = row[5].cast<bool>();
   entry.direct = row[6].cast<bool>();
   entry.record = row[7].cast<std::shared_ptr<PluginRecord>>();
+  const auto stream = row[8].cast<std::string>();
+  entry.stream.hold_all = stream == "buffer";
+  entry.stream.cut_loops = stream == "cut_loops";
   return entry;
 }
 

@@ -36,7 +36,8 @@ Known known;
 
 // Where PluginContext keeps the slots that C++ reads and writes for every plugin.
 struct ContextLayout {
-  Py_ssize_t body = 0, response = 0, error = 0, stop_chain = 0, state = 0, source = 0;
+  Py_ssize_t body = 0, response = 0, error = 0, stop_chain = 0, state = 0, source = 0,
+             placeholders = 0;
 };
 ContextLayout layout;
 
@@ -802,8 +803,29 @@ PyOwned without_notes(PyObject* body) {
   return copy;
 }
 
+// ctx.placeholders: {placeholder: value}, from whoever masks.
+void take_placeholders(PyObject* context, Placeholders& out) {
+  PyObject* noted = slot(context, layout.placeholders);
+  if (noted == nullptr || !PyDict_Check(noted)) return;
+  Py_ssize_t at = 0;
+  PyObject *key, *value;
+  while (PyDict_Next(noted, &at, &key, &value)) {
+    Py_ssize_t key_size = 0, value_size = 0;
+    const char* placeholder =
+        PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, &key_size) : nullptr;
+    const char* stands_for =
+        PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &value_size) : nullptr;
+    if (placeholder != nullptr && stands_for != nullptr) {
+      out.emplace(std::string(placeholder, static_cast<std::size_t>(key_size)),
+                  std::string(stands_for, static_cast<std::size_t>(value_size)));
+    }
+    PyErr_Clear();
+  }
+}
+
 RingVerdict PyRingSession::request_verdict(PyObject* context) {
   RingVerdict verdict;
+  take_placeholders(context, verdict.placeholders);
   PyObject* body = slot(context, layout.body);
   if (body == nullptr) return verdict;
   if (!PyDict_Check(body)) {
@@ -917,6 +939,16 @@ void PluginRecord::ended(double latency_ms, bool failed) {
 
 namespace {
 
+StreamRules stream_rules_of(const std::vector<PluginEntry>& entries) {
+  StreamRules rules;
+  for (const PluginEntry& entry : entries) {
+    if (entry.ring != Ring::post_flight) continue;
+    rules.hold_all = rules.hold_all || entry.stream.hold_all;
+    rules.cut_loops = rules.cut_loops || entry.stream.cut_loops;
+  }
+  return rules;
+}
+
 RingSet rings_of(const std::vector<PluginEntry>& entries) {
   RingSet rings;
   for (const PluginEntry& entry : entries) rings.add(entry.ring);
@@ -928,7 +960,7 @@ RingSet rings_of(const std::vector<PluginEntry>& entries) {
 PyRingHost::PyRingHost(std::shared_ptr<LaneInbox> inbox,
                        std::shared_ptr<const RingHandlers> handlers,
                        std::vector<PluginEntry> entries, PyRef retired)
-    : RingHost(rings_of(entries)),
+    : RingHost(rings_of(entries), stream_rules_of(entries)),
       inbox_(std::move(inbox)),
       handlers_(std::move(handlers)),
       retired_(std::move(retired)) {
@@ -1033,9 +1065,10 @@ bool learn_context_type(PyObject* context_type) {
     const char* name;
     Py_ssize_t& offset;
   };
-  for (const Row& row : {Row{"body", layout.body}, Row{"response", layout.response},
-                         Row{"error", layout.error}, Row{"stop_chain", layout.stop_chain},
-                         Row{"state", layout.state}, Row{"_source", layout.source}}) {
+  for (const Row& row :
+       {Row{"body", layout.body}, Row{"response", layout.response}, Row{"error", layout.error},
+        Row{"stop_chain", layout.stop_chain}, Row{"state", layout.state},
+        Row{"_source", layout.source}, Row{"placeholders", layout.placeholders}}) {
     row.offset = slot_offset(context_type, row.name);
     if (row.offset < 0) return false;
   }

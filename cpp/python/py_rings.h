@@ -42,6 +42,7 @@ struct PluginEntry {
   std::chrono::milliseconds timeout{500};
   bool fail_closed = false;
   bool direct = false;  // its coroutine cannot suspend: needs no Task
+  StreamRules stream;   // what it does to streams, in the reply ring
   std::shared_ptr<PluginRecord> record;
   std::string name;
 };

@@ -35,6 +35,7 @@ class PluginContext:
         "body",
         "error",
         "metadata",
+        "placeholders",
         "request",
         "response",
         "session_id",
@@ -49,6 +50,9 @@ class PluginContext:
     session_id: str
     error: str | None
     stop_chain: bool
+    # What a plugin put in the place of values of this request, "[LABEL_1a2b]": value; may be unset.
+    # The engine puts them back into a streamed reply.
+    placeholders: dict[str, str]
     state: PluginState | None
     _source: ContextSource | None
     _reply: tuple[Reply, bytes, int, dict[str, str]]  # as it came, for the reply ring

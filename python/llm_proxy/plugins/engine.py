@@ -36,6 +36,16 @@ def default_fail_policy(ring: PluginHook) -> str:
     return FAIL_CLOSED if ring in FAIL_CLOSED_RINGS else FAIL_OPEN
 
 
+OBSERVE = "observe"  # sees a stream when it has been sent, all but its end
+BUFFER = "buffer"  # holds a stream back until it has spoken, and may replace it
+CUT_LOOPS = "cut_loops"  # has the engine cut a stream that repeats itself; sees it like OBSERVE
+
+
+def stream_mode(plugin: Any) -> str:
+    said = getattr(plugin, "stream", OBSERVE)
+    return said if said in (OBSERVE, BUFFER, CUT_LOOPS) else OBSERVE
+
+
 @dataclass(slots=True)
 class RingEntry:
     """One plugin in a ring."""
@@ -47,6 +57,7 @@ class RingEntry:
     timeout_ms: float
     fail_policy: str
     instance: Any = None
+    stream: str = ""  # what its place in the reply ring does to streams; empty: what it says itself
     record: _core.PluginRecord = field(default_factory=_core.PluginRecord)
 
     @property
@@ -63,6 +74,7 @@ class RingEntry:
             self.closed,
             is_direct(self.call),
             self.record,
+            self.stream or stream_mode(self.instance or self.call),
         )
 
 

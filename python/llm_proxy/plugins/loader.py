@@ -58,6 +58,7 @@ async def load_entry(
         timeout_ms=timeout,
         fail_policy=entry.fail_policy or default_fail_policy(ring),
         instance=instance,
+        stream=entry.stream or "",
     )
     if instance is not None:
         instance._record = made.record
@@ -86,6 +87,7 @@ async def _load_guest(
         timeout_ms=timeout,
         fail_policy=entry.fail_policy or default_fail_policy(entry.hook),
         instance=instance,
+        stream=entry.stream or "",
     )
     instance._record = made.record
     return made

@@ -312,6 +312,7 @@ def _describe(row: ManifestEntry, made: RingEntry | None, problem: str | None) -
         "enabled": row.enabled,
         "timeout_ms": made.timeout_ms if made else row.timeout_ms,
         "fail_policy": made.fail_policy if made else row.fail_policy,
+        "stream": made.native()[-1] if made else row.stream,
         "priority": row.priority,
         "source": row.source,
         "loaded": made is not None,

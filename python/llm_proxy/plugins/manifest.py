@@ -43,6 +43,7 @@ class ManifestEntry:
     priority: float = DEFAULT_PRIORITY
     timeout_ms: float | None = None
     fail_policy: str | None = None
+    stream: str | None = None  # "observe" or "buffer"; None: as the plugin says
     config: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)  # of a guest: see _LIMITS
     version: str = "0.0.0"
@@ -161,6 +162,9 @@ def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
     policy = row.get("fail_policy")
     if policy not in (None, "open", "closed"):
         problems.append(f"'fail_policy' is {policy!r}; it must be open or closed")
+    stream = row.get("stream")
+    if stream not in (None, "observe", "buffer"):
+        problems.append(f"'stream' is {stream!r}; it must be observe or buffer")
     config = row.get("config") or {}
     if not isinstance(config, Mapping):
         problems.append("'config' must be a mapping")
@@ -186,6 +190,7 @@ def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
         priority=DEFAULT_PRIORITY if priority is None else priority,
         timeout_ms=number("timeout_ms", None),
         fail_policy=policy,
+        stream=stream,
         config=dict(config),
         limits=dict(limits),
         version=str(row.get("version", "0.0.0")),

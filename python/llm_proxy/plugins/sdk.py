@@ -92,6 +92,10 @@ class BasePlugin:
     author: ClassVar[str] = "unknown"
     description: ClassVar[str] = ""
     timeout_ms: ClassVar[float] = 50
+    # What a plugin of the reply ring does to streams: "observe" sees them once they have been sent,
+    # all but their end, and may still end them with an error; "buffer" holds them back until it has
+    # spoken, and may replace them.
+    stream: ClassVar[str] = "observe"
     # Methods that run at the end of other rings for the same plugin: {ring: method name}.
     also: ClassVar[dict[PluginHook, str]] = {}
 

@@ -53,3 +53,6 @@ async def analyze(ctx: PluginContext) -> None:
         ctx.metadata["_kill_switch"] = True
         logger.warning("An answer was cut: it had fallen into a loop.")
         write_reply(ctx, reply)
+
+
+analyze.stream = "cut_loops"  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ async def mask(ctx: PluginContext) -> None:
         changed = edit_texts(message, security.mask_pii)
         if edit_arguments(message, security.mask_pii) or changed:
             ctx.metadata["pii_masked"] = True
+            ctx.placeholders = security.pii_vault
 
 
 def _in_json(value: str) -> str:

@@ -184,6 +184,7 @@ class OnnxPiiMasker(BasePlugin):
         if not changed:
             return PluginResponse.passthrough()
         ctx.metadata["pii_masked"] = True
+        ctx.placeholders = rotator.security.pii_vault
         return PluginResponse.modify(ctx.body)
 
     async def restore(self, ctx: PluginContext) -> None:
