@@ -110,6 +110,10 @@ void ClientSession::next_request() {
   }
 }
 
+void ClientSession::renew() {
+  if (state_ == State::reading_head && in_.empty()) snapshot_ = context_.snapshot();
+}
+
 void ClientSession::read() {
   if (read_pending_ || state_ == State::closed) return;
   read_pending_ = true;

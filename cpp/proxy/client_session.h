@@ -48,6 +48,8 @@ class ClientSession {
   void drain();
   // Cuts the connection now.
   void cut();
+  // The context has another snapshot: one that waits for its next request lets go of the old.
+  void renew();
 
   // Where the context keeps this session.
   void set_place(Place place) { place_ = place; }

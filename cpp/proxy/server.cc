@@ -55,7 +55,8 @@ Server::~Server() {
 
 Result<void> Server::start() {
   auto& self = *impl_;
-  auto snapshot = Snapshot::build(self.config, self.hosts.rings, self.hosts.backends, nullptr);
+  auto snapshot =
+      Snapshot::build(self.config, std::move(self.hosts.rings), self.hosts.backends, nullptr);
   if (!snapshot) return std::move(snapshot).error();
   self.snapshot = *std::move(snapshot);
 

@@ -10,6 +10,7 @@ namespace llm_proxy {
 namespace {
 
 constexpr std::chrono::milliseconds kRetryTick{50};
+constexpr std::chrono::milliseconds kBuried{1000};
 
 }  // namespace
 
@@ -25,6 +26,7 @@ WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvir
       stats_(std::move(stats)),
       admin_(admin),
       cut_([this] { cut_all(); }),
+      sweep_([this] { sweep(); }),
       lister_(*this, models) {
   RAND_bytes(reinterpret_cast<unsigned char*>(&request_seed_), sizeof request_seed_);
   publish(std::move(snapshot));
@@ -42,6 +44,13 @@ void WorkerContext::publish(std::shared_ptr<const Snapshot> snapshot) {
                 &worker_.deadlines(timeouts.client_idle), &worker_.deadlines(timeouts.client_write),
                 &worker_.deadlines(timeouts.first_byte),  &worker_.deadlines(timeouts.stream_idle),
                 &worker_.deadlines(timeouts.keep_alive),  &worker_.deadlines(kRetryTick)};
+  sweep();
+  for (const auto& session : sessions_) session->renew();
+}
+
+void WorkerContext::bury(std::shared_ptr<void> finished) {
+  if (graveyard_.empty()) worker_.deadlines(kBuried).arm(sweep_);
+  graveyard_.push_back(std::move(finished));
 }
 
 void WorkerContext::accept(StreamPtr stream) {

@@ -67,8 +67,9 @@ class WorkerContext {
   void accept(StreamPtr stream);
   // The session has closed; it is destroyed by a later handler, never under its own feet.
   void retire(ClientSession& session);
-  // Keeps a finished object until a later handler: whoever ended it may still be on the stack.
-  void bury(std::shared_ptr<void> finished) { graveyard_.push_back(std::move(finished)); }
+  // Keeps a finished object until a later handler: whoever ended it may still be on the stack. Not
+  // for long, whatever comes: it may be the last that holds a generation of plugins.
+  void bury(std::shared_ptr<void> finished);
   void sweep() { graveyard_.clear(); }
 
   // Lets sessions end; `on_empty` runs once when none is left.
@@ -103,6 +104,7 @@ class WorkerContext {
   std::vector<std::shared_ptr<void>> graveyard_;
   Callback<void()> on_empty_;
   Deadline cut_;
+  Deadline sweep_;
   bool draining_ = false;
   std::uint64_t request_seed_ = 0;
   std::uint64_t request_count_ = 0;
