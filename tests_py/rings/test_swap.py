@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from llm_proxy.plugins.swap import SwapRefused
 from llm_proxy.server import Server
-from rings.test_all_at_once import CHAT, CONFIG, ask
+from rings.test_all_at_once import CHAT, CONFIG, ask, until
 
 WORKS = "async def run(ctx):\n    ctx.body['messages'][-1]['content'] = 'dear {}'\n"
 BAD = {
@@ -173,3 +174,17 @@ async def test_files_that_cannot_be_read_are_left_alone_and_named(tmp_path: Path
             await plugins.install_plugin(entry("mine"))
         assert broken.read_text() == "plugins: ["
         assert "dear world" in await answer(server)
+
+
+async def test_a_connection_that_waits_keeps_no_old_plugins_loaded(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WORKS.format("first"))
+    async with Server({**CONFIG, "workers": 2}, plugins_dir=tmp_path) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        base = f"http://127.0.0.1:{server.port}"
+        async with httpx.AsyncClient(trust_env=False, base_url=base) as http:
+            for _ in range(3):
+                await plugins.install_plugin(entry("mine"))
+                await http.post("/v1/chat/completions", json=CHAT)
+            await plugins.hot_swap()
+            await until(lambda: plugins._live == 2)  # what serves, what a rollback would bring back

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from llm_proxy import _core
@@ -58,6 +59,7 @@ class RingEntry:
     fail_policy: str
     instance: Any = None
     stream: str = ""  # what its place in the reply ring does to streams; empty: what it says itself
+    module: ModuleType | None = None  # made for this entry alone; forgotten with it
     record: _core.PluginRecord = field(default_factory=_core.PluginRecord)
 
     @property

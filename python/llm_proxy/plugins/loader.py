@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import importlib
 import inspect
+import itertools
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from llm_proxy.plugins.context import PluginState
@@ -24,6 +25,7 @@ from llm_proxy.plugins.sdk import BasePlugin, PluginHook
 from llm_proxy.plugins.wasm_runner import WasmLimits, WasmPlugin, WasmRunner
 
 ON_LOAD_SECONDS = 30.0
+_numbers = itertools.count(1)
 
 
 async def load_entry(
@@ -34,7 +36,27 @@ async def load_entry(
         raise RuntimeError(entry.problem)
     if entry.kind == "wasm":
         return await _load_guest(entry, directory, state)
-    target = entry.point.load() if entry.point else _from_file(entry, directory)
+    if entry.point:
+        return await _make(entry, entry.point.load(), state)
+    if entry.source == "built-in":
+        name, _, symbol = entry.entrypoint.partition(":")
+        target = getattr(importlib.import_module(f"llm_proxy.rings.{name}"), symbol)
+        return await _make(entry, target, state)
+    module, code, symbol = _from_file(entry, directory)
+    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
+    try:
+        exec(code, module.__dict__)
+        if not hasattr(module, symbol):
+            raise RuntimeError(f"{Path(str(module.__file__)).name} has no '{symbol}'")
+        made = await _make(entry, getattr(module, symbol), state)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    made.module = module
+    return made
+
+
+async def _make(entry: ManifestEntry, target: Any, state: PluginState | None) -> RingEntry:
     ring = entry.hook or _own_ring(target)
     if inspect.isclass(target) and issubclass(target, BasePlugin):
         instance = target(config=entry.config)
@@ -175,12 +197,10 @@ class _Limit:
             raise TimeoutError(f"on_load took more than {self._seconds:g} s") from error
 
 
-def _from_file(entry: ManifestEntry, directory: Path | None) -> Any:
+def _from_file(entry: ManifestEntry, directory: Path | None) -> tuple[ModuleType, CodeType, str]:
+    """A module that has not run yet, the very code that was scanned, and the name wanted of it."""
     if entry.entrypoint.startswith(ENTRY_POINT_GROUP + ":"):
         raise RuntimeError(f"no installed package offers {entry.entrypoint.partition(':')[2]!r}")
-    if entry.source == "built-in":
-        name, _, symbol = entry.entrypoint.partition(":")
-        return getattr(importlib.import_module(f"llm_proxy.rings.{name}"), symbol)
     if entry.source == "installed" and not entry.allow_inprocess:
         raise PluginSecurityError(
             f"'{entry.name}' was installed and may not run in this process: set allow_inprocess"
@@ -193,11 +213,6 @@ def _from_file(entry: ManifestEntry, directory: Path | None) -> Any:
     ast_scan(source, entry.name)
     digest = compute_plugin_sha256(source)
     _pin(entry, digest)
-    loaded = ModuleType(f"_llm_proxy_plugin_{digest[:16]}")
-    loaded.__file__ = str(path)
-    sys.modules[loaded.__name__] = loaded  # dataclasses and pickle look a class's module up there
-    exec(compile(source, str(path), "exec"), loaded.__dict__)  # the very bytes that were scanned
-    try:
-        return getattr(loaded, symbol)
-    except AttributeError:
-        raise RuntimeError(f"{path.name} has no '{symbol}'") from None
+    made = ModuleType(f"_llm_proxy_plugin_{digest[:16]}_{next(_numbers)}")
+    made.__file__ = str(path)
+    return made, compile(source, str(path), "exec"), symbol

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,8 @@ class Generation:
         for entry in self.entries:
             if entry.instance is not None:
                 await _unload(entry)
+            if entry.module is not None:
+                sys.modules.pop(entry.module.__name__, None)
 
 
 async def _unload(entry: RingEntry) -> None:

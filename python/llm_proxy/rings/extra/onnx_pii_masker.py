@@ -19,6 +19,8 @@ _FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}
 _MAX_TOKENS = 512
 _PACKAGES = "onnxruntime numpy transformers huggingface_hub"
 
+_said: set[str] = set()
+
 Span = tuple[int, int, str]
 
 
@@ -141,7 +143,9 @@ class OnnxPiiMasker(BasePlugin):
             )
         except ModelMissing as error:
             self.problem = f"nothing is masked: {error}"
-            self.logger.warning("The ONNX masker masks nothing: %s", error)
+            if self.problem not in _said:  # once, not for every swap
+                _said.add(self.problem)
+                self.logger.warning("The ONNX masker masks nothing: %s", error)
 
     async def on_unload(self) -> None:
         self._classifier = None
