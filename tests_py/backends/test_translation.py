@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llm_proxy.backends import codecs
+from llm_proxy.backends.domain_translation import Translation
 from llm_proxy.backends.translation import TranslationService, begin_exchange
 from llm_proxy.contracts.chat import CanonicalChatRequest, CanonicalStreamChunk, ChatMessage
 from llm_proxy.contracts.exceptions import InvalidRequestError, TranslationError
@@ -243,3 +244,12 @@ def test_json_is_checked_against_the_schema_that_was_asked_for() -> None:
         assert not valid
         assert breach is not None
         assert path in breach
+
+
+def test_each_translation_has_a_static_name_as_well() -> None:
+    body = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
+    request = Translation.gemini_to_domain_request({"model": "m", **body})
+    assert request.messages[0].content == "Hello"
+    sent = Translation.from_domain_to_anthropic_request(request)
+    assert sent["messages"][0]["role"] == "user"
+    assert hasattr(Translation, "responses_to_domain_stream_chunk")

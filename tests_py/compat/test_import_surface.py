@@ -27,12 +27,24 @@ SURFACE = {
     " get_oauth_install_command get_optional_oauth_package_name filter_oauth_style_backend_names",
     "src.core.common.exceptions": "LLMProxyError BackendError AuthenticationError"
     " ServiceUnavailableError RateLimitExceededError ConfigurationError RoutingError",
-    "src.core.config.app_config": "AppConfig AuthConfig BackendConfig BackendSettings LoggingConfig"
-    " ModelAliasRule RoutingConfig SessionConfig load_config",
+    "src.core.config.app_config": "AppConfig AuthConfig BackendConfig BackendSettings B2BUAConfig"
+    " BruteForceProtectionConfig EditPrecisionConfig EmptyResponseConfig LogLevel LoggingConfig"
+    " ModelAliasRule ParameterResolution ParameterSource PlanningPhaseConfig"
+    " CanonicalRequestProcessingConfig RewritingConfig RoutingConfig SessionConfig"
+    " SessionContinuityConfig StreamingSamplerConfig ToolCallReactorConfig UsageTrackingConfig"
+    " BACKEND_INSTANCES_DIR get_openrouter_headers load_config",
     "src.core.domain.chat": "CanonicalChatRequest CanonicalChatResponse ChatCompletionChoice"
     " ChatCompletionChoiceMessage ChatMessage FunctionCall ToolCall MessageContentPart"
     " MessageContentPartText MessageContentPartImage MessageContentPartAudio"
     " StreamingChatCompletionChoice CanonicalStreamChunk StreamingToolCall",
+    "src.core.common.capture_aware_httpx": "CaptureAwareAsyncClient HttpxBoundaryCaptureContext",
+    "src.core.common.wire_boundary_capture": "capture_http_outbound_request"
+    " capture_http_inbound_response",
+    "src.core.domain.request_context": "RequestContext RequestHeaders RequestCookies"
+    " ProcessingContext ContentModificationTracker",
+    "src.core.domain.streaming.contracts": "StreamingChunk StreamingErrorInfo StreamingMetadata"
+    " StreamingPayload StreamingUsage",
+    "src.core.domain.translation": "Translation",
     "src.core.domain.models_listing": "ModelInfo ModelsListingResponse",
     "src.core.domain.responses": "ResponseEnvelope StreamingResponseEnvelope"
     " StreamingResponseHandle ProcessedResponse",
@@ -56,7 +68,8 @@ SURFACE = {
     " PluginHttpCaptureContext build_capture_aware_async_client capture_http_response",
     "src.core.plugin_http_client": "CaptureAwareAsyncClient capture_http_outbound_request"
     " capture_http_inbound_response",
-    "src.core.ports.streaming_contracts": "StopChunkWithUsage",
+    "src.core.ports.streaming_contracts": "StopChunkWithUsage StreamingErrorMapper"
+    " handle_streaming_error",
     "src.core.ports.streaming_integration": "integrate_streaming_pipeline",
     "src.core.security.loop_prevention": "ensure_loop_guard_header LOOP_GUARD_HEADER",
     "src.core.services.backend_discovery": "discover_backends reset_backend_discovery_state",

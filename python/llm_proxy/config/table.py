@@ -272,6 +272,14 @@ SETTINGS: tuple[Setting, ...] = (
             ("--no-access-log",), ("LLM_PROXY_ACCESS_LOG",), flag_value=False),
     Setting("logging.access_log_file", "text", "", "file for those lines; empty: standard error",
             ("--access-log-file",), ("LLM_PROXY_ACCESS_LOG_FILE",)),
+    Setting("logging.capture_file", "text", "", "file for what backend plugins send and get, without credentials; empty: none",
+            ("--capture-file",), ("CAPTURE_FILE",)),
+    Setting("logging.capture_max_bytes", "whole", 100 << 20, "size past which that file is rotated; 0: never",
+            ("--capture-max-bytes",), ("CAPTURE_MAX_BYTES",), at_least=0),
+    Setting("logging.capture_max_files", "whole", 5, "rotated files that are kept", ("--capture-max-files",),
+            ("CAPTURE_MAX_FILES",), at_least=1),
+    Setting("logging.capture_truncate_bytes", "whole", 0, "what is kept of a captured message; 0: all of it",
+            ("--capture-truncate-bytes",), ("CAPTURE_TRUNCATE_BYTES",), at_least=0),
 )
 
 # What stands under `backends: NAME:` in YAML. Unset: the catalog row's own.

@@ -167,6 +167,9 @@ class LoggingConfig(BaseModel):
     level: str = "INFO"
     log_file: str | None = None
     capture_file: str | None = None
+    capture_max_bytes: int = 0
+    capture_max_files: int = 5
+    capture_truncate_bytes: int = 0
     cbor_capture_dir: str | None = None
     cbor_capture_session_id: str | None = None
 

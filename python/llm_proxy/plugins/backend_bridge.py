@@ -40,6 +40,7 @@ from llm_proxy.plugins.backend_reply import (
     folded,
     reply_headers,
 )
+from llm_proxy.plugins.capture_file import open_capture
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ class BackendBridge:
         self._registry = registry
         self.coordinator = SessionCancellationCoordinator()
         self.client = build_backend_client()
+        self._capture = open_capture(self.config.logging)
         factory = BackendFactory(self.client, registry, self.config, self.translation)
         self.backends = BackendLifecycleManager(factory, self.config)
         self._invoker = ConnectorInvoker()
@@ -204,6 +206,8 @@ class BackendBridge:
         await self.idle(_CLEANUP_SECONDS)
         await self.backends.shutdown()
         await self.client.aclose()
+        if self._capture is not None:
+            self._capture.close()
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._spawn(work)

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 # Header values that never reach a capture.
 _SECRET_HEADER = re.compile(r"authorization|api-?key|token|cookie|secret|credential", re.IGNORECASE)
 _SECRET_QUERY = re.compile(r"([?&](?:key|api_key|access_token|token)=)[^&\s]*", re.IGNORECASE)
+_SECRET_NAMES = rb"access_token|refresh_token|id_token|client_secret|api_key|apiKey|password"
+_SECRET_MEMBER = re.compile(rb'("(?:' + _SECRET_NAMES + rb')"\s*:\s*")[^"]*')
+_SECRET_FIELD = re.compile(rb"((?:^|&)(?:" + _SECRET_NAMES + rb"|code|code_verifier)=)[^&\s]*")
 _HIDDEN = "***"
 
 
@@ -61,7 +64,7 @@ async def capture_http_outbound_request(
     key_name: str | None = None,
     context: ConnectorRequestContext | None = None,
 ) -> None:
-    if not _wanted(context):
+    if not is_wanted(context):
         return
     try:
         target = _hidden_query(request.url.raw_path.decode("ascii", "replace"))
@@ -80,12 +83,14 @@ async def capture_http_inbound_response(
     model: str,
     key_name: str | None = None,
     context: ConnectorRequestContext | None = None,
+    body: bytes | None = None,
 ) -> None:
-    if not _wanted(context):
+    """`body`: what was read of a reply whose content is not kept, as of a stream."""
+    if not is_wanted(context):
         return
     try:
         head = f"HTTP/1.1 {response.status_code} {response.reason_phrase}"
-        payload = _http_text(head, response.headers.multi_items(), response.content)
+        payload = _http_text(head, response.headers.multi_items(), _content(response, body))
         metadata = {
             "protocol_event": "response",
             **_request_facts(response.request),
@@ -100,7 +105,12 @@ async def capture_http_inbound_response(
         logger.debug("capturing a plugin's reply failed: %r", error)
 
 
-def _wanted(context: Any) -> bool:
+def _content(response: httpx.Response, body: bytes | None) -> bytes:
+    return response.content if body is None else body
+
+
+def is_wanted(context: Any) -> bool:
+    """Whether a capture is running and knows whose exchange this is."""
     return (
         _Sink.capture is not None
         and isinstance(context, ConnectorRequestContext)
@@ -147,7 +157,7 @@ def _request_facts(request: httpx.Request) -> dict[str, Any]:
 
 def _http_text(head: str, headers: list[tuple[str, str]], body: bytes) -> bytes:
     lines = [head, *(f"{name}: {_shown(name, value)}" for name, value in headers), "", ""]
-    return "\r\n".join(lines).encode("utf-8", "replace") + body
+    return "\r\n".join(lines).encode("utf-8", "replace") + _hidden_body(body)
 
 
 def _shown(name: str, value: str) -> str:
@@ -156,6 +166,12 @@ def _shown(name: str, value: str) -> str:
 
 def _hidden_query(url: str) -> str:
     return _SECRET_QUERY.sub(rf"\g<1>{_HIDDEN}", url)
+
+
+def _hidden_body(body: bytes) -> bytes:
+    """A body without the tokens of a login: forms and JSON of OAuth carry them."""
+    body = _SECRET_MEMBER.sub(rb"\g<1>***", body)
+    return _SECRET_FIELD.sub(rb"\g<1>***", body)
 
 
 def _seconds(retry_after: str | None) -> float | None:
