@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import PluginHook
 from llm_proxy.rings.chat import (
+    Body,
     edit_arguments,
     edit_texts,
     messages_of,
@@ -18,11 +20,34 @@ from llm_proxy.rings.chat import (
 
 async def mask(ctx: PluginContext) -> None:
     security = ctx.metadata["rotator"].security
-    for message in messages_of(ctx.body):
-        changed = edit_texts(message, security.mask_pii)
-        if edit_arguments(message, security.mask_pii) or changed:
-            ctx.metadata["pii_masked"] = True
-            ctx.placeholders = security.pii_vault
+    if mask_body(ctx.body, security.mask_pii):
+        ctx.metadata["pii_masked"] = True
+        ctx.placeholders = security.pii_vault
+
+
+def mask_body(body: Body, edit: Callable[[str], str]) -> bool:
+    """Every text of a request that is about a person; what tools are for is not. True: changed."""
+    changed = False
+    for message in messages_of(body):
+        changed |= edit_texts(message, edit)
+        changed |= edit_arguments(message, edit)
+    prediction = body.get("prediction")
+    if isinstance(prediction, dict):
+        changed |= edit_texts(prediction, edit)
+    changed |= _edit_values(body, ("user", "safety_identifier"), edit)
+    notes = body.get("metadata")
+    if isinstance(notes, dict):
+        changed |= _edit_values(notes, tuple(notes), edit)
+    return changed
+
+
+def _edit_values(row: Body, keys: tuple[str, ...], edit: Callable[[str], str]) -> bool:
+    changed = False
+    for key in keys:
+        value = row.get(key)
+        if isinstance(value, str) and (new := edit(value)) != value:
+            row[key], changed = new, True
+    return changed
 
 
 def _in_json(value: str) -> str:

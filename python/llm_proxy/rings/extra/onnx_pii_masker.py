@@ -11,7 +11,6 @@ from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
-from llm_proxy.rings.chat import edit_arguments, edit_texts, messages_of
 from llm_proxy.rings.default import pii_masker
 
 VARIANTS = ("fp32", "fp16", "int8", "q4", "q4f16")
@@ -168,13 +167,9 @@ class OnnxPiiMasker(BasePlugin):
                 texts[text] = []
             return text
 
-        messages = messages_of(ctx.body)
-        for message in messages:
-            edit_texts(message, collect)
-            edit_arguments(message, collect)
+        pii_masker.mask_body(ctx.body, collect)
         for text in texts:
             texts[text] = await self._aside(self._classifier.spans, text)
-        changed = False
         token = rotator.security.token_for
 
         def mask(text: str) -> str:
@@ -182,10 +177,7 @@ class OnnxPiiMasker(BasePlugin):
                 text = text[:start] + token(group, text[start:end]) + text[end:]
             return text
 
-        for message in messages:
-            changed |= edit_texts(message, mask)
-            changed |= edit_arguments(message, mask)
-        if not changed:
+        if not pii_masker.mask_body(ctx.body, mask):
             return PluginResponse.passthrough()
         ctx.metadata["pii_masked"] = True
         ctx.placeholders = rotator.security.pii_vault
