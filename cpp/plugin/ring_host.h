@@ -96,7 +96,9 @@ struct RingOutcome {
   std::optional<RingReply> reply;  // set unless the reply ring has just seen it
   std::int64_t input_tokens = -1;  // negative: unknown
   std::int64_t output_tokens = -1;
-  double duration = -1;
+  double duration = -1;     // seconds
+  double upstream = -1;     // of these, from the first attempt to the reply's end
+  double first_token = -1;  // of a stream, from the request's arrival
 };
 
 // The rings' memory of one exchange: the context that plugins share from ring to ring. It pins its
@@ -118,7 +120,7 @@ class RingSession {
   virtual void run_request(Done done) = 0;
   // Ring 4.
   virtual void run_reply(RingReply reply, Done done) = 0;
-  // Ring 5; nobody waits for it.
+  // Ring 5; nobody waits for it. Called for every exchange, plugins or not: its last word.
   virtual void run_background(RingOutcome outcome) = 0;
 
   // How long the exchange should wait for the `done` of this ring's chain before it asks for

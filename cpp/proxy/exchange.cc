@@ -57,6 +57,13 @@ bool is_withheld(const Field& field) {
                      [&](std::string_view name) { return iequals(name, field.name); });
 }
 
+// Said to our plugins, not to an upstream.
+bool is_for_plugins(const Field& field) {
+  constexpr std::string_view kOurs = "x-llm-proxy-";
+  return iequals(field.name, "x-expected-schema") ||
+         iequals(field.name.substr(0, kOurs.size()), kOurs);
+}
+
 // What a reply's header lines say that makes sense in any format.
 constexpr std::array<std::string_view, 4> kSharedReplyFields{"retry-after", "retry-after-ms",
                                                              "x-request-id", "x-should-retry"};
@@ -226,6 +233,7 @@ void Exchange::begin_attempts() {
   if (route_.first_token.count() == 0) route_.first_token = config.timeouts.first_token;
   for (auto& candidate : route_.candidates) snapshot_->localize(candidate);
   attempts_.emplace(config.failure_handling, began_);
+  asked_ = since_began();
   for (const auto& [backend, model] : route_.candidates) {
     const bool personal = backend->kind == Backend::Kind::http && backend->keys.empty();
     attempts_->add({&snapshot_->key_pool(*backend), model, personal});
@@ -404,7 +412,7 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
   HeadWriter writer(out);
   if (same_format && backend.client_headers) {
     for (const auto& field : request.head.fields) {
-      if (!is_withheld(field)) writer.field(field.name, field.value);
+      if (!is_withheld(field) && !is_for_plugins(field)) writer.field(field.name, field.value);
     }
   } else {
     writer.field("accept", stream_ ? "text/event-stream" : "application/json");
@@ -427,9 +435,10 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
 }
 
 // What plugins may see of the request's header: no credentials, nothing of the connection.
-std::vector<std::pair<std::string, std::string>> Exchange::client_headers() const {
+std::vector<std::pair<std::string, std::string>> Exchange::client_headers(bool for_plugins) const {
   std::vector<std::pair<std::string, std::string>> out;
   for (const auto& field : session_->request().head.fields) {
+    if (!for_plugins && is_for_plugins(field)) continue;
     if (!is_withheld(field) || iequals(field.name, "user-agent")) {
       out.emplace_back(lower_case(field.name), field.value);
     }
@@ -541,7 +550,7 @@ void Exchange::attempt_hosted(const Backend& backend) {
   hosted.stream = stream_;
   hosted.request_id = record_.request_id;
   hosted.client_host = request.peer;
-  hosted.headers = client_headers();
+  hosted.headers = client_headers(/*for_plugins=*/false);
   if (same_format(backend) && !carries_seals(format_, body()) && !request.frontend.json_array) {
     hosted.body = body();
   } else if (auto encoded = encode_for(backend, hosted.body); !encoded) {
@@ -595,6 +604,7 @@ void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type
                               std::string body) {
   if (session_ == nullptr) return;
   first_token_.disarm();
+  answered_ = since_began();
   if (head_sent_ && content_type.find("event-stream") == std::string::npos) {
     return on_attempt_failed({ErrorKind::upstream_garbled,
                               "the upstream answered a stream's request with one whole body"},
@@ -655,6 +665,7 @@ bool Exchange::write_stream(std::string& bytes) {
 
 void Exchange::on_stream_end(std::string& bytes, bool clean) {
   if (session_ == nullptr || stream_over_) return;
+  answered_ = since_began();
   if (!clean) {
     if (attempts_) attempts_->broke(context_.worker().now());
     if (call_) call_->cancel();

@@ -94,7 +94,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void attempt_hosted(const Backend& backend);
   Result<void> decode_request();
   void prepare_encoding();
-  std::vector<std::pair<std::string, std::string>> client_headers() const;
+  std::vector<std::pair<std::string, std::string>> client_headers(bool for_plugins = true) const;
   Result<void> encode_for(const Backend& backend, std::string& out);
   void set_raw_body(UpstreamRequest& request, const Candidate& candidate);
   bool asks_for_usage() const;
@@ -183,6 +183,8 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::unique_ptr<RingStream> ring_stream_;
   bool stream_over_ = false;  // nothing of it is written any more
   std::chrono::microseconds first_output_{0};
+  std::chrono::microseconds asked_{-1};     // the first attempt, since began_
+  std::chrono::microseconds answered_{-1};  // the reply's end, likewise
 };
 
 }  // namespace llm_proxy

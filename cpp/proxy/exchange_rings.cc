@@ -304,7 +304,6 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
 // The exchange has ended: background gets its record.
 void Exchange::finish_rings() {
   if (!ring_) return;
-  const auto rings = snapshot_->rings->rings();
   RingOutcome outcome;
   outcome.status = record_.status;
   outcome.backend = record_.backend;
@@ -312,6 +311,8 @@ void Exchange::finish_rings() {
   outcome.input_tokens = record_.usage.input.value_or(-1);
   outcome.output_tokens = record_.usage.output.value_or(-1);
   outcome.duration = seconds(since_began());
+  if (asked_.count() >= 0 && answered_ >= asked_) outcome.upstream = seconds(answered_ - asked_);
+  if (first_output_.count() > 0) outcome.first_token = seconds(first_output_);
   if (ring_stream_ && !reply_ring_ran_ && record_.status != 499) {
     RingReply reply;
     reply.status = record_.status;
@@ -327,7 +328,7 @@ void Exchange::finish_rings() {
     reply.duration = outcome.duration;
     outcome.reply = std::move(reply);
   }
-  if (rings.background()) ring_->run_background(std::move(outcome));
+  ring_->run_background(std::move(outcome));
   ring_.reset();
 }
 

@@ -29,7 +29,7 @@ PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
   if (!ring) throw py::value_error("no such ring: " + row[0].cast<std::string>());
   PluginEntry entry;
   entry.ring = *ring;
-  entry.name = row[1].cast<std::string>();
+  entry.name = std::make_shared<const std::string>(row[1].cast<std::string>());
   entry.call = keep(lane, row[2]);
   entry.facts = keep(lane, row[3]);
   entry.timeout = std::chrono::milliseconds(
@@ -66,6 +66,56 @@ std::shared_ptr<RingHandlers> handlers_from(const Lane& lane, const py::object& 
     row.place = keep(lane, engine.attr(row.name));
   }
   return handlers;
+}
+
+// [{req_id, timestamp, rings: {ring: {duration_ms, plugins: [{name, ms}]}}, total_ms, …}]
+py::list traces(const RingHandlers& handlers) {
+  py::list out;
+  const auto& kept = handlers.times->traces();
+  for (auto at = kept.rbegin(); at != kept.rend(); ++at) {
+    const RingTrace& trace = **at;
+    py::dict rings;
+    for (const Ring ring : kRings) {
+      py::list plugins;
+      double total = 0;
+      for (const RingTrace::Step& step : trace.steps) {
+        if (step.ring != ring) continue;
+        py::dict row;
+        row["name"] = *step.plugin;
+        row["ms"] = step.ms;
+        plugins.append(row);
+        total += static_cast<double>(step.ms);
+      }
+      if (plugins.empty()) continue;
+      py::dict shown;
+      shown["duration_ms"] = total;
+      shown["plugins"] = plugins;
+      rings[py::str(std::string(name(ring)))] = shown;
+    }
+    py::dict shown;
+    shown["req_id"] = trace.request_id;
+    shown["timestamp"] = trace.arrived_at;
+    shown["rings"] = rings;
+    const auto put = [&](const char* key, const std::atomic<float>& ms) {
+      if (ms.load() >= 0) shown[key] = ms.load();
+    };
+    put("total_ms", trace.total_ms);
+    put("upstream_ms", trace.upstream_ms);
+    put("ttft_ms", trace.first_token_ms);
+    out.append(shown);
+  }
+  return out;
+}
+
+py::dict ring_times(const RingHandlers& handlers) {
+  py::dict out;
+  for (const Ring ring : kRings) {
+    const auto& window = handlers.times->window(ring);
+    if (!window.empty()) {
+      out[py::str(std::string(name(ring)))] = std::vector<float>(window.begin(), window.end());
+    }
+  }
+  return out;
 }
 
 const char* kind_name(RingVerdict::Kind kind) {
@@ -236,7 +286,9 @@ void bind_rings(py::module_& module) {
       .def(py::init([](const Lane& lane, const py::object& engine) {
              return handlers_from(lane, engine);
            }),
-           py::arg("lane"), py::arg("engine"));
+           py::arg("lane"), py::arg("engine"))
+      .def("traces", &traces, "The last exchanges, newest first: what each plugin took.")
+      .def("ring_times", &ring_times, "The last times of each ring that ran, in milliseconds.");
   py::class_<PyRingHost, std::shared_ptr<PyRingHost>>(module, "RingHost",
                                                       "One generation of Python plugins.")
       .def(py::init([](const Lane& lane, const std::shared_ptr<RingHandlers>& handlers,

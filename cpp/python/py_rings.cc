@@ -186,6 +186,7 @@ class ChainOwner {
                             const PluginEntry* stopped_by, bool cancelled) = 0;
   // The rest of the chain goes on in `successor`.
   virtual void on_chain_moved(PyRef successor) = 0;
+  virtual void on_plugin_end(const PluginEntry& entry, float ms) = 0;
 };
 
 // Awaits one plugin after the other; the body of a coroutine object.
@@ -390,7 +391,7 @@ bool ChainRun::begin_next() {
       const PyAsyncMethods* methods = Py_TYPE(plugin_.get())->tp_as_async;
       if (methods == nullptr || methods->am_await == nullptr) {
         PyErr_Format(PyExc_TypeError, "plugin %s returned %.100s, which cannot be awaited",
-                     next.name.c_str(), Py_TYPE(plugin_.get())->tp_name);
+                     next.name->c_str(), Py_TYPE(plugin_.get())->tp_name);
         plugin_.reset();
       } else {
         plugin_ = PyOwned::steal(methods->am_await(plugin_.get()));
@@ -415,8 +416,9 @@ void ChainRun::plugin_ended(bool failed) {
   if (watched_) lane_->disarm(*this);
   watched_ = false;
   clock_ = Clock::now();
-  entry().record->ended(std::chrono::duration<double, std::milli>(clock_ - started_).count(),
-                        failed);
+  const double ms = std::chrono::duration<double, std::milli>(clock_ - started_).count();
+  entry().record->ended(ms, failed);
+  if (owner_ != nullptr) owner_->on_plugin_end(entry(), static_cast<float>(ms));
   over_limit_ = false;
   ++at_;
 }
@@ -527,8 +529,8 @@ void ChainRun::leave_behind() {
   if (owner_ == nullptr) return;  // whoever awaits us waits for the plugin
   left_behind_ = true;
   ++entry().record->left_behind;
-  std::shared_ptr<ChainOwner> owner = std::move(owner_);
   timed_out();
+  std::shared_ptr<ChainOwner> owner = std::move(owner_);
   PyOwned successor =
       make_chain(lane_, handlers_, chain_, PyOwned::share(context_.get()), owner, tag_, at_);
   if (!successor) {
@@ -638,6 +640,8 @@ class PyRingSession final : public RingSession,
     data_->request = std::move(request);
     data_->arrived_at =
         std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    trace_->request_id = data_->request.request_id;
+    trace_->arrived_at = data_->arrived_at;
   }
 
   void run_request(Done done) override { submit(Phase::request, std::move(done), {}); }
@@ -647,6 +651,13 @@ class PyRingSession final : public RingSession,
   }
 
   void run_background(RingOutcome outcome) override {
+    const auto note = [](std::atomic<float>& place, double seconds) {
+      if (seconds >= 0) place.store(static_cast<float>(seconds * 1000), std::memory_order_relaxed);
+    };
+    note(trace_->total_ms, outcome.duration);
+    note(trace_->upstream_ms, outcome.upstream);
+    note(trace_->first_token_ms, outcome.first_token);
+    if (host_->chain(Phase::background).entries.empty()) return;
     submit(Phase::background, nullptr, [held = std::move(outcome)] { return outcome_facts(held); });
   }
 
@@ -664,6 +675,9 @@ class PyRingSession final : public RingSession,
   void on_chain_end(Lane& lane, std::uint32_t tag, PyObject* context, const PluginEntry* stopped_by,
                     bool cancelled) override;
   void on_chain_moved(PyRef successor) override { running_ = std::move(successor); }
+  void on_plugin_end(const PluginEntry& entry, float ms) override {
+    trace_->steps.push_back({entry.ring, entry.name, ms});
+  }
 
  private:
   using Facts = std::function<PyOwned()>;
@@ -706,6 +720,7 @@ class PyRingSession final : public RingSession,
   const std::shared_ptr<const PyRingHost> host_;
   const std::shared_ptr<SessionData> data_;
   WorkerPost& worker_;
+  const std::shared_ptr<RingTrace> trace_ = std::make_shared<RingTrace>();
 
   Done done_;  // worker
   std::uint32_t ticket_ = 0;
@@ -715,14 +730,19 @@ class PyRingSession final : public RingSession,
   PyRef running_;
   Phase phase_ = Phase::request;
   std::uint32_t ticket_now_ = 0;
+  std::size_t steps_before_ = 0;  // of the trace, when the chain under way began
 };
 
 void PyRingSession::start(Lane& lane, Phase phase, std::uint32_t ticket, const Facts& facts) {
   if (ticket <= given_up_.load(std::memory_order_relaxed)) return;
   phase_ = phase;
   ticket_now_ = ticket;
-  if (!context_) context_ = lane.ref(make_context(data_));
+  if (!context_) {
+    context_ = lane.ref(make_context(data_));
+    data_->handlers->times->began(trace_);
+  }
   if (!context_) return;
+  steps_before_ = trace_->steps.size();
   PyObject* context = context_.get();
   if (facts) {
     const PyOwned name = text(phase == Phase::reply ? "reply" : "background");
@@ -760,6 +780,7 @@ void PyRingSession::on_chain_end(Lane& lane, std::uint32_t tag, PyObject* contex
                                  const PluginEntry* stopped_by, bool cancelled) {
   if (tag != ticket_now_) return;  // the exchange went on without it
   running_.drop();
+  data_->handlers->times->took(*trace_, steps_before_);
   if (phase_ == Phase::background) context_.drop();
   if (cancelled || phase_ == Phase::background) return;
   if (stopped_by != nullptr) {
@@ -880,7 +901,7 @@ RingVerdict PyRingSession::stop_verdict(PyObject* context, const PluginEntry& by
   } else {
     verdict = block(status, type, message);
   }
-  verdict.plugin = by.name;
+  verdict.plugin = *by.name;
   verdict.ring = by.ring;
   return verdict;
 }
@@ -918,6 +939,26 @@ Py_ssize_t slot_offset(PyObject* type, const char* name) {
 }  // namespace
 
 // ---- records and hosts
+
+void RingTimes::began(std::shared_ptr<RingTrace> trace) {
+  if (traces_.size() == kTraces) traces_.pop_front();
+  traces_.push_back(std::move(trace));
+}
+
+void RingTimes::took(const RingTrace& trace, std::size_t first) {
+  std::array<float, kRings.size()> total{};
+  RingSet ran;
+  for (std::size_t i = first; i < trace.steps.size(); ++i) {
+    total[static_cast<std::size_t>(trace.steps[i].ring)] += trace.steps[i].ms;
+    ran.add(trace.steps[i].ring);
+  }
+  for (const Ring ring : kRings) {
+    if (!ran.has(ring)) continue;
+    auto& window = windows_[static_cast<std::size_t>(ring)];
+    if (window.size() == kWindow) window.pop_front();
+    window.push_back(total[static_cast<std::size_t>(ring)]);
+  }
+}
 
 void PluginRecord::ended(double latency_ms, bool failed) {
   if (latencies_ms.size() < kWindow) {
@@ -997,7 +1038,7 @@ RingVerdict PyRingHost::overdue(Phase phase) const {
   for (const PluginEntry& entry : chain(phase).entries) {
     if (!entry.fail_closed) continue;
     RingVerdict verdict = block(504, "plugin_timeout", "The plugins did not answer in time.");
-    verdict.plugin = entry.name;
+    verdict.plugin = *entry.name;
     verdict.ring = entry.ring;
     return verdict;
   }

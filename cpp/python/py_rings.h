@@ -3,8 +3,10 @@
 #include "python/py_lane.h"
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +36,40 @@ struct PluginRecord {
   void ended(double latency_ms, bool failed);
 };
 
+// What the plugins of one exchange took.
+struct RingTrace {
+  struct Step {
+    Ring ring;
+    std::shared_ptr<const std::string> plugin;
+    float ms;
+  };
+
+  std::string request_id;
+  double arrived_at = 0;    // Unix seconds
+  std::vector<Step> steps;  // lane only
+  // Known when the exchange has ended, on its worker; negative: not yet, or there was none.
+  std::atomic<float> total_ms{-1}, upstream_ms{-1}, first_token_ms{-1};
+};
+
+// The last exchanges' traces, and the last times of each ring. Lane only.
+class RingTimes {
+ public:
+  static constexpr std::size_t kTraces = 100;
+  static constexpr std::size_t kWindow = 500;
+
+  void began(std::shared_ptr<RingTrace> trace);
+  // A chain has ended: its steps are those from `first` on.
+  void took(const RingTrace& trace, std::size_t first);
+  const std::deque<std::shared_ptr<RingTrace>>& traces() const { return traces_; }  // oldest first
+  const std::deque<float>& window(Ring ring) const {
+    return windows_[static_cast<std::size_t>(ring)];
+  }
+
+ private:
+  std::deque<std::shared_ptr<RingTrace>> traces_;
+  std::array<std::deque<float>, kRings.size()> windows_;
+};
+
 // One plugin in a chain: what to call, how, and what its failure means.
 struct PluginEntry {
   Ring ring = Ring::ingress;
@@ -44,7 +80,7 @@ struct PluginEntry {
   bool direct = false;  // its coroutine cannot suspend: needs no Task
   StreamRules stream;   // what it does to streams, in the reply ring
   std::shared_ptr<PluginRecord> record;
-  std::string name;
+  std::shared_ptr<const std::string> name;
 };
 
 // Plugins that run as one job. Immutable.
@@ -69,6 +105,7 @@ struct RingHandlers {
                   // ring does
   PyRef verdict;  // (ctx, entry) -> (kind, status, type, message, headers, body) of a chain that
                   // ended so
+  std::shared_ptr<RingTimes> times = std::make_shared<RingTimes>();
   PyRef reply_change;  // (ctx) -> None | (status, headers, body)
 };
 

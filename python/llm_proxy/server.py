@@ -148,8 +148,7 @@ class Server:
 
         made = PluginManager(self._plugins_dir, enable=self._enable, **self._plugin_options)
         made.bind(lane)
-        tree = json.loads(self._config)
-        made.services.set_backends(tree.get("backends") or ())
+        made.set_backends(json.loads(self._config).get("backends") or ())
         made.services.send = self._send
         await made.load_plugins()
         return made
@@ -195,7 +194,28 @@ class Server:
         """A new snapshot for new exchanges. ValueError says what is wrong; the old one stays."""
         if self._engine is None:
             raise RuntimeError("the server does not run")
-        self._engine.reload(config if isinstance(config, str) else json.dumps(config))
+        text = config if isinstance(config, str) else json.dumps(config)
+        self._engine.reload(text)
+        self._config = text
+
+    async def reload_plugins(
+        self, plugins: Collection[str] = (), plugin_options: Mapping[str, Any] | None = None
+    ) -> None:
+        """The ring plugins after a reload: manifests, names, settings, tenants and backends anew.
+
+        To be called behind `reload`. SwapRefused says what is wrong; the old ones stay. The
+        directory and the state file are the process's own and stay as well.
+        """
+        self._enable = tuple(plugins)
+        self._plugin_options.update(plugin_options or {})
+        if self.plugins is None and not (self._enable or self._plugins_dir is not None):
+            return
+        await (await self.ring_plugins()).reconfigure(
+            self._enable,
+            self._plugin_options.get("config"),
+            self._plugin_options.get("tenants"),
+            json.loads(self._config).get("backends") or (),
+        )
 
     # ---- what it says
 

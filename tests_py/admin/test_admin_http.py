@@ -217,3 +217,52 @@ async def test_the_page_lists_every_route_and_who_may_use_it() -> None:
             asked = path.replace("{name}", quote(MAX))
             answer = await http.request(method, asked, headers=bearer("client"))
             assert answer.status_code == (403 if who == "admin" else 200), path
+
+
+async def test_the_timeline_tells_what_each_plugin_took_in_the_last_requests() -> None:
+    async with Server(CONFIG, plugins=["stock"]) as server, http_of(server) as http:
+        for stream in (False, True):
+            said = [{"role": "user", "content": f"Streamed: {stream}"}]  # not from the cache
+            body = {"model": "m", "messages": said, "stream": stream}
+            assert (await http.post("/v1/chat/completions", json=body)).status_code == 200
+        timeline = (await http.get("/api/v1/metrics/ring-timeline")).json()
+        latency = (await http.get("/api/v1/metrics/latency")).json()
+    assert timeline["count"] == 2
+    streamed, whole = timeline["traces"]
+    assert whole["req_id"] != streamed["req_id"]
+    assert streamed["timestamp"] >= whole["timestamp"] > 1.7e9
+    for trace in (whole, streamed):
+        assert list(trace["rings"]) == [
+            "ingress", "pre_flight", "routing", "post_flight", "background",
+        ]  # fmt: skip
+        for row in trace["rings"].values():
+            assert sum(step["ms"] for step in row["plugins"]) == pytest.approx(row["duration_ms"])
+        names = [step["name"] for step in trace["rings"]["pre_flight"]["plugins"]]
+        assert names.index("Smart Budget Guard") < names.index("PII Neural Masker")
+        assert trace["total_ms"] >= trace["upstream_ms"] >= 0
+    assert "ttft_ms" in streamed and "ttft_ms" not in whole
+    assert latency["rings"]["pre_flight"]["count"] == 2
+    assert latency["rings"]["pre_flight"]["p99"] >= latency["rings"]["pre_flight"]["p50"] > 0
+    assert latency["plugins"]["PII Neural Masker"]["invocations"] == 2
+    assert latency["ttft"]["samples"] == 1
+
+
+async def test_the_timeline_keeps_the_last_hundred_and_shows_twenty() -> None:
+    async with Server(CONFIG, plugins=[MAX]) as server, http_of(server) as http:
+        for _ in range(103):
+            await http.post("/v1/chat/completions", json=CHAT)
+        assert server.plugins is not None
+        assert len(server.plugins.get_ring_traces(1000)) == 100
+        assert (await http.get("/api/v1/metrics/ring-timeline")).json()["count"] == 20
+        await http.post("/api/v1/plugins/hot-swap")  # its health check is no traffic
+        assert len(server.plugins.get_ring_traces(1000)) == 100
+        latency = (await http.get("/api/v1/metrics/latency")).json()
+        assert latency["rings"]["pre_flight"]["count"] == 103
+
+
+async def test_changes_without_a_directory_add_up() -> None:
+    async with Server(CONFIG) as server, http_of(server) as http:
+        for name in (MAX, AB):
+            await http.post("/api/v1/plugins/toggle", json={"name": name, "enabled": True})
+        listed = (await http.get("/api/v1/plugins")).json()["plugins"]
+        assert {row["name"] for row in listed if row["loaded"]} == {MAX, AB}

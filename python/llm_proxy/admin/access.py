@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
+from fastapi.responses import JSONResponse
 
 ROLE = "llm_proxy.admin"  # in the ASGI scope: the engine has compared the key
 
@@ -27,6 +28,11 @@ async def _asked(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise HTTPException(400, "the body must be a JSON object")
     return body
+
+
+def answered(answer: tuple[int, Any]) -> JSONResponse:
+    status, content = answer
+    return JSONResponse(content, status)
 
 
 ADMINS = Depends(_admins)

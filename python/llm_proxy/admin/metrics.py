@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from llm_proxy.admin.access import answered
+from llm_proxy.plugins import admin
 
 if TYPE_CHECKING:
     from llm_proxy.server import Server
@@ -30,7 +33,17 @@ QUANTILES = (("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99"))
 
 
 def routes(server: Server) -> APIRouter:
-    return APIRouter(prefix="/metrics", tags=["metrics"])
+    router = APIRouter(prefix="/metrics", tags=["metrics"])
+
+    @router.get("/latency")
+    async def latency() -> JSONResponse:
+        return answered(admin.latency(await server.ring_plugins()))
+
+    @router.get("/ring-timeline")
+    async def ring_timeline() -> JSONResponse:
+        return answered(admin.ring_timeline(await server.ring_plugins()))
+
+    return router
 
 
 def prometheus(server: Server) -> PlainTextResponse:

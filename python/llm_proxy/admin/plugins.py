@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from llm_proxy.admin.access import ADMINS, Asked
+from llm_proxy.admin.access import ADMINS, Asked, answered
 from llm_proxy.plugins import admin
 
 if TYPE_CHECKING:
@@ -20,51 +20,46 @@ def routes(server: Server) -> APIRouter:
 
     @router.get("")
     async def listing() -> JSONResponse:
-        return _answer(admin.list_plugins(await server.ring_plugins()))
+        return answered(admin.list_plugins(await server.ring_plugins()))
 
     @router.get("/stats")
     async def stats() -> JSONResponse:
-        return _answer(admin.plugin_stats(await server.ring_plugins()))
+        return answered(admin.plugin_stats(await server.ring_plugins()))
 
     @router.post("/toggle", dependencies=admins)
     async def toggle(asked: Asked) -> JSONResponse:
-        return _answer(await admin.toggle(await server.ring_plugins(), asked))
+        return answered(await admin.toggle(await server.ring_plugins(), asked))
 
     @router.post("/install", dependencies=admins)
     async def install(asked: Asked) -> JSONResponse:
-        return _answer(await admin.install(await server.ring_plugins(), asked))
+        return answered(await admin.install(await server.ring_plugins(), asked))
 
     @router.post("/hot-swap", dependencies=admins)
     async def hot_swap() -> JSONResponse:
-        return _answer(await admin.hot_swap(await server.ring_plugins()))
+        return answered(await admin.hot_swap(await server.ring_plugins()))
 
     @router.post("/rollback", dependencies=admins)
     async def rollback() -> JSONResponse:
-        return _answer(await admin.rollback(await server.ring_plugins()))
+        return answered(await admin.rollback(await server.ring_plugins()))
 
     @router.get("/{name:path}/config", dependencies=admins)
     async def config(name: str) -> JSONResponse:
-        return _answer(admin.plugin_config(await server.ring_plugins(), name))
+        return answered(admin.plugin_config(await server.ring_plugins(), name))
 
     @router.put("/{name:path}/config", dependencies=admins)
     async def configure(name: str, asked: Asked) -> JSONResponse:
-        return _answer(await admin.configure(await server.ring_plugins(), name, asked))
+        return answered(await admin.configure(await server.ring_plugins(), name, asked))
 
     @router.post("/{name:path}/config/validate", dependencies=admins)
     async def validate(name: str, asked: Asked) -> JSONResponse:
-        return _answer(admin.validate(await server.ring_plugins(), name, asked))
+        return answered(admin.validate(await server.ring_plugins(), name, asked))
 
     @router.get("/{name:path}")
     async def one(name: str) -> JSONResponse:
-        return _answer(admin.one_plugin(await server.ring_plugins(), name))
+        return answered(admin.one_plugin(await server.ring_plugins(), name))
 
     @router.delete("/{name:path}", dependencies=admins)
     async def uninstall(name: str) -> JSONResponse:
-        return _answer(await admin.uninstall(await server.ring_plugins(), name))
+        return answered(await admin.uninstall(await server.ring_plugins(), name))
 
     return router
-
-
-def _answer(answer: admin.Answer) -> JSONResponse:
-    status, content = answer
-    return JSONResponse(content, status)

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from typing import Any
 
 from llm_proxy import __version__
 from llm_proxy.cli.commands import Configuration
@@ -19,6 +20,7 @@ from llm_proxy.config.explain import describe
 from llm_proxy.config.plugin_view import plugin_view
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
+from llm_proxy.plugins.swap import SwapRefused
 from llm_proxy.rings.store import MEMORY
 from llm_proxy.server import Server
 
@@ -53,28 +55,43 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
         snapshot(settings),
         plugins_dir=settings.text("plugins.directory") or None,
         plugins=settings.texts("plugins.enabled"),
-        plugin_options={
-            "config": settings.mapping("plugins.config"),
-            "state_file": settings.text("plugins.state_file") or MEMORY,
-            "tenants": settings.mapping("plugins.tenants"),
-        },
+        plugin_options=plugin_options(settings),
         app_config=plugin_view(settings) if hosted else None,
     )
     async with server:
+        reloads: set[asyncio.Task[None]] = set()
 
-        def on_reload() -> None:
+        async def reload() -> None:
             try:
-                server.reload(snapshot(configuration.settings()))
+                new = configuration.settings()
+                server.reload(snapshot(new))
             except (ConfigError, ValueError) as error:
                 logger.error("The old configuration stays, the new one is wrong: %s", error)
-            else:
-                logger.info("The configuration has been read anew.")
+                return
+            try:
+                await server.reload_plugins(new.texts("plugins.enabled"), plugin_options(new))
+            except SwapRefused as error:
+                logger.error("The old ring plugins stay, the new ones are wrong: %s", error)
+            logger.info("The configuration has been read anew.")
+
+        def on_reload() -> None:
+            task = loop.create_task(reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
 
         loop.add_signal_handler(signal.SIGHUP, on_reload)
         print(banner(settings, server.port), flush=True)
         await stop.wait()
         logger.info("Stopping: requests under way may finish; a second signal exits at once.")
     return 0
+
+
+def plugin_options(settings: Settings) -> dict[str, Any]:
+    return {
+        "config": settings.mapping("plugins.config"),
+        "state_file": settings.text("plugins.state_file") or MEMORY,
+        "tenants": settings.mapping("plugins.tenants"),
+    }
 
 
 def banner(settings: Settings, port: int) -> str:

@@ -23,6 +23,15 @@ def plugin_stats(manager: PluginManager) -> Answer:
     return 200, manager.get_plugin_stats()
 
 
+def latency(manager: PluginManager) -> Answer:
+    return 200, manager.get_ring_latency()
+
+
+def ring_timeline(manager: PluginManager) -> Answer:
+    traces = manager.get_ring_traces()
+    return 200, {"traces": traces, "count": len(traces)}
+
+
 async def toggle(manager: PluginManager, asked: Mapping[str, Any]) -> Answer:
     name, enabled = asked.get("name"), asked.get("enabled")
     if not isinstance(name, str) or not isinstance(enabled, bool):

@@ -93,7 +93,10 @@ class RingEngine:
     ) -> None:
         self.state = state
         self.services = services or Services(state)
-        self._tenants = _by_hash(tenants or {})
+        self.set_tenants(tenants or {})
+
+    def set_tenants(self, tenants: Mapping[str, Any]) -> None:
+        self._tenants = _by_hash(tenants)
 
     # ---- what a context learns
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,18 +81,17 @@ class PluginManager:
         directory = self.plugins_dir or Path("plugins")
         self.installed_dir = directory / "installed"
         self.manifest_path = directory / "manifest.yaml"
-        self.config = config
         settings = dict(config) if isinstance(config, Mapping) else {}
-        self._enable = tuple(enable)
         self._store = StateStore(state_file)
         self.state = PluginState(
             cache=ResponseCache(), config=settings, extra={"store": self._store}
         )
         self.services = Services(self.state, settings)
-        pricing.set_config_overrides(settings.get("pricing"))
         self.rings: dict[PluginHook, list[dict[str, Any]]] = {hook: [] for hook in PluginHook}
         self.generation = Generation()
-        self._engine = RingEngine(self.state, self.services, tenants)
+        self._engine = RingEngine(self.state, self.services)
+        self._configure(tuple(enable), settings, tenants or {}, [])
+        self.config = config
         self._lane: _core.Lane | None = None
         self._handlers: _core.RingHandlers | None = None
         self._unloading: set[asyncio.Task[None]] = set()
@@ -197,20 +196,68 @@ class PluginManager:
         leaves everything as it was.
         """
         async with self._swapping:
-            before = Edits.read(self.plugins_dir)
-            edits = before if change is None else change(before)
+            await self._swap(change)
+
+    async def _swap(self, change: Callable[[Edits], Edits] | None = None) -> None:
+        # Without a directory the changes last as long as the process.
+        kept = self.generation.edits if self.plugins_dir is None else None
+        before = kept or Edits.read(self.plugins_dir)
+        edits = before if change is None else change(before)
+        try:
+            made = await self.build(edits)
+        except RequiredPluginMissing as error:
+            raise SwapRefused(str(error)) from error
+        try:
+            await self._examine(made)
+            self._carry_numbers(made)
+            self._write(edits, before)
+        except (SwapRefused, OSError) as error:
+            await made.unload()
+            raise SwapRefused(str(error)) from error
+        self._show(made, self._host_of(made))
+
+    async def reconfigure(
+        self,
+        enable: Collection[str] = (),
+        config: Mapping[str, Any] | None = None,
+        tenants: Mapping[str, Any] | None = None,
+        backends: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        """A configuration read anew, as a hot swap: SwapRefused leaves the old one in force."""
+        new = (tuple(enable), dict(config or {}), tenants or {}, list(backends))
+        async with self._swapping:
+            before = self._configured
+            self._configure(*new)
             try:
-                made = await self.build(edits)
-            except RequiredPluginMissing as error:
-                raise SwapRefused(str(error)) from error
-            try:
-                await self._examine(made)
-                self._carry_numbers(made)
-                self._write(edits, before)
-            except (SwapRefused, OSError) as error:
-                await made.unload()
-                raise SwapRefused(str(error)) from error
-            self._show(made, self._host_of(made))
+                await self._swap()
+            except SwapRefused:
+                self._configure(*before)
+                raise
+
+    def update_runtime_config(self, config: Mapping[str, Any]) -> None:
+        """What plugins share (`plugins.config`), at once and without loading them anew."""
+        enable, _, tenants, backends = self._configured
+        self._configure(enable, dict(config), tenants, backends)
+
+    def set_backends(self, backends: Iterable[Mapping[str, Any]]) -> None:
+        enable, settings, tenants, _ = self._configured
+        self._configure(enable, settings, tenants, list(backends))
+
+    def _configure(
+        self,
+        enable: tuple[str, ...],
+        settings: dict[str, Any],
+        tenants: Mapping[str, Any],
+        backends: list[Mapping[str, Any]],
+    ) -> None:
+        self._configured = (enable, settings, tenants, backends)
+        self.config = settings
+        self._enable = enable
+        self.state.config = settings
+        self.services.config = dict(settings)
+        self.services.set_backends(backends)
+        self._engine.set_tenants(tenants)
+        pricing.set_config_overrides(settings.get("pricing"))
 
     def _write(self, edits: Edits, before: Edits) -> None:
         if self.plugins_dir is not None and edits is not before:
@@ -223,7 +270,8 @@ class PluginManager:
                 known = self.get_plugin(meta["name"])
                 if known is None or meta["name"] not in broken or not known["enabled"]:
                     raise SwapRefused(f"{meta['name']}: {meta['problem']}")
-        lane, handlers = self._bound()
+        lane, _ = self._bound()
+        handlers = _core.RingHandlers(lane, self._engine)  # its times are no traffic's
         host = _core.RingHost(lane, handlers, [entry.native() for entry in made.entries])
         probe = _core.RingProbe(lane, host, HEALTH_REQUEST, "health-check", HEALTH_HEADERS)
         records = {entry.name: entry.record for entry in made.entries}
@@ -291,6 +339,31 @@ class PluginManager:
     def get_plugin_stats(self, name: str | None = None) -> dict[str, Any]:
         stats = {entry.name: _numbers(entry.record) for entry in self.generation.entries}
         return stats if name is None else stats.get(name, {})
+
+    def get_ring_traces(self, limit: int = 20) -> list[dict[str, Any]]:
+        """What the plugins of the last exchanges took, newest first."""
+        return self._bound()[1].traces()[:limit]
+
+    def get_ring_latency(self) -> dict[str, Any]:
+        handlers = self._bound()[1]
+        times = handlers.ring_times()
+        first = [row["ttft_ms"] for row in handlers.traces() if "ttft_ms" in row]
+        stats = self.get_plugin_stats()
+        return {
+            "rings": {
+                ring: {"count": len(window), **_percentiles(window)}
+                for ring, window in times.items()
+            },
+            "plugins": {
+                name: {
+                    "avg_ms": row["avg_latency_ms"],
+                    "percentiles": row["latency_percentiles"],
+                    "invocations": row["invocations"],
+                }
+                for name, row in stats.items()
+            },
+            "ttft": {"samples": len(first), **_percentiles(first)},
+        }
 
     def list_plugins(self) -> list[dict[str, Any]]:
         return list(self.generation.meta)
