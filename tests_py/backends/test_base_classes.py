@@ -13,6 +13,7 @@ import pytest
 from llm_proxy.backends.http_client import build_backend_client
 from llm_proxy.testing import Answer, BackendProbe
 from src.connectors.anthropic import AnthropicBackend
+from src.connectors.gemini import GeminiBackend
 from src.connectors.openai import OpenAIConnector
 from src.core.domain.responses import StreamingResponseEnvelope, StreamingResponseHandle
 
@@ -61,6 +62,24 @@ MESSAGES_STREAM = [
 ]
 
 
+GEMINI_USAGE = {"promptTokenCount": 2, "candidatesTokenCount": 1, "totalTokenCount": 3}
+
+
+def gemini(text: str, **more: Any) -> dict[str, Any]:
+    content = {"role": "model", "parts": [{"text": text}]}
+    return {"candidates": [{"index": 0, "content": content, **more}], "modelVersion": "m"}
+
+
+GEMINI = {**gemini("grüße", finishReason="STOP"), "usageMetadata": GEMINI_USAGE}
+GEMINI_STREAM = [
+    f"data: {json.dumps(chunk)}\r\n\r\n"
+    for chunk in (
+        gemini("grü"),
+        {**gemini("ße", finishReason="STOP"), "usageMetadata": GEMINI_USAGE},
+    )
+]
+
+
 class Upstream:
     """A provider in a transport. `hang`: sends the frames and then nothing more."""
 
@@ -77,8 +96,11 @@ class Upstream:
             error = {"error": {"message": "no k-secret", "code": "nope"}}
             return httpx.Response(self.status, headers=self.headers, json=error)
         if request.method == "GET":
-            return httpx.Response(200, json={"data": [{"id": "m1"}, {"id": "m2"}]})
-        if not self.body.get("stream"):
+            names = ("m1", "m2")
+            both = {"data": [{"id": name} for name in names]}
+            both["models"] = [{"name": f"models/{name}"} for name in names]
+            return httpx.Response(200, json=both)
+        if not self.streams:
             return httpx.Response(200, headers=self.headers, json=self.whole)
         kind = {"content-type": "text/event-stream"}
         return httpx.Response(200, headers={**kind, **self.headers}, content=self._stream())
@@ -86,6 +108,11 @@ class Upstream:
     @property
     def body(self) -> Any:
         return json.loads(self.requests[-1].content)
+
+    @property
+    def streams(self) -> bool:
+        asked = ":streamGenerateContent" in self.requests[-1].url.path
+        return asked or self.body.get("stream", False)
 
     async def _stream(self) -> AsyncIterator[bytes]:
         try:
@@ -100,6 +127,7 @@ class Upstream:
 KINDS: dict[str, tuple[type, Callable[[], Upstream], str]] = {
     "openai": (OpenAIConnector, lambda: Upstream(CHAT, CHAT_STREAM), "/v1/chat/completions"),
     "anthropic": (AnthropicBackend, lambda: Upstream(MESSAGES, MESSAGES_STREAM), "/v1/messages"),
+    "gemini": (GeminiBackend, lambda: Upstream(GEMINI, GEMINI_STREAM), "/v1/models/m1:"),
 }
 
 
@@ -123,11 +151,12 @@ async def test_each_base_class_answers(name: str, stream: bool) -> None:
     assert answer.failure is None
     assert answer.text == "grüße"
     (request,) = upstream.requests
-    assert request.url.path == path
+    assert request.url.path.startswith(path)
     assert request.headers["x-llmproxy-loop-guard"] == "1"
-    assert "k-secret" in (request.headers.get("authorization") or request.headers["x-api-key"])
-    assert upstream.body["model"] == "m1"
-    assert upstream.body.get("stream", False) == stream
+    keys = ("authorization", "x-api-key", "x-goog-api-key")
+    assert "k-secret" in "".join(request.headers.get(key, "") for key in keys)
+    assert name == "gemini" or upstream.body["model"] == "m1"
+    assert upstream.streams == stream
     bodies = [json.loads(data) for data in answer.events[:-1]] if stream else [answer.body]
     assert [body["usage"]["total_tokens"] for body in bodies if body.get("usage")] == [3]
 
@@ -136,7 +165,7 @@ async def test_each_base_class_answers(name: str, stream: bool) -> None:
 async def test_a_stream_cut_by_the_upstream_does_not_end_well(name: str) -> None:
     kind, make, _ = KINDS[name]
     upstream = make()
-    upstream.frames = upstream.frames[:2] if name == "openai" else upstream.frames[:4]
+    upstream.frames = upstream.frames[: {"openai": 2, "anthropic": 4, "gemini": 1}[name]]
     answer = await ask(kind, upstream, stream=True)
     assert "grü" in answer.text
     assert answer.failure is not None
@@ -147,7 +176,7 @@ async def test_a_stream_cut_by_the_upstream_does_not_end_well(name: str) -> None
 async def test_a_client_that_goes_closes_the_upstreams_reply(name: str) -> None:
     kind, make, _ = KINDS[name]
     upstream = make()
-    upstream.frames, upstream.hang = upstream.frames[:4], True
+    upstream.frames, upstream.hang = upstream.frames[: 1 if name == "gemini" else 4], True
     async with probe_of(kind, upstream) as probe:
         answer, running = probe.start("b", "Hello", stream=True)
         await answer.changed()

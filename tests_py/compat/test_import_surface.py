@@ -14,6 +14,7 @@ from repo import ROOT
 # module → names, as installed plugin packages import them.
 SURFACE = {
     "src.connectors.base": "LLMBackend add_vendor_prefix strip_vendor_prefix",
+    "src.connectors.gemini": "GeminiBackend",
     "src.connectors.contracts": "ConnectorChatCompletionsRequest ConnectorRequestContext"
     " ConnectorResponsesRequest ICanonicalChatCompletionsBackend",
     "src.connectors.contracts.wire_capture_context": "WIRE_CAPTURE_ACCOUNT_ID_KEY"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import time
@@ -76,6 +77,25 @@ def begin_exchange() -> None:
     """Forgets the rests of other streams: from here on the running task translates a stream of
     its own."""
     _streams.set(_Streams())
+
+
+def end_exchange() -> list[dict[str, Any]]:
+    """What the task's streams still had to say when they ended, as chunks of OpenAI chat.
+
+    A format without a terminator tells its finish and its usage only now. A stream that was cut
+    has nothing to say.
+    """
+    streams = _streams.get()
+    if streams is None:
+        return []
+    out: list[dict[str, Any]] = []
+    for (_, target), translator in streams.translators.items():
+        if target != codecs.OPENAI:
+            continue
+        with contextlib.suppress(ValueError):
+            out += [json.loads(data) for data in _chunk_data(translator.end())]
+    streams.translators.clear()
+    return out
 
 
 def _current_streams() -> _Streams:
@@ -467,7 +487,12 @@ def _stream_step(event: tuple[str, str], codec: str) -> list[str]:
         out = _stream(codec, codecs.OPENAI).event(event[0], event[1].encode())
     except ValueError as error:
         raise TranslationError(str(error)) from error
-    parsed = [parse_event(frame) for frame in SseReader().frames(out)]
+    return _chunk_data(out)
+
+
+def _chunk_data(frames: bytes) -> list[str]:
+    """What the frames of a chat stream hold, without its terminator."""
+    parsed = [parse_event(frame) for frame in SseReader().frames(frames)]
     return [found.data for found in parsed if found is not None and found.data != _DONE]
 
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
+from llm_proxy.backends.translation import end_exchange
 from llm_proxy.contracts.chat import CanonicalStreamChunk
 from llm_proxy.contracts.exceptions import BackendError, json_safe
 from llm_proxy.contracts.processors import ProcessedResponse
@@ -175,6 +176,7 @@ class ChatStream:
         out = b"".join(self._frame(rest) for rest in [self._reader.rest()] if rest)
         if self._done or self._failed:
             return out
+        out += b"".join(map(self._body, end_exchange()))
         if self._relays and not (self._finished or self._ended):
             raise BackendError("The backend's stream ended before its end.", code="stream_cut")
         if not self._finished:
