@@ -14,6 +14,8 @@ commands:
   llm-proxy config --explain   every setting, its value and where it came from
   llm-proxy config --schema    the JSON schema of the YAML file
   llm-proxy check-config       says what is wrong with the configuration, or that nothing is
+  llm-proxy plugins            what is installed, and why something is left out
+  llm-proxy plugins check NAME whether the proxy could use that backend
 
 Settings can also stand in the YAML file and, where a name is shown, in the environment: flags win,
 then the environment, then the file. Keys never go on the command line: set OPENAI_API_KEY,

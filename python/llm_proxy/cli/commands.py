@@ -90,4 +90,17 @@ def _check_config(argv: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"": _serve, "serve": _serve, "config": _config, "check-config": _check_config}
+def _plugins(argv: Sequence[str]) -> int:
+    from llm_proxy.cli.plugins import plugins
+
+    words = [word for word in argv[:2] if not word.startswith("-")]
+    return plugins(words, Configuration(argv[len(words) :]).settings())
+
+
+COMMANDS = {
+    "": _serve,
+    "serve": _serve,
+    "config": _config,
+    "check-config": _check_config,
+    "plugins": _plugins,
+}

@@ -50,14 +50,7 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, on_stop, signum)
-    hosted = any(backend.kind == "python" for backend in settings.backends)
-    server = Server(
-        snapshot(settings),
-        plugins_dir=settings.text("plugins.directory") or None,
-        plugins=settings.texts("plugins.enabled"),
-        plugin_options=plugin_options(settings),
-        app_config=plugin_view(settings) if hosted else None,
-    )
+    server = server_of(settings)
     async with server:
         reloads: set[asyncio.Task[None]] = set()
 
@@ -92,6 +85,18 @@ def plugin_options(settings: Settings) -> dict[str, Any]:
         "state_file": settings.text("plugins.state_file") or MEMORY,
         "tenants": settings.mapping("plugins.tenants"),
     }
+
+
+def server_of(settings: Settings) -> Server:
+    """The server that these settings describe, not yet started."""
+    hosted = any(backend.kind == "python" for backend in settings.backends)
+    return Server(
+        snapshot(settings),
+        plugins_dir=settings.text("plugins.directory") or None,
+        plugins=settings.texts("plugins.enabled"),
+        plugin_options=plugin_options(settings),
+        app_config=plugin_view(settings) if hosted else None,
+    )
 
 
 def banner(settings: Settings, port: int) -> str:

@@ -1,0 +1,1 @@
+"""Backend plugins that change a little of a base class each."""

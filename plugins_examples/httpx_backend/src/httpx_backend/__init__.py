@@ -1,0 +1,1 @@
+"""A backend plugin on plain httpx, to copy and change."""

@@ -1,0 +1,1 @@
+"""A backend plugin whose access token is renewed when it expires."""
