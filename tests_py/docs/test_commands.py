@@ -114,7 +114,8 @@ PROGRAMS = [block for block in blocks() if block.language == "python"]
 async def test_a_python_program_shown_gets_its_answer(shown: Shown, tmp_path: Path) -> None:
     async with program(folder=tmp_path) as proxy:
         code = shown.text.replace(ADDRESS, proxy.url)
-        said = await run([sys.executable, "-c", code], {}, tmp_path)
+        paths = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+        said = await run([sys.executable, "-c", code], paths, tmp_path)
     assert "Hello" in said
 
 
