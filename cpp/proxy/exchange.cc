@@ -829,6 +829,10 @@ void Exchange::answer_diagnostics() {
 }
 
 void Exchange::reactivate() {
+  if (!session_->request().admin) {
+    return send_error({ErrorKind::forbidden,
+                       "an admin key is needed here: set LLM_PROXY_ADMIN_KEYS (auth.admin_keys)"});
+  }
   const auto wanted = percent_decode(session_->request().frontend.rest).value_or(std::string());
   for (const auto& backend : snapshot_->config->backends) {
     if (backend.name != wanted) continue;

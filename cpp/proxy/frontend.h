@@ -32,7 +32,8 @@ enum class Operation : std::uint8_t {
 
 // Answered by the admin API, for its own keys.
 constexpr bool is_admin(Operation operation) {
-  return operation == Operation::admin || operation == Operation::metrics;
+  return operation == Operation::admin || operation == Operation::metrics ||
+         operation == Operation::diagnostics || operation == Operation::reactivate;
 }
 
 struct FrontendMatch {

@@ -55,8 +55,8 @@ Server::~Server() {
 
 Result<void> Server::start() {
   auto& self = *impl_;
-  auto snapshot =
-      Snapshot::build(self.config, std::move(self.hosts.rings), self.hosts.backends, nullptr);
+  auto snapshot = Snapshot::build(self.config, std::move(self.hosts.rings),
+                                  std::move(self.hosts.backends), nullptr);
   if (!snapshot) return std::move(snapshot).error();
   self.snapshot = *std::move(snapshot);
 
@@ -111,9 +111,11 @@ std::uint16_t Server::port() const {
   return impl_->running ? impl_->port : 0;
 }
 
-Result<void> Server::reload(std::shared_ptr<const ServerConfig> config) {
+Result<void> Server::reload(std::shared_ptr<const ServerConfig> config,
+                            std::shared_ptr<BackendHost> backends) {
   const auto& now = *impl_->snapshot;
-  auto snapshot = Snapshot::build(std::move(config), now.rings, now.hosts, &now);
+  if (!backends) backends = now.hosts;
+  auto snapshot = Snapshot::build(std::move(config), now.rings, std::move(backends), &now);
   if (!snapshot) return std::move(snapshot).error();
   impl_->snapshot = *std::move(snapshot);
   impl_->publish();
@@ -123,13 +125,6 @@ Result<void> Server::reload(std::shared_ptr<const ServerConfig> config) {
 void Server::set_rings(std::shared_ptr<RingHost> rings) {
   auto snapshot = std::make_shared<Snapshot>(*impl_->snapshot);
   snapshot->rings = std::move(rings);
-  impl_->snapshot = std::move(snapshot);
-  impl_->publish();
-}
-
-void Server::set_backends(std::shared_ptr<BackendHost> backends) {
-  auto snapshot = std::make_shared<Snapshot>(*impl_->snapshot);
-  snapshot->hosts = std::move(backends);
   impl_->snapshot = std::move(snapshot);
   impl_->publish();
 }

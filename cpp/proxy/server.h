@@ -46,12 +46,12 @@ class Server {
   std::uint16_t port() const;
 
   // Publishes a new snapshot (backends, keys, limits, deadlines; not the address or the number of
-  // workers). Exchanges under way keep the old one. An Error leaves everything as it was.
-  Result<void> reload(std::shared_ptr<const ServerConfig> config);
+  // workers), and with it another host of the Python backends if one is given. Exchanges under way
+  // keep the old one. An Error leaves everything as it was.
+  Result<void> reload(std::shared_ptr<const ServerConfig> config,
+                      std::shared_ptr<BackendHost> backends = nullptr);
   // Publishes new rings; same rule.
   void set_rings(std::shared_ptr<RingHost> rings);
-  // Publishes another host of the Python backends; same rule.
-  void set_backends(std::shared_ptr<BackendHost> backends);
 
   // Stops accepting, lets exchanges finish until the deadline, then cuts the rest. `on_drained` is
   // called on a worker thread, once, when nothing is left; then `join` returns quickly. Calling it

@@ -88,20 +88,17 @@ void bind_server(py::module_& module) {
       .def_property_readonly("port", &Server::port)
       .def(
           "reload",
-          [](Server& server, const std::string& config) {
-            raise_unless(server.reload(parse_server_config(config)), PyExc_ValueError);
+          [](Server& server, const std::string& config,
+             const std::shared_ptr<PyBackendHost>& backends) {
+            raise_unless(server.reload(parse_server_config(config), backends), PyExc_ValueError);
           },
-          py::arg("config"), "Publishes a new snapshot; exchanges under way keep the old one.")
+          py::arg("config"), py::arg("backends") = nullptr,
+          "Publishes a new snapshot, and another host of Python backends if one is given; "
+          "exchanges under way keep the old ones.")
       .def(
           "set_rings",
           [](Server& server, const std::shared_ptr<PyRingHost>& rings) { server.set_rings(rings); },
           py::arg("rings"), "Publishes a new generation of ring plugins; same rule.")
-      .def(
-          "set_backends",
-          [](Server& server, const std::shared_ptr<PyBackendHost>& backends) {
-            server.set_backends(backends);
-          },
-          py::arg("backends"), "Publishes another host of Python backends; same rule.")
       .def("reactivate", &Server::reactivate, py::arg("instance"),
            "Ends an instance's cool-downs; False: there is none of that name.")
       .def("drain", &drain, py::arg("seconds"), py::arg("lane"), py::arg("done"),

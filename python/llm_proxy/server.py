@@ -7,7 +7,8 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Collection, Mapping
+import weakref
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -60,8 +61,11 @@ class Server:
         self._engine: _core.Server | None = None
         self._watchdog: Watchdog | None = None
         self._bridge: BackendBridge | None = None
+        self._retired: set[BackendBridge] = set()  # still serve requests that began with them
         self._switch = 0.0
         self.plugins: PluginManager | None = None
+        # Reads the configuration anew and reloads with it; set by whoever knows where it stands.
+        self.reread: Callable[[], Awaitable[Collection[str]]] | None = None
 
     # ---- life
 
@@ -121,9 +125,10 @@ class Server:
             await self._close_python()
 
     async def _close_python(self) -> None:
-        if self._bridge is not None:
-            await self._bridge.close()
-            self._bridge = None
+        bridges, self._bridge, self._retired = {self._bridge, *self._retired}, None, set()
+        for bridge in bridges - {None}:
+            assert bridge is not None
+            await bridge.close()
         if self.plugins is not None:
             await self.plugins.close()
         if self._watchdog is not None:
@@ -188,15 +193,49 @@ class Server:
         from llm_proxy.plugins.backend_bridge import BackendBridge
 
         self._bridge = BackendBridge(self._app_config, spawn=lane.start_task)
-        return _core.BackendHost(lane, self._bridge)
+        return self._host_of(lane, self._bridge)
 
-    def reload(self, config: str | Mapping[str, Any]) -> None:
-        """A new snapshot for new exchanges. ValueError says what is wrong; the old one stays."""
-        if self._engine is None:
+    def _host_of(self, lane: _core.Lane, bridge: BackendBridge) -> _core.BackendHost:
+        """The engine's way to the bridge; once the engine has left it, the bridge closes."""
+        entrance = _Entrance(bridge)
+        weakref.finalize(entrance, self._left, lane, bridge).atexit = False
+        return _core.BackendHost(lane, entrance)
+
+    def _left(self, lane: _core.Lane, bridge: BackendBridge) -> None:
+        if bridge in self._retired:
+            self._retired.discard(bridge)
+            lane.start_task(bridge.close())
+
+    def reload(
+        self, config: str | Mapping[str, Any], app_config: Mapping[str, Any] | None = None
+    ) -> None:
+        """A new snapshot for new exchanges. ValueError says what is wrong; the old one stays.
+
+        `app_config` is what Python backends are configured with from now on: if it is another one
+        than before they are made anew, and the old ones end with the requests that began with them.
+        None: as they are.
+        """
+        if self._engine is None or self._lane is None:
             raise RuntimeError("the server does not run")
         text = config if isinstance(config, str) else json.dumps(config)
-        self._engine.reload(text)
+        bridge, host = None, None
+        if app_config is not None and app_config != self._app_config:
+            from llm_proxy.plugins.backend_bridge import BackendBridge
+
+            bridge = BackendBridge(app_config, spawn=self._lane.start_task)
+            host = self._host_of(self._lane, bridge)
+        try:
+            self._engine.reload(text, host)
+        except ValueError:
+            if bridge is not None:
+                self._lane.start_task(bridge.close())
+            raise
         self._config = text
+        if bridge is not None:
+            self._app_config = app_config
+            if self._bridge is not None:
+                self._retired.add(self._bridge)
+            self._bridge = bridge
 
     async def reload_plugins(
         self, plugins: Collection[str] = (), plugin_options: Mapping[str, Any] | None = None
@@ -206,16 +245,15 @@ class Server:
         To be called behind `reload`. SwapRefused says what is wrong; the old ones stay. The
         directory and the state file are the process's own and stay as well.
         """
-        self._enable = tuple(plugins)
-        self._plugin_options.update(plugin_options or {})
-        if self.plugins is None and not (self._enable or self._plugins_dir is not None):
-            return
-        await (await self.ring_plugins()).reconfigure(
-            self._enable,
-            self._plugin_options.get("config"),
-            self._plugin_options.get("tenants"),
-            json.loads(self._config).get("backends") or (),
-        )
+        options = {**self._plugin_options, **(plugin_options or {})}
+        if self.plugins is not None or plugins or self._plugins_dir is not None:
+            await (await self.ring_plugins()).reconfigure(
+                tuple(plugins),
+                options.get("config"),
+                options.get("tenants"),
+                json.loads(self._config).get("backends") or (),
+            )
+        self._enable, self._plugin_options = tuple(plugins), options
 
     # ---- what it says
 
@@ -225,6 +263,19 @@ class Server:
 
     def stats(self) -> dict[str, int]:
         return self._engine.stats() if self._engine is not None else {}
+
+
+class _Entrance:
+    """What the engine holds of a bridge: two functions, and by holding them, its life."""
+
+    def __init__(self, bridge: BackendBridge) -> None:
+        self._bridge = bridge
+
+    def start(self, *call: Any) -> Any:
+        return self._bridge.start(*call)
+
+    def list_models(self, done: Any) -> None:
+        self._bridge.list_models(done)
 
 
 def _own_address(config: str) -> str:

@@ -89,22 +89,25 @@ async def test_reactivating_nobody_is_a_404(wanted: str, tmp_path: Path) -> None
     async with Upstream() as upstream, serving(upstream, tmp_path) as http:
         got = await http.post(f"/v1/diagnostics/backends/{wanted}/reactivate")
         assert got.status_code == 404
-        assert "/v1/diagnostics" in got.json()["error"]["message"]
+        assert "/v1/diagnostics" in got.json()["detail"]
         assert (await http.get("/v1/diagnostics/backends/openai/reactivate")).status_code == 405
 
 
-async def test_diagnostics_need_a_client_key_where_there_are_any(tmp_path: Path) -> None:
-    async with (
-        Upstream() as upstream,
-        serving(upstream, tmp_path, auth={"api_keys": ["c"]}) as http,
-    ):
-        for method, path in (
-            ("GET", "/v1/diagnostics"),
-            ("POST", "/v1/diagnostics/backends/openai/reactivate"),
+async def test_reading_needs_a_clients_key_where_there_are_any_and_changing_an_admins(
+    tmp_path: Path,
+) -> None:
+    keys = {"api_keys": ["client"], "admin_keys": ["boss"]}
+    read, change = "/v1/diagnostics", "/v1/diagnostics/backends/openai/reactivate"
+    async with Upstream() as upstream, serving(upstream, tmp_path, auth=keys) as http:
+        for key, reading, changing in (
+            ("", 401, 401),
+            ("wrong", 401, 401),
+            ("client", 200, 403),
+            ("boss", 200, 200),
         ):
-            assert (await http.request(method, path)).status_code == 401
-            allowed = await http.request(method, path, headers={"authorization": "Bearer c"})
-            assert allowed.status_code == 200
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            assert (await http.get(read, headers=headers)).status_code == reading, key
+            assert (await http.post(change, headers=headers)).status_code == changing, key
         assert (await http.get("/health")).status_code == 200
         assert "openai" not in (await http.get("/health")).text
 

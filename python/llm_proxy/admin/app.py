@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm_proxy.server import Server
 
 PREFIX = "/api/v1"
-PARTS = ("llm_proxy.admin.plugins", "llm_proxy.admin.metrics")
+PARTS = ("llm_proxy.admin.plugins", "llm_proxy.admin.metrics", "llm_proxy.admin.config")
 
 
 def build(server: Server) -> FastAPI:

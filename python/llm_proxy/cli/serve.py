@@ -7,21 +7,19 @@ SIGHUP reads the configuration anew.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import sys
-from typing import Any
+from datetime import datetime, timezone
 
 from llm_proxy import __version__
 from llm_proxy.cli.commands import Configuration
 from llm_proxy.config.errors import ConfigError
 from llm_proxy.config.explain import describe
-from llm_proxy.config.plugin_view import plugin_view
+from llm_proxy.config.plan import plan, waits_for_a_start
 from llm_proxy.config.settings import Settings
-from llm_proxy.config.snapshot import snapshot
-from llm_proxy.plugins.swap import SwapRefused
-from llm_proxy.rings.store import MEMORY
 from llm_proxy.server import Server
 
 logger = logging.getLogger("llm_proxy")
@@ -52,50 +50,67 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
         loop.add_signal_handler(signum, on_stop, signum)
     server = server_of(settings)
     async with server:
-        reloads: set[asyncio.Task[None]] = set()
-
-        async def reload() -> None:
-            try:
-                new = configuration.settings()
-                server.reload(snapshot(new))
-            except (ConfigError, ValueError) as error:
-                logger.error("The old configuration stays, the new one is wrong: %s", error)
-                return
-            try:
-                await server.reload_plugins(new.texts("plugins.enabled"), plugin_options(new))
-            except SwapRefused as error:
-                logger.error("The old ring plugins stay, the new ones are wrong: %s", error)
-            logger.info("The configuration has been read anew.")
-
-        def on_reload() -> None:
-            task = loop.create_task(reload())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, on_reload)
+        reread = Reread(configuration, settings, server)
+        server.reread = reread
+        loop.add_signal_handler(signal.SIGHUP, reread.on_signal)
         print(banner(settings, server.port), flush=True)
         await stop.wait()
         logger.info("Stopping: requests under way may finish; a second signal exits at once.")
     return 0
 
 
-def plugin_options(settings: Settings) -> dict[str, Any]:
-    return {
-        "config": settings.mapping("plugins.config"),
-        "state_file": settings.text("plugins.state_file") or MEMORY,
-        "tenants": settings.mapping("plugins.tenants"),
-    }
+class Reread:
+    """Reads the configuration anew and hands it to the server: all of it, or nothing."""
+
+    def __init__(self, configuration: Configuration, settings: Settings, server: Server) -> None:
+        self.settings = settings
+        self._configuration = configuration
+        self._server = server
+        self._one_at_a_time = asyncio.Lock()
+        self._told: set[asyncio.Task[None]] = set()
+
+    async def __call__(self) -> tuple[str, ...]:
+        """What was read waits for the next start. Raises ConfigError, ValueError or SwapRefused."""
+        async with self._one_at_a_time:
+            settings = self._configuration.settings()
+            before, after = plan(self.settings), plan(settings)
+            self._server.reload(after.config, after.app_config)
+            try:
+                await self._server.reload_plugins(after.plugins, after.plugin_options)
+            except RuntimeError:
+                self._server.reload(before.config, before.app_config)
+                raise
+            later = waits_for_a_start(self.settings, settings)
+            self.settings = settings
+            logging.getLogger().setLevel(settings.text("logging.level"))
+            return later
+
+    def on_signal(self) -> None:
+        """The log says how it went."""
+        task = asyncio.get_running_loop().create_task(self._tell())
+        self._told.add(task)
+        task.add_done_callback(self._told.discard)
+
+    async def _tell(self) -> None:
+        try:
+            later = await self()
+        except (ConfigError, ValueError, RuntimeError) as error:
+            logger.error("The old configuration stays, the new one is wrong: %s", error)
+            return
+        logger.info("The configuration has been read anew.")
+        if later:
+            logger.warning("These wait for the next start: %s", ", ".join(later))
 
 
 def server_of(settings: Settings) -> Server:
     """The server that these settings describe, not yet started."""
-    hosted = any(backend.kind == "python" for backend in settings.backends)
+    made = plan(settings)
     return Server(
-        snapshot(settings),
-        plugins_dir=settings.text("plugins.directory") or None,
-        plugins=settings.texts("plugins.enabled"),
-        plugin_options=plugin_options(settings),
-        app_config=plugin_view(settings) if hosted else None,
+        made.config,
+        plugins_dir=made.plugins_dir,
+        plugins=made.plugins,
+        plugin_options=made.plugin_options,
+        app_config=made.app_config,
     )
 
 
@@ -122,10 +137,26 @@ def banner(settings: Settings, port: int) -> str:
     return "\n".join(lines)
 
 
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and what was raised."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["raised"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
 def _log_to(settings: Settings) -> None:
     file = settings.text("logging.log_file")
     handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    readable = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if settings.text("logging.format") == "json" else readable)
     logging.basicConfig(level=settings.text("logging.level"), handlers=[handler], force=True)
     # httpx writes whole URLs at INFO, and a URL may hold a key.
     logging.getLogger("httpx").setLevel(logging.WARNING)

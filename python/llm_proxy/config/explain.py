@@ -40,6 +40,8 @@ def describe(backend: Backend) -> str:
 def _shown(value: Value, secret: bool) -> str:
     if isinstance(value, tuple):
         return ", ".join(masked(part) if secret else part for part in value) or "-"
+    if isinstance(value, Mapping) and secret:
+        return ", ".join(masked(name) for name in value) or "-"
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={target}" for name, target in value.items()) or "-"
     if isinstance(value, bool):
