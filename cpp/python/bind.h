@@ -10,6 +10,7 @@ void bind_lane(pybind11::module_& module);
 void bind_rings(pybind11::module_& module);
 void bind_backends(pybind11::module_& module);
 void bind_admin(pybind11::module_& module);
+void bind_text(pybind11::module_& module);
 void bind_server(pybind11::module_& module);
 void bind_codecs(pybind11::module_& module);
 

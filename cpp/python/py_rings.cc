@@ -137,24 +137,29 @@ struct SessionData {
 
 struct SourceObject {
   PyObject_HEAD std::shared_ptr<SessionData> data;
+  PyObject* facts;  // request_facts(), once asked for
 };
 PyTypeObject* source_type = nullptr;
 
 PyObject* source_fill(PyObject* self, PyObject* name) {
-  const SessionData& data = *reinterpret_cast<SourceObject*>(self)->data;
+  auto& source = *reinterpret_cast<SourceObject*>(self);
+  const SessionData& data = *source.data;
   if (PyUnicode_CompareWithASCIIString(name, "body") == 0) {
     if (data.request.body.empty()) return PyDict_New();
     return json_to_python(data.request.body).release();
   }
-  const PyOwned facts = request_facts(data.request, data.arrived_at);
-  if (!facts) return nullptr;
-  PyObject* const args[] = {name, facts.get()};
+  if (source.facts == nullptr) {
+    source.facts = request_facts(data.request, data.arrived_at).release();
+  }
+  if (source.facts == nullptr) return nullptr;
+  PyObject* const args[] = {name, source.facts};
   return PyObject_Vectorcall(data.handlers->fill.get(), args, 2, nullptr);
 }
 
 void source_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   reinterpret_cast<SourceObject*>(self)->data.~shared_ptr();
+  Py_XDECREF(reinterpret_cast<SourceObject*>(self)->facts);
   type->tp_free(self);
   Py_DECREF(type);
 }

@@ -129,13 +129,13 @@ class Reply:
     media_type: str | None = "application/json"
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Client:
     host: str
     port: int = 0
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Url:
     path: str
     query: str = ""
@@ -144,7 +144,7 @@ class Url:
         return f"{self.path}?{self.query}" if self.query else self.path
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class ClientRequest:
     """The client's request, as far as plugins may see it; credentials are not among the headers."""
 

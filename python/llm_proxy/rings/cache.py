@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from llm_proxy import _core
+
 # What does not change an answer.
 _IRRELEVANT = frozenset(("stream", "stream_options", "user", "metadata", "store"))
 
@@ -36,9 +38,13 @@ class ResponseCache:
         self.misses = 0
 
     def make_key(self, body: dict[str, Any], tenant_id: str = "") -> str:
-        asked = {key: value for key, value in body.items() if key not in _IRRELEVANT}
-        text = json.dumps(asked, sort_keys=True, separators=(",", ":"), default=str)
-        return hashlib.sha256(f"{tenant_id}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
+        """The same for every order of the request's keys."""
+        asked = {key: body[key] for key in sorted(body) if key not in _IRRELEVANT}
+        try:
+            text = _core.dumps(asked)
+        except (TypeError, ValueError):  # a plugin left an object in the body
+            text = json.dumps(asked, sort_keys=True, default=str).encode()
+        return hashlib.sha256(tenant_id.encode("utf-8", "surrogatepass") + b"\0" + text).hexdigest()
 
     async def get(self, body: dict[str, Any], tenant_id: str = "") -> dict[str, Any] | None:
         return self.find(self.make_key(body, tenant_id)) if self._enabled else None
@@ -59,7 +65,7 @@ class ResponseCache:
     async def put(self, key: str, response: dict[str, Any]) -> None:
         if not self._enabled:
             return
-        raw = json.dumps(response, ensure_ascii=False, separators=(",", ":")).encode()
+        raw = _core.dumps(response)
         if len(raw) > self._max_bytes // 8:
             return
         self._drop(key)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llm_proxy import _core
 from llm_proxy.plugins.context import Headers, PluginContext, Reply
 
 Body = dict[str, Any]
@@ -79,7 +80,7 @@ def reply_json(ctx: PluginContext) -> Body | None:
     if known is not None and known[0] is raw:
         return known[1]
     try:
-        value: Any = json.loads(bytes(raw))
+        value: Any = _core.loads(bytes(raw))
     except ValueError:
         value = None
     parsed: Body | None = value if isinstance(value, dict) else None

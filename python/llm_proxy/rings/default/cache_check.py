@@ -6,6 +6,7 @@ import json
 
 from llm_proxy.plugins.context import PluginContext, Reply
 from llm_proxy.plugins.sdk import PluginHook, PluginResponse
+from llm_proxy.rings.cache import ResponseCache
 from llm_proxy.rings.chat import reply_json
 
 _BYPASS = ("no-cache", "no-store")
@@ -20,9 +21,11 @@ async def lookup(ctx: PluginContext) -> PluginResponse | None:
         ctx.metadata["_cache_bypass"] = True
         return None
     tenant = str(ctx.metadata.get("api_key") or ctx.session_id)
-    found = await cache.get(ctx.body, tenant_id=tenant)
+    key = cache.make_key(ctx.body, tenant)
+    own = isinstance(cache, ResponseCache)  # another's may have its own idea of a key
+    found = cache.find(key) if own else await cache.get(ctx.body, tenant_id=tenant)
     if found is None:
-        ctx.metadata["_cache_key"] = cache.make_key(ctx.body, tenant)
+        ctx.metadata["_cache_key"] = key
         ctx.metadata["_cache_tenant"] = tenant
         ctx.metadata["_cache_status"] = "MISS"
         return None

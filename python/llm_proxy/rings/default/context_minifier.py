@@ -18,7 +18,12 @@ def shorten(text: str) -> str:
 
     A text with fenced code keeps its blank lines: inside a fence they may belong to a literal.
     """
-    if len(text) <= MIN_CHARACTERS or _FENCE.search(text):
+    if len(text) <= MIN_CHARACTERS:
+        return text
+    trails = " \n" in text or "\t\n" in text or text[-1] in " \t"
+    if not trails and "\n\n\n" not in text:
+        return text
+    if ("```" in text or "~~~" in text) and _FENCE.search(text):
         return text
     return _BLANK_LINES.sub("\n\n", _TRAILING.sub("", text))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from llm_proxy import _core
 from llm_proxy.plugins.context import Headers, PluginContext, Reply
 from llm_proxy.rings.chat import reply_json, reply_messages, write_reply
 
@@ -17,6 +18,8 @@ _BREAKS = "\n" * 10
 
 def snip(text: str) -> str:
     """The text up to its loop, with a marker; the same text if there is none."""
+    if not _core.repeats_word(text, MAX_REPEATS) and text.count(_BREAKS) < 3:
+        return text
     previous, repeats, at, first_ends = None, 0, 0, 0
     for word in text.split(" "):
         at += len(word)
