@@ -13,8 +13,31 @@ from repo import ROOT
 
 # module → names, as installed plugin packages import them.
 SURFACE = {
-    "src.connectors.base": "LLMBackend add_vendor_prefix strip_vendor_prefix",
+    "src.connectors.anthropic": "AnthropicBackend ANTHROPIC_DEFAULT_BASE_URL"
+    " ANTHROPIC_VERSION_HEADER",
+    "src.connectors.openai": "OpenAIConnector",
     "src.connectors.gemini": "GeminiBackend",
+    "src.connectors.gemini_base.config": "CODE_ASSIST_ENDPOINT DEFAULT_AVAILABLE_MODELS"
+    " GracefulDegradationConfig GracefulDegradationMetrics ModelRetryState",
+    "src.connectors.gemini_base.connector": "GeminiOAuthBaseConnector",
+    "src.connectors.gemini_base.credential_providers": "FileCredentialProvider"
+    " AntigravitySQLiteCredentialProvider",
+    "src.connectors.gemini_base.credentials": "TOKEN_EXPIRY_BUFFER_SECONDS"
+    " CLI_REFRESH_THRESHOLD_SECONDS CLI_REFRESH_COOLDOWN_SECONDS TOKEN_REFRESH_MAX_WAIT_SECONDS"
+    " TOKEN_REFRESH_POLL_INTERVAL_SECONDS CLI_REFRESH_COMMAND _StaticTokenCreds"
+    " GeminiPersonalCredentialsFileHandler",
+    "src.connectors.gemini_base.endpoints": "StandardCodeAssistEndpoint AntigravitySandboxEndpoint",
+    "src.connectors.gemini_base.model_discovery": "FallbackModelDiscovery",
+    "src.connectors.gemini_base.models": "TierScore GeminiOAuthCredentials"
+    " GracefulDegradationConfig GracefulDegradationMetrics ModelRetryState",
+    "src.connectors.gemini_base.project_discovery": "FreeTierProjectDiscovery"
+    " PaidTierProjectDiscovery AntigravityProjectDiscovery",
+    "src.connectors.gemini_base.request_builders": "StandardRequestBodyBuilder"
+    " AntigravityRequestBodyBuilder",
+    "src.connectors.gemini_base.response_processors": "NoOpResponsePostProcessor"
+    " XmlToolCallPostProcessor",
+    "src.connectors.utils.gemini_request_counter": "DailyRequestCounter",
+    "src.connectors.base": "LLMBackend add_vendor_prefix strip_vendor_prefix",
     "src.connectors.contracts": "ConnectorChatCompletionsRequest ConnectorRequestContext"
     " ConnectorResponsesRequest ICanonicalChatCompletionsBackend",
     "src.connectors.contracts.wire_capture_context": "WIRE_CAPTURE_ACCOUNT_ID_KEY"

@@ -232,3 +232,12 @@ def test_every_quirk_of_the_catalog_is_one_the_engine_knows() -> None:
 def test_no_key_shows_in_a_repr() -> None:
     settings = configured({"OPENAI_API_KEY": "sk-very-secret", "API_KEYS": "client-secret"})
     assert "secret" not in repr(settings)
+
+
+def test_a_personal_login_is_configured_once_and_needs_no_entry_of_its_own(tmp_path: Path) -> None:
+    one = yaml_file(tmp_path, "backends:\n  a-oauth.mine: {credentials_path: /a}\n")
+    settings = configured(file=one, plugins=("a-oauth",))
+    assert [b.name for b in settings.backends if b.kind == "python"] == ["a-oauth.mine"]
+    two = yaml_file(tmp_path, "backends:\n  a-oauth.1: {}\n  a-oauth.2: {}\n")
+    with pytest.raises(ConfigError, match=r"backends\.a-oauth\.2.*'a-oauth\.1' is one already"):
+        configured(file=two, plugins=("a-oauth",))

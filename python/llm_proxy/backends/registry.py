@@ -49,6 +49,7 @@ CORE_BACKEND_NAMES: tuple[str, ...] = (
 _CORE_CLASSES = {
     "openai": "llm_proxy.backends.openai:OpenAIConnector",
     "anthropic": "llm_proxy.backends.anthropic:AnthropicBackend",
+    "gemini": "llm_proxy.backends.gemini:GeminiBackend",
 }
 
 

@@ -158,8 +158,8 @@ class TranslationService:
         if source_format == _RAW_TEXT:
             return _completion_of_text(_text_of(response))
         body = _plain(response)
-        if source_format == "code_assist" and isinstance(body.get("response"), Mapping):
-            body = dict(body["response"])
+        if source_format == "code_assist":
+            body = _of_code_assist(body)
         codec = _CODEC_OF[source_format]
         if codec != codecs.OPENAI:
             translate = codecs.engine_codecs().translate_reply
@@ -383,13 +383,23 @@ def _events(chunk: Any, source_format: str) -> list[tuple[str, str]]:
         raw = chunk.encode() if isinstance(chunk, str) else chunk
         reader = _current_streams().readers.setdefault(source_format, SseReader())
         if not reader.unfinished and _is_json_object(raw):
-            return [("", raw.decode("utf-8", "replace").strip())]
-        parsed = [parse_event(frame) for frame in _frames(reader, raw)]
-        return [(event.name, event.data) for event in parsed if event is not None]
+            events = [("", raw.decode("utf-8", "replace").strip())]
+        else:
+            parsed = [parse_event(frame) for frame in _frames(reader, raw)]
+            events = [(event.name, event.data) for event in parsed if event is not None]
+        if source_format == "code_assist":
+            return [(name, _json(_of_code_assist(_plain(data))).decode()) for name, data in events]
+        return events
     body = _plain(chunk)
-    if source_format == "code_assist" and isinstance(body.get("response"), Mapping):
-        body = dict(body["response"])
+    if source_format == "code_assist":
+        body = _of_code_assist(body)
     return [(str(body.get("type") or ""), _json(body).decode())]
+
+
+def _of_code_assist(body: dict[str, Any]) -> dict[str, Any]:
+    """The Gemini reply inside a Code Assist reply."""
+    inner = body.get("response")
+    return dict(inner) if isinstance(inner, Mapping) else body
 
 
 def _frames(reader: SseReader, raw: bytes) -> list[bytes]:

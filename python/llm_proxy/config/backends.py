@@ -21,6 +21,7 @@ from llm_proxy.backends.catalog import (
 from llm_proxy.config.errors import Problem, nearest
 from llm_proxy.config.settings import Backend, Origin
 from llm_proxy.config.table import BACKEND_BY_PATH, BACKEND_SETTINGS, Value
+from llm_proxy.plugins.backend_state import is_login_family
 
 LAST_NUMBERED_KEY = 99
 PLUGIN_ROWS = tuple(row for row in BACKEND_SETTINGS if row.plugin_only)
@@ -98,8 +99,10 @@ def make_backends(
         else:
             key = f"backends.{name}.type" if section.text("type") else f"backends.{name}"
             problems.append(Problem(origin.where, key, unknown_backend(wanted, plugins)))
+    taken = {backend.type for backend in out.values()}
     for name in plugins:
-        out.setdefault(name, _plugin(name, name, empty))
+        if not (is_login_family(name) and name in taken):
+            out.setdefault(name, _plugin(name, name, empty))
     return list(out.values())
 
 

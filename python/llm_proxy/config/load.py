@@ -13,6 +13,7 @@ from llm_proxy.config.errors import ConfigError, Problem, nearest
 from llm_proxy.config.settings import DEFAULT, Backend, Origin, Settings
 from llm_proxy.config.table import BACKEND_SETTINGS, SETTINGS, Setting, Value
 from llm_proxy.config.tree import Node, read
+from llm_proxy.plugins.backend_state import second_logins
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def load(sources: Sources) -> Settings:
     _guard_address(values, origins, put, problems)
     _guard_admin_keys(values, origins, problems)
     _guard_access(values, origins, backends, problems)
+    _guard_logins(sections, problems)
     if problems:
         raise ConfigError(problems)
     return Settings(
@@ -232,6 +234,14 @@ def _guard_admin_keys(
                 "holds a key of auth.api_keys; whoever uses the proxy could change it",
             )
         )
+
+
+def _guard_logins(sections: Mapping[str, SectionValues], problems: list[Problem]) -> None:
+    """A connector that is a personal login may be configured once."""
+    connectors = {name: section.text("type") or name for name, section in sections.items()}
+    for name, kept in second_logins(connectors):
+        message = f"is a personal login, and '{kept}' is one already: keep one of the two"
+        problems.append(Problem(sections[name].origin.where, f"backends.{name}", message))
 
 
 def _guard_access(

@@ -262,6 +262,7 @@ class AppConfig(BaseModel):
             return value
         from llm_proxy.backends.registry import backend_registry
 
+        _one_login_a_family(value)
         configured = {spelling for name in value for spelling in (name, name.replace("_", "-"))}
         absent = [
             name for name in backend_registry.get_registered_backends() if name not in configured
@@ -308,6 +309,23 @@ class AppConfig(BaseModel):
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> AppConfig:
         return cls(_environment(os.environ if environ is None else environ))
+
+
+def _one_login_a_family(backends: Mapping[str, Any]) -> None:
+    from llm_proxy.contracts.exceptions import ConfigurationError
+    from llm_proxy.plugins.backend_state import second_logins
+
+    configs = {name: value for name, value in backends.items() if isinstance(value, Mapping)}
+    connectors = {name: str(value.get("connector") or name) for name, value in configs.items()}
+    for name, kept in second_logins(connectors):
+        raise ConfigurationError(
+            f"backends.{name}: this connector is a personal login, and '{kept}' is one already; "
+            "keep one of the two.",
+            {
+                "error_code": "constrained_family_single_instance_violation",
+                "instances": [kept, name],
+            },
+        )
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -63,11 +63,27 @@ def _oauth_entry_points() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(entry for entry in entries if entry.group == "llm_proxy_backends")
 
 
-def is_extracted_backend_name(name: str) -> bool:
+def is_login_family(name: str) -> bool:
+    """Of the `x-oauth` or `x-oauth-y` shape: a personal login, of which there is one."""
     normal = normalize_backend_name(name)
-    return (
-        normal.endswith("-oauth") or "-oauth-" in normal or normal in get_extracted_backend_names()
-    )
+    return normal.endswith("-oauth") or "-oauth-" in normal
+
+
+def is_extracted_backend_name(name: str) -> bool:
+    return is_login_family(name) or normalize_backend_name(name) in get_extracted_backend_names()
+
+
+def second_logins(connectors: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The instances (name → connector) that follow another one of the same login family, each with
+    the one that was there first."""
+    first: dict[str, str] = {}
+    late = []
+    for name, connector in connectors.items():
+        if is_login_family(connector):
+            kept = first.setdefault(normalize_backend_name(connector), name)
+            if kept != name:
+                late.append((name, kept))
+    return late
 
 
 def filter_oauth_style_backend_names(names: Iterable[str]) -> list[str]:

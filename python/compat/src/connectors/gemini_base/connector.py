@@ -1,0 +1,7 @@
+from llm_proxy.backends.gemini_oauth.connector import (
+    GeminiOAuthBaseConnector,
+)
+
+__all__ = [
+    "GeminiOAuthBaseConnector",
+]

@@ -1,0 +1,23 @@
+from llm_proxy.backends.gemini_oauth.credentials import (
+    CLI_REFRESH_COMMAND,
+    CLI_REFRESH_COOLDOWN_SECONDS,
+    CLI_REFRESH_THRESHOLD_SECONDS,
+    TOKEN_ENDPOINT,
+    TOKEN_EXPIRY_BUFFER_SECONDS,
+    TOKEN_REFRESH_MAX_WAIT_SECONDS,
+    TOKEN_REFRESH_POLL_INTERVAL_SECONDS,
+    GeminiPersonalCredentialsFileHandler,
+    _StaticTokenCreds,
+)
+
+__all__ = [
+    "CLI_REFRESH_COMMAND",
+    "CLI_REFRESH_COOLDOWN_SECONDS",
+    "CLI_REFRESH_THRESHOLD_SECONDS",
+    "TOKEN_ENDPOINT",
+    "TOKEN_EXPIRY_BUFFER_SECONDS",
+    "TOKEN_REFRESH_MAX_WAIT_SECONDS",
+    "TOKEN_REFRESH_POLL_INTERVAL_SECONDS",
+    "GeminiPersonalCredentialsFileHandler",
+    "_StaticTokenCreds",
+]
