@@ -538,3 +538,49 @@ async def test_plugins_run_by_priority_and_file_order_installed_ones_among_them(
     await bench.manager.load_plugins()
     ctx = await bench.request(bench.context({"messages": []}))
     assert ctx.metadata["order"] == ["d", "f", "b", "f", "a", "c"]
+
+
+async def test_rows_put_into_rings_by_hand_run_and_are_counted(tmp_path: Path) -> None:
+    """As plugin authors test their plugins with the engine."""
+    from core.plugin_engine import PluginContext as Context
+    from core.plugin_engine import PluginHook as Hook
+    from core.plugin_engine import PluginManager, PluginState
+    from core.plugin_sdk import BasePlugin, PluginResponse
+
+    class Blocks(BasePlugin):
+        name = "blocks"
+
+        async def execute(self, ctx: Any) -> PluginResponse:
+            return PluginResponse.block(402, "pay", "Pay first")
+
+    async def marks(ctx: Any) -> None:
+        ctx.metadata["marked"] = ctx.state.extra["mark"]
+
+    manager = PluginManager(plugins_dir=str(tmp_path))
+    manager.rings[Hook.PRE_FLIGHT] = [
+        {
+            "type": "python",
+            "func": marks,
+            "name": "marks",
+            "timeout_ms": 100,
+            "fail_policy": "open",
+        },
+        {"type": "class", "instance": Blocks(config={"a": 1}), "name": "blocks"},
+        {"type": "python", "func": marks, "name": "never"},
+    ]
+    ctx = Context(body={"messages": []}, session_id="x", state=PluginState(extra={"mark": 7}))
+    await manager.execute_ring(Hook.PRE_FLIGHT, ctx)
+    assert ctx.metadata["marked"] == 7
+    assert (ctx.stop_chain, ctx.error) == (True, "Pay first")
+    assert ctx.metadata["_block_status"] == 402
+    assert ctx.metadata["_block_error_type"] == "pay"
+    stats = manager.get_plugin_stats()
+    assert [stats[n]["invocations"] for n in ("marks", "blocks")] == [1, 1]
+    assert stats["blocks"]["blocks"] == 1
+    assert set(stats["marks"]["latency_percentiles"]) == {"p50", "p95", "p99"}
+    assert manager.get_plugin_stats("nobody") == {}
+    assert PluginManager._percentiles([1.0, 2.0, 3.0, 4.0]) == {"p50": 3.0, "p95": 4.0, "p99": 4.0}
+    assert (manager.PLUGIN_CB_THRESHOLD, manager.PLUGIN_CB_COOLDOWN) == (10, 60.0)
+    assert manager.installed_dir == tmp_path / "installed"
+    assert manager.manifest_path == tmp_path / "manifest.yaml"
+    await manager.close()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llm_proxy.rings import pricing
 from llm_proxy.rings.cache import NegativeCache, ResponseCache
+from llm_proxy.rings.default import smart_router
 from llm_proxy.rings.store import StateStore
 from llm_proxy.rings.stream_faker import fake_stream
 from llm_proxy.rings.tokenizer import count_messages_tokens, count_tokens
@@ -105,3 +107,30 @@ def test_the_names_that_plugins_import_are_the_very_modules() -> None:
     assert ToolGuard.__name__ == "ToolGuard"
     assert core.stream_faker.fake_stream is fake_stream
     assert core.tokenizer.count_tokens is count_tokens
+
+
+async def test_what_routers_learn_is_shared_through_redis() -> None:
+    kept: dict[str, dict[str, Any]] = {}
+
+    class Redis:
+        async def hset(self, key: str, mapping: dict[str, Any]) -> None:
+            kept[key] = mapping
+
+        async def hgetall(self, key: bytes) -> dict[bytes, bytes]:
+            return {k.encode(): str(v).encode() for k, v in kept[key.decode()].items()}
+
+        async def scan_iter(self, pattern: str) -> Any:
+            assert pattern == "ep:stats:*"
+            for key in kept:
+                yield key.encode()
+
+    smart_router._endpoint_stats.clear()
+    await smart_router.update_endpoint_stats("a", 100.0, True, Redis())
+    await smart_router.update_endpoint_stats("a", 200.0, False, Redis())
+    seen = smart_router.get_endpoint_stats("a")
+    smart_router._endpoint_stats.clear()
+    await smart_router.sync_endpoint_stats_from_redis(Redis())
+    assert smart_router.get_endpoint_stats("a") == seen
+    assert seen == {"latency_ms": 120.0, "success": 0.8, "count": 2}
+    await smart_router.sync_endpoint_stats_from_redis(None)
+    smart_router._endpoint_stats.clear()

@@ -33,6 +33,17 @@ from llm_proxy.rings.store import MEMORY, StateStore
 logger = logging.getLogger("llm_proxy.plugins")
 
 
+def _percentiles(samples: list[float]) -> dict[str, float]:
+    ordered = sorted(samples)
+
+    def at(quantile: float) -> float:
+        if not ordered:
+            return 0.0
+        return round(ordered[min(int(len(ordered) * quantile), len(ordered) - 1)], 3)
+
+    return {"p50": at(0.50), "p95": at(0.95), "p99": at(0.99)}
+
+
 class RequiredPluginMissing(RuntimeError):
     """A plugin marked `required` cannot be loaded: traffic must not pass without it."""
 
@@ -65,8 +76,12 @@ class PluginManager:
     """Loads the manifests of one directory and runs their plugins.
 
     Lives on the lane. `host()` is what the C++ engine serves traffic with; `execute_ring` runs one
-    ring from Python.
+    ring from Python, rows put into `rings` by hand included.
     """
+
+    # What the C++ engine does; read by tools.
+    PLUGIN_CB_THRESHOLD = 10
+    PLUGIN_CB_COOLDOWN = 60.0
 
     def __init__(
         self,
@@ -336,8 +351,20 @@ class PluginManager:
 
     # ---- numbers
 
+    _percentiles = staticmethod(_percentiles)
+
+    @property
+    def _plugin_meta(self) -> dict[str, dict[str, Any]]:
+        return {meta["name"]: meta for meta in self.generation.meta}
+
+    @property
+    def _plugin_instances(self) -> dict[str, Any]:
+        entries = self.generation.entries
+        return {entry.name: entry.instance for entry in entries if entry.instance is not None}
+
     def get_plugin_stats(self, name: str | None = None) -> dict[str, Any]:
-        stats = {entry.name: _numbers(entry.record) for entry in self.generation.entries}
+        entries = [row.get("_entry") for rows in self.rings.values() for row in rows]
+        stats = {entry.name: _numbers(entry.record) for entry in entries if entry is not None}
         return stats if name is None else stats.get(name, {})
 
     def get_ring_traces(self, limit: int = 20) -> list[dict[str, Any]]:
@@ -461,14 +488,3 @@ def _numbers(record: _core.PluginRecord) -> dict[str, Any]:
         "avg_latency_ms": round(record.total_latency_ms / count, 2) if count else 0.0,
         "latency_percentiles": _percentiles(record.latencies_ms),
     }
-
-
-def _percentiles(samples: list[float]) -> dict[str, float]:
-    ordered = sorted(samples)
-
-    def at(quantile: float) -> float:
-        if not ordered:
-            return 0.0
-        return round(ordered[min(int(len(ordered) * quantile), len(ordered) - 1)], 3)
-
-    return {"p50": at(0.50), "p95": at(0.95), "p99": at(0.99)}

@@ -10,6 +10,7 @@ from llm_proxy.plugins.sdk import PluginHook
 from llm_proxy.rings.pricing import get_pricing
 
 ALPHA = 0.2
+_REDIS = "ep:stats:"
 _endpoint_stats: dict[str, dict[str, float]] = {}
 _stats_lock = asyncio.Lock()
 _rr_index = 0
@@ -22,11 +23,25 @@ async def update_endpoint_stats(
     got = 1.0 if success else 0.0
     row = _endpoint_stats.get(endpoint_id)
     if row is None:
-        _endpoint_stats[endpoint_id] = {"latency_ms": latency_ms, "success": got, "count": 1}
+        row = _endpoint_stats[endpoint_id] = {"latency_ms": latency_ms, "success": got, "count": 1}
+    else:
+        row["latency_ms"] += ALPHA * (latency_ms - row["latency_ms"])
+        row["success"] += ALPHA * (got - row["success"])
+        row["count"] += 1
+    if redis_client is not None:
+        await redis_client.hset(_REDIS + endpoint_id, mapping=dict(row))
+
+
+async def sync_endpoint_stats_from_redis(redis_client: Any) -> None:
+    """Takes over what other processes have learnt; without a client there is nothing to take."""
+    if redis_client is None:
         return
-    row["latency_ms"] += ALPHA * (latency_ms - row["latency_ms"])
-    row["success"] += ALPHA * (got - row["success"])
-    row["count"] += 1
+    async for key in redis_client.scan_iter(_REDIS + "*"):
+        name = key.decode() if isinstance(key, bytes) else str(key)
+        found = await redis_client.hgetall(key)
+        row = {k.decode() if isinstance(k, bytes) else k: float(v) for k, v in found.items()}
+        if {"latency_ms", "success", "count"} <= row.keys():
+            _endpoint_stats[name.removeprefix(_REDIS)] = row
 
 
 def get_endpoint_stats(endpoint_id: str) -> dict[str, float]:
