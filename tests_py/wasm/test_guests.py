@@ -150,8 +150,8 @@ async def test_many_calls_at_once_each_get_their_own_answer(guests: Guests) -> N
     bodies = [says({"action": "modify", "body": {"n": n}}) for n in range(200)]
     contexts = await asyncio.gather(*(guests.request(guests.context(body)) for body in bodies))
     assert [ctx.body for ctx in contexts] == [{"n": n} for n in range(200)]
-    held = [t for t in threading.enumerate() if t.name.startswith("llm-proxy-wasm-guest")]
-    assert 1 <= len(held) <= 4
+    threads = guests.instance("Guest").runner._threads
+    assert 1 <= len(threads._threads) <= 4
 
 
 def test_a_call_under_way_survives_the_unloading_of_its_guest() -> None:
