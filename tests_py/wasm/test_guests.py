@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from llm_proxy.plugins import wasm_runner
@@ -91,7 +92,8 @@ def says(answer: Any) -> dict[str, Any]:
 
 STOPPED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     # what it does: its row, the request, what the error says
-    "loops": ({}, {"mode": "loop"}, "timed out"),
+    "loops": ({"limits": {"fuel": None}}, {"mode": "loop"}, "timed out"),
+    "loops without a word on fuel": ({"timeout_ms": 20_000}, {"mode": "loop"}, "fuel"),
     "burns its fuel": ({"limits": {"fuel": 1_000_000}}, {"mode": "loop"}, "fuel"),
     "allocates": ({}, {"mode": "allocate"}, "oom"),
     "traps": ({}, {"mode": "trap"}, "wasm backtrace"),
@@ -122,7 +124,7 @@ async def test_a_guest_is_stopped_at_each_limit_and_its_policy_holds(
 
 
 async def test_a_looping_guest_delays_neither_the_lane_nor_another_guest(guests: Guests) -> None:
-    loops = row("Loops", config={"mode": "loop"}, timeout_ms=400)
+    loops = row("Loops", config={"mode": "loop"}, timeout_ms=400, limits={"fuel": None})
     await guests.start(loops, row("Passes", hook="ingress", config={"say": b"{}".hex()}))
     started = [asyncio.ensure_future(guests.request(guests.context(chat()))) for _ in range(3)]
     beats = 0
@@ -498,3 +500,39 @@ async def test_the_secret_filter_cleans_replies_over_http(tmp_path: Path) -> Non
         text = (await ask(server, "/v1/chat/completions", body)).text
     assert key not in text
     assert "the key is [removed], the word sk-short" in text
+
+
+@pytest.mark.parametrize("stream", ["observe", "buffer"])
+async def test_a_guest_may_hold_streams_and_replace_them(tmp_path: Path, stream: str) -> None:
+    (tmp_path / "wasm").mkdir()
+    shutil.copy(EXAMPLES / "secret_filter.wasm", tmp_path / "wasm/guest.wasm")
+    made = row(hook="post_flight", stream=stream)
+    (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": [made]}))
+    key = "sk-abcdefghijklmnopqrstuvwxyz"
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        body = chat(f"the key is {key}", stream=True)
+        text = (await ask(server, "/v1/chat/completions", body)).text
+        assert server.plugins is not None
+        assert server.plugins.get_plugin_stats("Guest")["invocations"] == 1
+    assert ("[removed]" in text) is (stream == "buffer")
+    assert text.rstrip().endswith("data: [DONE]")
+
+
+async def test_a_guest_is_installed_configured_and_removed_over_http(tmp_path: Path) -> None:
+    (tmp_path / "wasm").mkdir()
+    shutil.copy(EXAMPLES / "word_guard.wasm", tmp_path / "wasm/guest.wasm")
+    body = chat("the swordfish")
+    path = "/v1/chat/completions"
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        made = row(config={"words": ["swordfish"]})
+        assert (await ask(server, "/api/v1/plugins/install", made)).status_code == 200
+        assert (await ask(server, path, body)).status_code == 400
+        base = f"http://127.0.0.1:{server.port}/api/v1/plugins/Guest"
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+            changed = await http.put(f"{base}/config", json={"words": ["other"]})
+            assert changed.status_code == 200, changed.text
+            assert (await ask(server, path, body)).status_code == 200
+            stats = (await http.get(base)).json()["stats"]
+            assert stats["invocations"] == 2 and stats["latency_percentiles"]["p50"] > 0
+            assert (await http.delete(base)).status_code == 200
+            assert (await http.get(base)).status_code == 404

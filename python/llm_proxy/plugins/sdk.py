@@ -134,6 +134,8 @@ class BasePlugin:
             "invocations": count,
             "errors": numbers["errors"],
             "blocks": numbers["blocks"],
+            "timeouts": self._record.timeouts if self._record is not None else 0,
+            "total_latency_ms": round(numbers["total_latency_ms"], 3),
             "avg_latency_ms": round(average, 2),
         }
 

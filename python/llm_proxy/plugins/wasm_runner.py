@@ -58,7 +58,7 @@ class WasmLimits:
 
     memory_mb: float = 64.0
     timeout_ms: float = 500.0
-    fuel: int | None = None  # instructions a call; None: only the time counts
+    fuel: int | None = 2_000_000_000  # instructions a call; None: only the time counts
     instances: int = min(4, os.cpu_count() or 1)  # calls at once, each on a thread of its own
     wasi: bool = False
 
