@@ -11,6 +11,7 @@ void bind_rings(pybind11::module_& module);
 void bind_backends(pybind11::module_& module);
 void bind_admin(pybind11::module_& module);
 void bind_text(pybind11::module_& module);
+void bind_chat_frames(pybind11::module_& module);
 void bind_server(pybind11::module_& module);
 void bind_codecs(pybind11::module_& module);
 

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module) {
   llm_proxy::bind_backends(module);
   llm_proxy::bind_admin(module);
   llm_proxy::bind_text(module);
+  llm_proxy::bind_chat_frames(module);
   llm_proxy::bind_server(module);
   llm_proxy::bind_codecs(module);
 }

@@ -43,13 +43,13 @@ class ReplySink {
       : lane_(lane.shared_from_this()), call_(std::move(call)) {}
   ReplySink(const ReplySink&) = delete;
   ReplySink& operator=(const ReplySink&) = delete;
-  ~ReplySink() { call_->abandon(); }
+  ~ReplySink() { call_->error(*lane_, gone()); }
 
   void head(int status, bool streaming, std::string media_type,
             std::vector<std::pair<std::string, std::string>> headers) {
     call_->head(*lane_, HostedHead{status, streaming, std::move(media_type), std::move(headers)});
   }
-  bool data(const py::bytes& chunk) { return call_->data(*lane_, std::string(chunk)); }
+  bool data(const py::bytes& chunk) { return call_->data(*lane_, std::string_view(chunk)); }
   void end() { call_->end(*lane_); }
   void error(int status, std::string type, std::string code, std::string message,
              std::optional<double> retry_after) {
@@ -162,6 +162,14 @@ void PyBackendCall::consumed(std::size_t bytes) {
     inbox_->post([call = shared_from_this()](Lane&) { invoke(call->running_, "resume"); });
 }
 
+// Each word may make the exchange cancel this call, and let the sink go.
+void PyBackendCall::hear(Said said) {
+  if (said.head && sink_) std::shared_ptr(sink_)->on_head(*std::move(said.head));
+  if (!said.bytes.empty() && sink_) std::shared_ptr(sink_)->on_data(std::move(said.bytes));
+  if (said.error) settle_with(*std::move(said.error));
+  if (said.ended && sink_) std::exchange(sink_, nullptr)->on_end();
+}
+
 void PyBackendCall::settle_with(Error error) {
   if (const auto sink = std::exchange(sink_, nullptr)) sink->on_error(std::move(error));
 }
@@ -170,40 +178,39 @@ void PyBackendCall::settle_with(Error error) {
 
 // Once nobody wants it, nothing is posted any more: a backend that goes on may outlive the worker.
 
-void PyBackendCall::head(Lane& lane, HostedHead head) {
-  if (!wanted()) return;
-  Lane::Scope scope(lane);
-  lane.reply(worker_, [call = shared_from_this(), head = std::move(head)]() mutable {
-    if (const auto sink = call->sink_) sink->on_head(std::move(head));
+template <typename Fill>
+void PyBackendCall::say(Lane& lane, Fill fill) {
+  const bool first = !said_;
+  if (first) said_.emplace();
+  fill(*said_);
+  if (!first) return;
+  lane.at_turn_end([call = shared_from_this(), &lane] {
+    Said said = *std::exchange(call->said_, std::nullopt);
+    if (!call->wanted()) return;
+    lane.reply(call->worker_,
+               [call, said = std::move(said)]() mutable { call->hear(std::move(said)); });
   });
 }
 
-bool PyBackendCall::data(Lane& lane, std::string bytes) {
+void PyBackendCall::head(Lane& lane, HostedHead head) {
+  if (wanted()) say(lane, [&](Said& said) { said.head = std::move(head); });
+}
+
+bool PyBackendCall::data(Lane& lane, std::string_view bytes) {
   if (!wanted()) return false;
-  Lane::Scope scope(lane);
   const std::size_t unread = unread_.fetch_add(bytes.size()) + bytes.size();
-  lane.reply(worker_, [call = shared_from_this(), bytes = std::move(bytes)]() mutable {
-    if (const auto sink = call->sink_) sink->on_data(std::move(bytes));
-  });
+  say(lane, [&](Said& said) { said.bytes += bytes; });
   if (unread <= HostedCall::kHighWatermark) return false;
   waiting_.store(true);
   // The worker may have caught up in between, without having seen that anybody waits.
   return unread_.load() > HostedCall::kLowWatermark || !waiting_.exchange(false);
 }
 
-void PyBackendCall::end(Lane& lane) {
+void PyBackendCall::finish(Lane& lane, std::optional<Error> error) {
   if (!wanted() || told_.exchange(true)) return;
-  Lane::Scope scope(lane);
-  lane.reply(worker_, [call = shared_from_this()] {
-    if (const auto sink = std::exchange(call->sink_, nullptr)) sink->on_end();
-  });
-}
-
-void PyBackendCall::error(Lane& lane, Error error) {
-  if (!wanted() || told_.exchange(true)) return;
-  Lane::Scope scope(lane);
-  lane.reply(worker_, [call = shared_from_this(), error = std::move(error)]() mutable {
-    call->settle_with(std::move(error));
+  say(lane, [&](Said& said) {
+    said.ended = !error;
+    said.error = std::move(error);
   });
 }
 

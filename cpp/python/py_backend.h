@@ -5,7 +5,9 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,23 +30,37 @@ class PyBackendCall : public std::enable_shared_from_this<PyBackendCall> {
   void cancel();
   void consumed(std::size_t bytes);
 
-  // Lane: the backend's half. Each is delivered to the sink by one hop, in order.
+  // Lane: the backend's half. What is said in one turn of the loop is delivered by one hop, in
+  // order.
   bool wanted() const { return !cancelled_.load(std::memory_order_relaxed); }
   void runs_as(PyRef running) { running_ = std::move(running); }
   void head(Lane& lane, HostedHead head);
-  bool data(Lane& lane, std::string bytes);  // true: wait for resume
-  void end(Lane& lane);
-  void error(Lane& lane, Error error);
+  bool data(Lane& lane, std::string_view bytes);  // true: wait for resume
+  void end(Lane& lane) { finish(lane, std::nullopt); }
+  void error(Lane& lane, Error error) { finish(lane, std::move(error)); }
   // Nobody will say how it ended: says so. Any thread; nothing when it has settled.
   void abandon();
 
  private:
+  // What the backend has said and the worker has not heard.
+  struct Said {
+    std::optional<HostedHead> head;
+    std::string bytes;
+    bool ended = false;
+    std::optional<Error> error;
+  };
+
+  void finish(Lane& lane, std::optional<Error> error);
+  template <typename Fill>
+  void say(Lane& lane, Fill fill);
+  void hear(Said said);
   void settle_with(Error error);
 
   std::shared_ptr<HostedSink> sink_;  // worker only; empty once settled
   WorkerPost& worker_;
   const std::shared_ptr<LaneInbox> inbox_;
-  PyRef running_;  // lane only: the Running of llm_proxy.plugins.backend_bridge
+  std::optional<Said> said_;  // lane only
+  PyRef running_;             // lane only: the Running of llm_proxy.plugins.backend_bridge
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> told_{false};  // an end or an error is under way to the worker
   std::atomic<std::size_t> unread_{0};

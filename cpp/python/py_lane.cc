@@ -118,6 +118,7 @@ std::shared_ptr<Lane> Lane::attach(PyObject* loop) {
 bool Lane::init(PyObject* loop) {
   static PyMethodDef bell{"on_bell", on_bell, METH_NOARGS, nullptr};
   static PyMethodDef tick{"on_tick", on_tick, METH_NOARGS, nullptr};
+  static PyMethodDef turn_end{"on_turn_end", on_turn_end, METH_NOARGS, nullptr};
   static PyMethodDef catch_step{
       "call_soon", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(on_call_soon)),
       METH_FASTCALL | METH_KEYWORDS, nullptr};
@@ -127,6 +128,7 @@ bool Lane::init(PyObject* loop) {
   if (!self_) return false;
   bell_function_ = PyOwned::steal(PyCFunction_New(&bell, self_.get()));
   tick_function_ = PyOwned::steal(PyCFunction_New(&tick, self_.get()));
+  turn_end_function_ = PyOwned::steal(PyCFunction_New(&turn_end, self_.get()));
   catch_function_ = PyOwned::steal(PyCFunction_New(&catch_step, self_.get()));
   call_soon_name_ = PyOwned::steal(PyUnicode_InternFromString("call_soon"));
   done_name_ = PyOwned::steal(PyUnicode_InternFromString("done"));
@@ -136,8 +138,8 @@ bool Lane::init(PyObject* loop) {
   current_task_ = import_attribute("asyncio", "current_task");
   task_name_ = PyOwned::steal(PyUnicode_InternFromString("llm_proxy.lane"));
   tasks_ = PyOwned::steal(PySet_New(nullptr));
-  if (!bell_function_ || !tick_function_ || !catch_function_ || !task_type_ || !current_task_ ||
-      !tasks_)
+  if (!bell_function_ || !tick_function_ || !turn_end_function_ || !catch_function_ ||
+      !task_type_ || !current_task_ || !tasks_)
     return false;
   forget_ = PyOwned::steal(PyObject_GetAttrString(tasks_.get(), "discard"));
   native_eager_ = PY_VERSION_HEX >= 0x030C0000;
@@ -335,6 +337,31 @@ void Lane::start_ticker() {
   next_tick_ = LaneInbox::now() + std::chrono::nanoseconds(kTick).count();
 }
 
+void Lane::at_turn_end(Callback<void()> work) {
+  turn_end_.push_back(std::move(work));
+  if (turn_end_.size() > 1 && !closed_) return;
+  const PyOwned handle = closed_
+                             ? PyOwned()
+                             : PyOwned::steal(PyObject_CallMethodOneArg(
+                                   loop_.get(), call_soon_name_.get(), turn_end_function_.get()));
+  if (handle) return;
+  PyErr_Clear();  // the loop is closed
+  end_turn();
+}
+
+PyObject* Lane::on_turn_end(PyObject* self, PyObject*) {
+  // After close() the capsule still exists, but no longer the lane.
+  if (PyCapsule_GetContext(self) == nullptr) lane_of(self)->end_turn();
+  Py_RETURN_NONE;
+}
+
+void Lane::end_turn() {
+  const Scope scope(*this);
+  ending_.swap(turn_end_);
+  for (auto& work : ending_) work();
+  ending_.clear();
+}
+
 void Lane::bury() {
   std::vector<std::unique_ptr<LaneWork>> unrun;
   std::vector<PyObject*> dropped;
@@ -356,6 +383,7 @@ PyOwned Lane::close() {
   if (closed_) return cancelled;
   closed_ = true;
   PyCapsule_SetContext(self_.get(), this);
+  end_turn();
   while (!deadlines_.empty()) disarm(*deadlines_.begin()->second);
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);

@@ -132,6 +132,10 @@ class Lane : public std::enable_shared_from_this<Lane> {
   // Runs `answer` on `worker`, batched with the other answers of this turn. Inside a Scope.
   void reply(WorkerPost& worker, Callback<void()> answer);
 
+  // Runs `work` inside a Scope when what the loop runs now has had its turn: what is said piece by
+  // piece leaves together. At once when the lane has closed.
+  void at_turn_end(Callback<void()> work);
+
   // The lane as somebody's worker: what is posted runs on the lane. For callers that live here
   // themselves.
   WorkerPost& as_worker() { return own_post_; }
@@ -178,6 +182,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
                                 PyObject* names);
   static PyObject* on_tick(PyObject* self, PyObject*);
   void tick();
+  static PyObject* on_turn_end(PyObject* self, PyObject*);
+  void end_turn();
   void start_ticker();
 
   struct OwnPost final : WorkerPost {
@@ -192,6 +198,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   PyOwned self_;  // a capsule of this lane, the `self` of its Python callables
   PyOwned bell_function_;
   PyOwned tick_function_;
+  PyOwned turn_end_function_;
   PyOwned call_soon_name_;
   PyOwned catch_function_;  // stands in for loop.call_soon while an eager Task is made (3.10, 3.11)
   PyOwned task_type_;
@@ -207,6 +214,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::deque<std::unique_ptr<LaneWork>> batch_;
   std::vector<std::unique_ptr<LaneWork>> fetched_;
   std::vector<std::pair<WorkerPost*, std::vector<Callback<void()>>>> answers_;
+  std::vector<Callback<void()>> turn_end_;
+  std::vector<Callback<void()>> ending_;
   std::multimap<std::int64_t, LaneDeadline*> deadlines_;
   bool ticking_ = false;
   std::int64_t next_tick_ = 0;  // when the ticker is due

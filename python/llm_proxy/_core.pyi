@@ -110,6 +110,17 @@ class ReplySink:
         self, status: int, type: str, code: str, message: str, retry_after: float | None
     ) -> None: ...
 
+@final
+class ChatFrames:
+    """Writes the chunks a backend yields as server-sent frames."""
+
+    finished: bool
+    called_tools: bool
+    counted: bool
+    def __init__(self, id: str, created: int, model: str) -> None: ...
+    def frame(self, chunk: object) -> bytes | None:
+        """None: not a plain chunk, look closer."""
+
 class BackendHostBase: ...
 
 class BackendHost(BackendHostBase):

@@ -29,6 +29,7 @@ struct Reply final : HostedSink {
   void on_head(HostedHead given) override { head = std::move(given); }
   void on_data(std::string bytes) override {
     data += bytes;
+    ++pieces;
     unread += bytes.size();
     if (on_bytes) on_bytes();
   }
@@ -46,6 +47,7 @@ struct Reply final : HostedSink {
 
   HostedHead head;
   std::string data;
+  int pieces = 0;
   std::size_t unread = 0;
   bool ended = false;
   std::optional<Error> error;
@@ -180,6 +182,10 @@ TEST_F(PyBackend, streams_to_the_terminator) {
   EXPECT_TRUE(reply->ended);
   EXPECT_TRUE(reply->head.streaming);
   EXPECT_TRUE(reply->data.ends_with("data: [DONE]\n\n"));
+}
+
+TEST_F(PyBackend, delivers_at_once_what_is_yielded_in_one_turn) {
+  EXPECT_EQ(ask("m", true)->pieces, 1);
 }
 
 TEST_F(PyBackend, tells_an_exception_as_an_error) {

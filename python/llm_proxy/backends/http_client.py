@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +16,7 @@ _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 
 class _WholeEvents(httpx.AsyncByteStream):
-    """A body that arrives one server-sent event at a time, however the network cut it."""
+    """A body that arrives in whole server-sent events, however the network cut it."""
 
     def __init__(self, stream: httpx.AsyncByteStream) -> None:
         self._stream = stream
@@ -23,13 +24,24 @@ class _WholeEvents(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         reader = SseReader()
         async for chunk in self._stream:
-            for frame in reader.frames(chunk):
-                yield frame
+            if whole := reader.whole(chunk):
+                yield whole
         if rest := reader.rest():
             yield rest
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+async def _lines_of(response: httpx.Response) -> AsyncIterator[str]:
+    """What `aiter_lines` gives, without the four layers that look for cut lines and characters."""
+    if hasattr(response, "_content") or response.charset_encoding not in (None, "utf-8"):
+        async for line in httpx.Response.aiter_lines(response):
+            yield line
+        return
+    async for whole_events in response.aiter_raw():
+        for line in whole_events.decode("utf-8", "replace").splitlines():
+            yield line
 
 
 class BackendHttpClient(httpx.AsyncClient):
@@ -44,6 +56,9 @@ class BackendHttpClient(httpx.AsyncClient):
             and isinstance(response.stream, httpx.AsyncByteStream)
         ):
             response.stream = _WholeEvents(response.stream)
+            response.aiter_lines = functools.partial(  # type: ignore[method-assign]
+                _lines_of, response
+            )
         return response
 
 

@@ -54,6 +54,12 @@ class SseReader:
             raise ValueError("a server-sent event does not end")
         return [frame.lstrip(b"\n") + b"\n\n" for frame in whole if frame.strip()]
 
+    def whole(self, chunk: bytes) -> bytes:
+        """All the frames that `chunk` completes, in one piece."""
+        if not self._kept and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+            return chunk
+        return b"".join(self.frames(chunk))
+
     def rest(self) -> bytes:
         """What came after the last blank line, as a frame of its own; empty when nothing did."""
         kept, self._kept = self._kept.strip(), b""

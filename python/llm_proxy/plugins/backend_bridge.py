@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import AsyncGeneratorType
 from typing import Any, Protocol
 
 from llm_proxy.backends.cancellation import SessionCancellationCoordinator
@@ -33,7 +34,6 @@ from llm_proxy.plugins.backend_reply import (
     ChatStream,
     Envelope,
     as_envelope,
-    chunks_of,
     completion,
     completion_chunks,
     encode,
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 _CLEANUP_SECONDS = 5.0
 # A backend that never suspends gives the loop back after so many chunks.
-_CHUNKS_PER_TURN = 32
+_CHUNKS_PER_TURN = 64
 
 
 class ReplySink(Protocol):
@@ -352,7 +352,10 @@ class _Closing:
         early = kind is not None or self._running.cancelled
         if early and self._envelope.cancel_callback is not None:
             await _within_reason(self._envelope.cancel_callback())
-        close = getattr(self._envelope.content, "aclose", None)
+        content = self._envelope.content
+        if isinstance(content, AsyncGeneratorType) and content.ag_frame is None:
+            return  # it ran to its end
+        close = getattr(content, "aclose", None)
         if callable(close):
             await _within_reason(close())
 
@@ -375,27 +378,32 @@ async def _pump(
     opened = False
     since_turn = 0
 
-    async def send(frames: bytes) -> None:
+    def send(frames: bytes) -> bool:
         nonlocal opened
-        if not frames:
-            return
         if not opened:
             opened = True
             status = envelope.status_code
             sink.head(status, True, "text/event-stream", reply_headers(envelope.headers))
-        if sink.data(frames):
-            await running.drained()
+        return sink.data(frames)
 
-    async for item in chunks_of(envelope):
+    async for item in _nothing() if envelope.content is None else envelope.content:
         if running.cancelled:
             return
-        await send(stream.feed(item))
+        frames = stream.feed(item)
+        if frames and send(frames):
+            await running.drained()
         since_turn += 1
         if since_turn >= _CHUNKS_PER_TURN:
             since_turn = 0
             await asyncio.sleep(0)
-    await send(stream.finish())
+    if frames := stream.finish():
+        send(frames)
     sink.end()
+
+
+async def _nothing() -> AsyncIterator[Any]:
+    return
+    yield
 
 
 async def _replayed(body: Mapping[str, Any]) -> AsyncIterator[Any]:

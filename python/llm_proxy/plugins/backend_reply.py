@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
+from llm_proxy._core import ChatFrames
 from llm_proxy.backends.translation import end_exchange
 from llm_proxy.contracts.chat import CanonicalStreamChunk
 from llm_proxy.contracts.exceptions import BackendError, json_safe
@@ -143,23 +144,24 @@ class ChatStream:
         self._model = model
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
+        self._frames = ChatFrames(self._id, self._created, model)  # and what they have said
         self._reader = SseReader()
         self._relays = False
         self._done = False
-        self._finished = False  # a finish_reason was seen
         self._ended = False  # the upstream's terminator was seen
         self._failed = False
-        self._usage_seen = False
         self._usage: dict[str, Any] | None = None
-        self._called_tools = False
 
     def feed(self, item: Any) -> bytes:
         content = item
         if isinstance(item, ProcessedResponse):
             content = item.content
-            self._usage = usage_dict(item.usage) or self._usage
+            if item.usage is not None:
+                self._usage = usage_dict(item.usage) or self._usage
         if self._done:
             return b""
+        if type(content) is dict and (plain_chunk := self._frames.frame(content)) is not None:
+            return plain_chunk
         if isinstance(content, (bytes, bytearray)):
             return self._text(bytes(content), may_begin_event(bytes(content)))
         if isinstance(content, str):
@@ -177,12 +179,12 @@ class ChatStream:
         if self._done or self._failed:
             return out
         out += b"".join(map(self._body, end_exchange()))
-        if self._relays and not (self._finished or self._ended):
+        if self._relays and not (self._frames.finished or self._ended):
             raise BackendError("The backend's stream ended before its end.", code="stream_cut")
-        if not self._finished:
-            reason = "tool_calls" if self._called_tools else "stop"
+        if not self._frames.finished:
+            reason = "tool_calls" if self._frames.called_tools else "stop"
             out += self._chunk({}, reason)
-        if self._usage and not self._usage_seen:
+        if self._usage and not self._frames.counted:
             out += frame({**self._envelope(), "choices": [], "usage": self._usage})
         self._done = True
         return out + DONE
@@ -230,13 +232,14 @@ class ChatStream:
 
     def _note(self, body: Mapping[str, Any]) -> None:
         self._failed = self._failed or "error" in body
-        self._usage_seen = self._usage_seen or bool(body.get("usage"))
+        seen = self._frames
+        seen.counted = seen.counted or bool(body.get("usage"))
         for choice in body.get("choices") or []:
             if isinstance(choice, Mapping):
-                self._finished = self._finished or bool(choice.get("finish_reason"))
+                seen.finished = seen.finished or bool(choice.get("finish_reason"))
                 delta = choice.get("delta")
                 if isinstance(delta, Mapping) and delta.get("tool_calls"):
-                    self._called_tools = True
+                    seen.called_tools = True
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
