@@ -12,6 +12,7 @@ namespace llm_proxy {
 namespace {
 
 constexpr std::size_t kMaxAhead = 64u << 10;  // bytes of a next request taken while one is answered
+constexpr std::size_t kMaxTurn = 16u << 10;   // bytes of a stream that wait for the turn's end
 constexpr std::uint64_t kMaxLinger =
     1u << 20;  // bytes thrown away so that a refusal is not lost in a reset
 constexpr std::uint64_t kDrainableBody =
@@ -423,9 +424,16 @@ bool ClientSession::write_stream(std::string& bytes) {
     queued_ += bytes;
     bytes.clear();
   }
-  const bool done = flush();
-  notify_ = !done;
-  return done;
+  if (stream_->writing() || queued_.size() >= kMaxTurn) {
+    notify_ = !flush();
+    return !notify_;
+  }
+  context_.flush_at_turn_end(*this);
+  return true;
+}
+
+void ClientSession::on_turn_end() {
+  if (state_ == State::exchanging && !queued_.empty()) flush();
 }
 
 void ClientSession::end_stream(std::string& bytes, bool clean) {

@@ -62,9 +62,13 @@ class ClientSession {
                   std::string body);
   void begin_stream(int status, std::string_view content_type, std::string_view fields);
   // Takes `bytes`, gives back an empty string. True: go on; false: Exchange::on_written() follows.
+  // They leave when this turn of the loop ends.
   bool write_stream(std::string& bytes);
   // Ends the stream behind `bytes`. Not clean: the framing is left open and the connection closed.
   void end_stream(std::string& bytes, bool clean);
+
+  // From the context, once after flush_at_turn_end().
+  void on_turn_end();
 
   WorkerContext& context() { return context_; }
   ClientRequest& request() { return request_; }

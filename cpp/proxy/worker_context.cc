@@ -70,6 +70,19 @@ void WorkerContext::retire(ClientSession& session) {
   check_empty();
 }
 
+void WorkerContext::flush_at_turn_end(ClientSession& session) {
+  if (to_flush_.empty()) worker_.post([this] { end_turn(); });
+  to_flush_.push_back(*session.place());
+}
+
+void WorkerContext::end_turn() {
+  flushing_.swap(to_flush_);
+  for (const auto& waiting : flushing_) {
+    if (const auto session = waiting.lock()) session->on_turn_end();
+  }
+  flushing_.clear();
+}
+
 void WorkerContext::drain(Callback<void()> on_empty) {
   draining_ = true;
   lister_.close();

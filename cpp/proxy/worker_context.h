@@ -72,6 +72,10 @@ class WorkerContext {
   void bury(std::shared_ptr<void> finished);
   void sweep() { graveyard_.clear(); }
 
+  // Calls session.on_turn_end() behind everything that is ready now. Streams are written then: a
+  // client is woken once for what came meanwhile, and all clients back to back.
+  void flush_at_turn_end(ClientSession& session);
+
   // Lets sessions end; `on_empty` runs once when none is left.
   void drain(Callback<void()> on_empty);
   void cut_all();
@@ -90,6 +94,7 @@ class WorkerContext {
 
  private:
   void check_empty();
+  void end_turn();
 
   Worker& worker_;
   UpstreamPool pool_;
@@ -102,6 +107,8 @@ class WorkerContext {
   DeadlineLists deadlines_;
   std::list<std::shared_ptr<ClientSession>> sessions_;
   std::vector<std::shared_ptr<void>> graveyard_;
+  std::vector<std::weak_ptr<ClientSession>> to_flush_;
+  std::vector<std::weak_ptr<ClientSession>> flushing_;
   Callback<void()> on_empty_;
   Deadline cut_;
   Deadline sweep_;
