@@ -85,6 +85,13 @@ void escape_plain(std::string_view plain, std::string& out) {
 
 }  // namespace
 
+std::string_view Text::decode_in(std::string& room) const {
+  if (!has_escapes()) return bytes_;
+  room.clear();
+  decode_to(room);
+  return room;
+}
+
 void Text::decode_to(std::string& out) const {
   if (!has_escapes()) {
     out += bytes_;

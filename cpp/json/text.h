@@ -28,6 +28,8 @@ class Text {
   // The UTF-8 this stands for. A lone surrogate escape becomes U+FFFD.
   std::string decode() const;
   void decode_to(std::string& out) const;
+  // The same as a view: of the source where it holds no escape, else of `room`.
+  std::string_view decode_in(std::string& room) const;
   // Appends the escaped form, without quotes.
   void escape_to(std::string& out) const;
   bool operator==(std::string_view plain) const;

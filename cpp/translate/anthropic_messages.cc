@@ -1150,7 +1150,8 @@ class MessagesReplyDecoder : public ReplyDecoder {
       }
     }
     if (!json.finish()) return garbled(json.error(ErrorKind::upstream_garbled).message);
-    const std::string_view what = type.empty() ? event : type.bytes();
+    std::string room;
+    const std::string_view what = type.empty() ? event : type.decode_in(room);
     if (what == "content_block_delta") {
       return on_delta(delta, sink);
     } else if (what == "content_block_start") {
@@ -1534,7 +1535,9 @@ class StreamEncoder : public MessagesReplyEncoder {
     switch (block_) {
       case Block::none:
         if (start.owner == kFormat && !start.raw.empty()) {
-          start_block(start.raw);
+          std::string on_one_line;
+          compact_to(start.raw, on_one_line);
+          start_block(on_one_line);
           stop_block();
         }
         return;

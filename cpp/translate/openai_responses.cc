@@ -1242,7 +1242,8 @@ class Decoder final : public ReplyDecoder {
     StreamEvent event;
     if (!read_event(data, event))
       return garbled("The upstream sent a stream event that is not JSON.");
-    const std::string_view type = event.type.empty() ? event_line : event.type.bytes();
+    std::string room;
+    const std::string_view type = event.type.empty() ? event_line : event.type.decode_in(room);
     if (type == "error" || (type.empty() && !event.error.empty())) {
       fail(decode_stream_error(data));
       return {};
@@ -1280,7 +1281,8 @@ class Decoder final : public ReplyDecoder {
         held_bytes_ -= held.data.size();
         StreamEvent event;
         read_event(held.data, event);
-        item_event(event.type.bytes(), event);
+        std::string room;
+        item_event(event.type.decode_in(room), event);
       }
       if (open_index_ == index) break;
     }
@@ -2227,9 +2229,10 @@ class Observer final : public ReplyObserver {
   void on_stream_event(std::string_view event, std::string_view data) override {
     std::string_view type = event;
     StreamEvent parsed;
+    std::string room;
     if (type.empty() || type == "error" || type == "message") {
       if (data == "[DONE]" || !read_event(data, parsed)) return;
-      if (!parsed.type.empty()) type = parsed.type.bytes();
+      if (!parsed.type.empty()) type = parsed.type.decode_in(room);
       if (type.empty() && is_error(data)) type = "error";
     }
     if (ends_with(type, ".delta") || type == "response.output_item.done") meaningful_ = true;
