@@ -229,6 +229,15 @@ void bind_lane(py::module_& module) {
           },
           "Seconds the oldest work has waited for the loop, or one turn has lasted.")
       .def(
+          "interrupt",
+          [](Lane& lane, double seconds, const py::object& exception) {
+            return lane.interrupt(
+                std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9)),
+                exception.ptr());
+          },
+          py::arg("seconds"), py::arg("exception"),
+          "Raises in the lane's thread if a plugin has been computing for longer. Any thread.")
+      .def(
           "start_task",
           [](Lane& lane, const py::object& coroutine) {
             return taken(lane.start_task(PyOwned::share(coroutine.ptr())));

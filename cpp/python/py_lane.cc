@@ -123,6 +123,7 @@ bool Lane::init(PyObject* loop) {
       "call_soon", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(on_call_soon)),
       METH_FASTCALL | METH_KEYWORDS, nullptr};
 
+  thread_ = PyThread_get_thread_ident();
   loop_ = PyOwned::share(loop);
   self_ = PyOwned::steal(PyCapsule_New(this, kCapsuleName, nullptr));
   if (!self_) return false;
@@ -375,6 +376,27 @@ void Lane::bury() {
   inbox_->inside_since_.store(0, std::memory_order_relaxed);
   for (PyObject* object : dropped) Py_DECREF(object);
   batch_.clear();
+}
+
+Lane::Step::Step(Lane& lane, std::chrono::steady_clock::time_point since)
+    : lane_(lane), outer_(std::exchange(lane.step_since_, since.time_since_epoch().count())) {}
+
+Lane::Step::~Step() {
+  end();
+}
+
+bool Lane::Step::end() {
+  if (std::exchange(ended_, true)) return false;
+  lane_.step_since_ = outer_;
+  if (!std::exchange(lane_.interrupted_, false)) return false;
+  PyThreadState_SetAsyncExc(lane_.thread_, nullptr);  // it may have ended before it was hit
+  return true;
+}
+
+bool Lane::interrupt(std::chrono::nanoseconds limit, PyObject* exception) {
+  if (step_since_ == 0 || LaneInbox::now() - step_since_ < limit.count()) return false;
+  interrupted_ = PyThreadState_SetAsyncExc(thread_, exception) == 1;
+  return interrupted_;
 }
 
 PyOwned Lane::close() {

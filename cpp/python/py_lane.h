@@ -155,6 +155,26 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void arm(LaneDeadline& deadline, std::chrono::steady_clock::time_point at);
   void disarm(LaneDeadline& deadline);
 
+  // While one lives, the code of a plugin runs on the lane and may be interrupted.
+  class Step {
+   public:
+    // `since`: now, on the steady clock.
+    Step(Lane& lane, std::chrono::steady_clock::time_point since);
+    ~Step();
+    Step(const Step&) = delete;
+    Step& operator=(const Step&) = delete;
+    // Ends it. True: it was interrupted; nothing of that is left to hit whoever runs next.
+    bool end();
+
+   private:
+    Lane& lane_;
+    const std::int64_t outer_;
+    bool ended_ = false;
+  };
+  // Raises `exception` in the lane's thread if a plugin has been running for longer than `limit`
+  // without giving way. The one function that another thread may call, with the GIL held.
+  bool interrupt(std::chrono::nanoseconds limit, PyObject* exception);
+
   // Detaches from the loop, cancels the tasks that still run and returns them (a new list) to be
   // awaited.
   PyOwned close();
@@ -217,6 +237,9 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::vector<Callback<void()>> turn_end_;
   std::vector<Callback<void()>> ending_;
   std::multimap<std::int64_t, LaneDeadline*> deadlines_;
+  unsigned long thread_ = 0;
+  std::int64_t step_since_ = 0;  // steady clock, ns; 0: no plugin's code is running
+  bool interrupted_ = false;
   bool ticking_ = false;
   std::int64_t next_tick_ = 0;  // when the ticker is due
   std::int64_t blocked_ = 0;    // by how much it has come too late, in all: deadlines_ leave it out

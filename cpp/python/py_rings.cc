@@ -223,7 +223,16 @@ class ChainRun final : public LaneDeadline {
 
  private:
   const PluginEntry& entry() const { return chain_->entries[at_]; }
-  PySendResult go_on(PySendResult step, PyObject* result, PyObject** out);
+  PySendResult go_on(PySendResult went, PyObject* result, PyObject** out);
+  // Runs code of the plugin: from clock_ until it gives way.
+  template <typename Run>
+  auto step(Run run) {
+    resumed_ = clock_;
+    Lane::Step watched(*lane_, clock_);
+    const auto result = run();
+    interrupted_ = watched.end() || interrupted_;
+    return result;
+  }
   bool begin_next();
   bool chain_stops();
   void suspend();
@@ -251,6 +260,8 @@ class ChainRun final : public LaneDeadline {
   Clock::time_point clock_{};          // when we last looked
   bool watched_ = false;               // entry() has its deadline armed
   bool over_limit_ = false;            // entry() was cancelled at its limit
+  Clock::time_point resumed_{};        // when entry() last began to compute
+  bool interrupted_ = false;           // the watchdog stopped it computing
   bool cancelled_ = false;
   bool left_behind_ = false;
   bool stopped_ = false;
@@ -290,10 +301,12 @@ PySendResult ChainRun::send(PyObject* value, PyObject** out) {
       return PYGEN_RETURN;
     }
     value = Py_None;
+  } else {
+    clock_ = Clock::now();
   }
   PyObject* result = nullptr;
-  const PySendResult step = PyIter_Send(plugin_.get(), value, &result);
-  return go_on(step, result, out);
+  const PySendResult went = step([&] { return PyIter_Send(plugin_.get(), value, &result); });
+  return go_on(went, result, out);
 }
 
 // The return value of a coroutine whose throw() has ended it. False, error untouched: it raised
@@ -323,16 +336,19 @@ PySendResult ChainRun::raise(PyObject* const* args, Py_ssize_t count, PyObject**
   }
   std::array<PyObject*, 4> call{plugin_.get()};
   for (Py_ssize_t i = 0; i < count && i < 3; ++i) call[static_cast<std::size_t>(i) + 1] = args[i];
-  PyObject* result = PyObject_VectorcallMethod(known.throw_name, call.data(),
-                                               static_cast<std::size_t>(count) + 1, nullptr);
+  clock_ = Clock::now();
+  PyObject* result = step([&] {
+    return PyObject_VectorcallMethod(known.throw_name, call.data(),
+                                     static_cast<std::size_t>(count) + 1, nullptr);
+  });
   if (result != nullptr) return go_on(PYGEN_NEXT, result, out);
   if (take_stop_iteration(&result)) return go_on(PYGEN_RETURN, result, out);
   return go_on(PYGEN_ERROR, nullptr, out);
 }
 
-PySendResult ChainRun::go_on(PySendResult step, PyObject* result, PyObject** out) {
+PySendResult ChainRun::go_on(PySendResult went, PyObject* result, PyObject** out) {
   for (;;) {
-    if (step == PYGEN_NEXT) {
+    if (went == PYGEN_NEXT) {
       if (!left_behind_) suspend();
       *out = result;
       return PYGEN_NEXT;
@@ -345,7 +361,7 @@ PySendResult ChainRun::go_on(PySendResult step, PyObject* result, PyObject** out
       task_.reset();
       break;
     }
-    if (step == PYGEN_RETURN) {
+    if (went == PYGEN_RETURN) {
       settle(PyOwned::steal(result));
     } else if (!raised()) {
       return PYGEN_ERROR;
@@ -355,7 +371,7 @@ PySendResult ChainRun::go_on(PySendResult step, PyObject* result, PyObject** out
       break;
     }
     result = nullptr;
-    step = PyIter_Send(plugin_.get(), Py_None, &result);
+    went = step([&] { return PyIter_Send(plugin_.get(), Py_None, &result); });
   }
   Py_INCREF(Py_None);
   *out = Py_None;
@@ -391,7 +407,8 @@ bool ChainRun::begin_next() {
       record.consecutive_errors = 0;
     }
     started_ = clock_;
-    plugin_ = PyOwned::steal(PyObject_CallOneArg(next.call.get(), context_.get()));
+    plugin_ =
+        PyOwned::steal(step([&] { return PyObject_CallOneArg(next.call.get(), context_.get()); }));
     if (plugin_ && !PyCoro_CheckExact(plugin_.get())) {
       const PyAsyncMethods* methods = Py_TYPE(plugin_.get())->tp_as_async;
       if (methods == nullptr || methods->am_await == nullptr) {
@@ -424,12 +441,16 @@ void ChainRun::plugin_ended(bool failed) {
   const double ms = std::chrono::duration<double, std::milli>(clock_ - started_).count();
   entry().record->ended(ms, failed);
   if (owner_ != nullptr) owner_->on_plugin_end(entry(), static_cast<float>(ms));
-  over_limit_ = false;
+  over_limit_ = interrupted_ = false;
   ++at_;
 }
 
 void ChainRun::settle(PyOwned result) {
   if (over_limit_) forgive_cancel();  // it was told to stop and answered instead: good enough
+  if (interrupted_ || Clock::now() - resumed_ > entry().timeout + kGrace + kMargin) {
+    timed_out();  // it computed all the while: the exchange has gone on without it
+    return;
+  }
   bool failed = false;
   if (result.get() != Py_None) {
     const PyOwned action = PyOwned::steal(PyObject_GetAttr(result.get(), known.action));
@@ -469,8 +490,8 @@ bool ChainRun::raised() {
     put_back();
     return false;
   }
-  if (over_limit_) {
-    forgive_cancel();
+  if (over_limit_) forgive_cancel();
+  if (over_limit_ || interrupted_) {
     timed_out();
     return true;
   }

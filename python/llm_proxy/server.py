@@ -75,7 +75,7 @@ class Server:
         self._switch = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._lane = _core.Lane(asyncio.get_running_loop())
-        self._watchdog = Watchdog(self._lane.lag)
+        self._watchdog = Watchdog(self._lane.lag, interrupt=self._lane.interrupt)
         self._watchdog.start()
         try:
             admin = AdminBridge(self, self._lane.start_task)

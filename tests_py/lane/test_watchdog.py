@@ -77,3 +77,48 @@ async def test_a_loop_that_turns_is_left_alone(said: Said) -> None:
     watchdog.stop()
     lane.close()
     assert watchdog.blocked == 0
+
+
+async def test_a_plugin_that_computes_without_end_is_interrupted_and_counted(said: Said) -> None:
+    """Even one that catches everything; whoever runs next is not hit."""
+    lane = _core.Lane(asyncio.get_running_loop())
+    watchdog = Watchdog(lane.lag, 0.02, lane.interrupt, patience=0.05)
+    watchdog.start()
+    ran = []
+
+    async def computes(ctx: PluginContext) -> None:
+        while True:
+            try:
+                while True:
+                    sum(range(1000))
+            except Exception:
+                pass
+
+    async def awaits_and_computes(ctx: PluginContext) -> None:
+        await asyncio.sleep(0)
+        await computes(ctx)
+
+    async def runs_next(ctx: PluginContext) -> None:
+        for _ in range(10_000):
+            ran.append(ctx.error)
+            if len(ran) % 1000 == 0:
+                await asyncio.sleep(0)
+
+    entries = [
+        RingEntry("Computes", PluginHook.PRE_FLIGHT, "python", computes, 10, "open"),
+        RingEntry("Later", PluginHook.PRE_FLIGHT, "python", awaits_and_computes, 10, "open"),
+        RingEntry("Next", PluginHook.PRE_FLIGHT, "python", runs_next, 10_000, "open"),
+    ]
+    handlers = _core.RingHandlers(lane, RingEngine(PluginState()))
+    host = _core.RingHost(lane, handlers, [entry.native() for entry in entries])
+    try:
+        probe = _core.RingProbe(lane, host, b"{}")
+        assert await asyncio.wait_for(probe.request(), 10) == {"kind": "proceed"}
+    finally:
+        watchdog.stop()
+    for entry in entries[:2]:
+        assert (entry.record.timeouts, entry.record.errors) == (1, 1), entry.name
+    assert (entries[2].record.timeouts, entries[2].record.errors) == (0, 0)
+    assert set(ran) == {"Plugin Later timed out"}
+    assert len(ran) == 10_000
+    await asyncio.gather(*lane.close(), return_exceptions=True)

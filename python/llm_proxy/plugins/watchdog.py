@@ -12,16 +12,30 @@ logger = logging.getLogger("llm_proxy.lane")
 
 LIMIT_SECONDS = 0.5
 BEAT_SECONDS = 0.25
+INTERRUPT_SECONDS = 2.0
+
+
+class PluginInterrupted(BaseException):
+    """Raised in a ring plugin that has been computing for too long without giving way."""
 
 
 class Watchdog:
     """A helper thread that logs the stack of the loop's thread when work waits too long for it.
 
-    One log line for each time the loop is blocked, not one per beat.
+    One log line for each time the loop is blocked, not one per beat. A ring plugin that computes on
+    and on is interrupted; a call that never comes back to Python cannot be.
     """
 
-    def __init__(self, lag: Callable[[], float], limit: float = LIMIT_SECONDS) -> None:
+    def __init__(
+        self,
+        lag: Callable[[], float],
+        limit: float = LIMIT_SECONDS,
+        interrupt: Callable[[float, type[BaseException]], bool] | None = None,
+        patience: float = INTERRUPT_SECONDS,
+    ) -> None:
         self._lag = lag
+        self._interrupt = interrupt
+        self._patience = patience
         self._limit = limit
         self._watched = threading.get_ident()
         self._stop = threading.Event()
@@ -45,6 +59,8 @@ class Watchdog:
                 said = True
                 self.blocked += 1
                 self._say(lag)
+            if self._interrupt and self._interrupt(self._patience, PluginInterrupted):
+                logger.warning("The plugin that blocks the event loop is interrupted.")
 
     def _say(self, lag: float) -> None:
         frame = sys._current_frames().get(self._watched)
