@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import planted
 from repo import SHARED
 
 _PREFIXES = ("LLM_PROXY_", "APP_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "OLLAMA_")
@@ -21,6 +25,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ours = name.startswith(_PREFIXES) and name != "LLM_PROXY_SANITIZED"
         if secret or ours or name in _NAMES:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_key_shows_in_what_proxies_say() -> Iterator[None]:
+    """All that proxies said in this run is searched for the keys planted in its configurations."""
+    handler = planted.listen()
+    planted.keep_errors()
+    yield
+    planted.forget_errors()
+    logging.getLogger().removeHandler(handler)
+    handler.close()
+    found = list(planted.found())
+    shutil.rmtree(planted.FOLDER)
+    assert not found, "a key shows:\n" + "\n".join(found[:20])
 
 
 @pytest.fixture(scope="session")

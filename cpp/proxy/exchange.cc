@@ -6,6 +6,7 @@
 
 #include "base/ascii.h"
 #include "base/log.h"
+#include "base/redact.h"
 #include "http/head_writer.h"
 #include "http/status_text.h"
 #include "json/splice.h"
@@ -95,13 +96,6 @@ std::string without_retry_after(std::string_view lines) {
   return filtered_fields(lines, [](std::string_view name) {
     return !iequals(name, "retry-after") && !iequals(name, "retry-after-ms");
   });
-}
-
-void replace_all(std::string& text, std::string_view what, std::string_view with) {
-  if (what.empty()) return;
-  for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) {
-    text.replace(at, what.size(), with);
-  }
 }
 
 // Where a session's client says which session it is.
@@ -532,6 +526,7 @@ void Exchange::attempt_http(const Backend& backend) {
     request.body = {encoded_body_};
   }
   relay_ = make_relay(backend, /*keep_usage_chunk=*/!same || !asks_for_usage());
+  relay_->hide(key_);
   auto call = std::make_shared<HttpCall>(context_, *relay_, std::move(request));
   call_ = call;
   call->start();
@@ -592,8 +587,8 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
   if (session_ == nullptr) return;
   first_token_.disarm();
   drop_call();
-  replace_all(error.message, key_, "***");
-  replace_all(verbatim, key_, "***");
+  redact(error.message, key_);
+  redact(verbatim, key_);
   note_attempt(name(error.kind));
   last_failure_ = {std::move(head), std::move(verbatim), record_.upstream == format_};
   attempts_->failed(error, context_.worker().now());
@@ -694,7 +689,7 @@ void Exchange::on_stream_end(std::string& bytes, bool clean) {
 
 void Exchange::note_error(const Error& error) {
   record_.error = std::string(name(error.kind)) + ": " + error.message;
-  replace_all(record_.error, key_, "***");
+  redact(record_.error, key_);
 }
 
 void Exchange::note_usage(const Usage& usage) {
@@ -709,6 +704,7 @@ void Exchange::note_finish(std::string_view word) {
 
 std::string Exchange::reply_fields(std::string_view upstream_fields, bool same_format) const {
   std::string out = same_format ? std::string(upstream_fields) : shared_fields(upstream_fields);
+  redact(out, key_);
   HeadWriter writer(out);
   writer.field("x-proxy-request-id", record_.request_id);
   if (snapshot_->config->reply_headers && record_.attempts > 0) {

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/redact.h"
 #include "json/reader.h"
 
 namespace llm_proxy {
@@ -100,6 +101,7 @@ void Relay::fail(Error error) {
     owner_.on_attempt_failed(std::move(error), std::move(head_), {});
     return;
   }
+  redact(error.message, secret_);
   owner_.note_error(error);
   append_stream_error(error);
   owner_.on_stream_end(out_, /*clean=*/false);
@@ -156,6 +158,7 @@ void RawRelay::transform_array(std::string_view payload) {
   out_ += payload;
   array_->add(payload);
   for (SseEvent element; array_->next(element.data);) observe(element);
+  if (observer_->error()) redact(out_, secret_);
   if (const auto status = array_->status(); !status && !stream_error_) {
     stream_error_ = status.error();
   }
@@ -177,7 +180,11 @@ void RawRelay::transform_stream(std::string_view payload) {
       return;
     }
     const bool pass = observe(event);
-    if (pass) {
+    if (pass && observer_->error()) {
+      event_bytes_ += taken;
+      redact(event_bytes_, secret_);
+      out_ += event_bytes_;
+    } else if (pass) {
       out_ += event_bytes_;
       out_ += taken;
     }
@@ -209,6 +216,7 @@ Result<void> RawRelay::transform_end() {
   const auto left = reader_.finish(event);
   open_event_ = left && *left;
   if (!open_event_ || observe(event)) out_ += event_bytes_;
+  if (observer_->error()) redact(out_, secret_);
   owner_.note_usage(observer_->usage());
   owner_.note_finish(observer_->finish_word());
   const bool finished = !observer_->finish_word().empty();

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/clock.h"
 #include "http/sse_reader.h"
@@ -72,6 +73,8 @@ class Relay : public ReplySink {
   // False: write_stream() said so.
   bool keep_alive();
   bool committed() const { return committed_; }
+  // What an error of this upstream must not show the client: the key it was asked with.
+  void hide(std::string secret) { secret_ = std::move(secret); }
 
  protected:
   // A 2xx body is complete. Ok: `body` and `content_type` are what the client gets.
@@ -97,6 +100,7 @@ class Relay : public ReplySink {
   bool meaningful_ = false;            // something a user would call output is in out_ or beyond
   std::optional<Error> stream_error_;  // the upstream said so inside its stream
   bool committed_ = false;
+  std::string secret_;
 
  private:
   enum class State : std::uint8_t { head, collecting, streaming, done };

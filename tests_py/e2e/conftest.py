@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import planted
 from e2e.upstream import Upstream
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
@@ -33,7 +34,11 @@ class Proxy:
 
 StartProxy = Callable[..., AbstractAsyncContextManager[Proxy]]
 
-QUIET = {"APP_PORT": "0", "LLM_PROXY_ACCESS_LOG": "false", "LLM_PROXY_IO_THREADS": "1"}
+QUIET = {
+    "APP_PORT": "0",
+    "LLM_PROXY_ACCESS_LOG_FILE": str(planted.ACCESS_LOG),
+    "LLM_PROXY_IO_THREADS": "1",
+}
 
 
 def environment_for(upstream: Upstream | None, backend: str) -> dict[str, str]:
@@ -47,7 +52,7 @@ def environment_for(upstream: Upstream | None, backend: str) -> dict[str, str]:
         "openai-responses": "OPENAI",
     }[backend]
     return {
-        f"{prefix}_API_KEY": "key-of-the-provider",
+        f"{prefix}_API_KEY": planted.PROVIDER,
         f"{prefix}_API_BASE_URL": upstream.url,
         "LLM_BACKEND": backend,
     }
@@ -106,7 +111,8 @@ async def program(
     finally:
         if process.returncode is None:
             process.kill()
-        await process.communicate()
+        for printed in await process.communicate():
+            planted.said("programs.txt", printed)
 
 
 # What a sanitized or relocated interpreter needs to start at all.

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+import planted
 from e2e.answers import TEXT, chat_stream, chat_whole
 from e2e.conftest import Proxy, StartProxy
 from e2e.upstream import Close, Reply, Reset, Stall, Upstream, answering, error, stream, whole
@@ -106,11 +107,11 @@ async def test_a_limit_of_the_provider_stays_a_429_with_its_retry_after(
 async def test_a_provider_that_repeats_the_key_does_not_give_it_away(
     client: str, start_proxy: StartProxy
 ) -> None:
-    telling = error(401, "authentication_error", "Incorrect API key: key-of-the-provider")
+    telling = error(401, "authentication_error", f"Incorrect API key: {planted.PROVIDER}")
     async with Upstream(lambda _: telling) as upstream, start_proxy(upstream, "openai") as proxy:
         got = await post(proxy, client)
     assert got.status_code == 401
-    assert "key-of-the-provider" not in got.text
+    assert planted.PROVIDER not in got.text
 
 
 EVENTS = list(chat_stream(TEXT))

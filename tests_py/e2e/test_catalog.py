@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+import planted
 from e2e.answers import Answer
 from e2e.conftest import QUIET
 from e2e.test_failover import FORMATS, Body, Format, Heard, giving
@@ -26,7 +27,7 @@ from llm_proxy.config.snapshot import snapshot
 from llm_proxy.server import Server
 
 ANSWER = Answer("the answer, Zażółć 你好", model="as-sent")
-KEY = "key-of-the-row"
+KEY = planted.key("row")
 APP = {"http-referer": "http://localhost:8000", "x-title": "llm-interactive-proxy"}
 BEARER, X_KEY, GOOG, AZURE = "authorization", "x-api-key", "x-goog-api-key", "api-key"
 
@@ -205,7 +206,7 @@ async def test_a_row_is_asked_as_documented_from_every_frontend(row: Row, tmp_pa
 async def test_all_rows_serve_side_by_side(tmp_path: Path) -> None:
     async with Upstream(answer) as upstream:
         sections = {
-            row.type: {"api_url": moved(base_of(row), upstream), "api_key": [f"key-{row.type}"]}
+            row.type: {"api_url": moved(base_of(row), upstream), "api_key": [planted.key(row.type)]}
             for row in HTTP_ROWS
         }
         async with serving(upstream, tmp_path, sections) as url:
@@ -220,7 +221,7 @@ async def test_all_rows_serve_side_by_side(tmp_path: Path) -> None:
             for DOCUMENTED_HEADER in (BEARER, X_KEY, GOOG, AZURE)
             if DOCUMENTED_HEADER in sent.headers
         }
-        assert keys == {f"key-{name}" for name in sections}
+        assert keys == {planted.key(name) for name in sections}
 
 
 async def test_a_row_can_be_added_in_yaml_without_code(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+import planted
 from e2e.answers import (
     Answer,
     chat_stream,
@@ -189,7 +190,7 @@ async def route(
                 name: {
                     "type": spoken.type,
                     "api_url": upstream.url,
-                    "api_keys": [f"key-{name}-{i}" for i in range(keys)],
+                    "api_keys": [planted.key(f"{name}-{i}") for i in range(keys)],
                 }
                 for name, upstream in (("primary", primary), ("fallback", fallback))
             },

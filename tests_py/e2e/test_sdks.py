@@ -10,6 +10,7 @@ import pytest
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
+import planted
 from e2e.answers import ALL_SCRIPTS, ANSWERS, ONE_TOOL, TEXT, Answer
 from e2e.conftest import Proxy, StartProxy
 from e2e.upstream import Upstream, answering
@@ -140,7 +141,7 @@ async def test_what_the_model_says_reaches_the_sdk(
         heard = await ask(proxy, streamed, tools=TOOLS[client])
         assert heard == facts(answer, stops)
         assert upstream.last.headers.get("authorization", "").removeprefix("Bearer ") in (
-            "key-of-the-provider",
+            planted.PROVIDER,
             "",
         )
         assert "client" not in upstream.last.headers.values()
@@ -259,7 +260,7 @@ async def test_the_raw_path_changes_nothing_but_what_it_must(start_proxy: StartP
             )
         assert upstream.last.body == body
         assert upstream.last.path == "/v1/chat/completions"
-        assert upstream.last.headers["authorization"] == "Bearer key-of-the-provider"
+        assert upstream.last.headers["authorization"] == f"Bearer {planted.PROVIDER}"
         from e2e.answers import chat_whole
 
         assert got.content == chat_whole(ONE_TOOL)

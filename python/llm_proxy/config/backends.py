@@ -310,8 +310,9 @@ def _base_url(name: str, url: str, row: Row, origin: Origin, problems: list[Prob
     except ValueError:
         valid = False
     if not valid or any(c.isspace() for c in url) or parts.query or parts.fragment:
+        shown = url.partition("?")[0].rpartition("@")[2]  # the rest may be a key
         problems.append(
-            Problem(origin.where, key, f"'{url}' is not a URL like https://host[:port]/v1")
+            Problem(origin.where, key, f"'{shown}' is not a URL like https://host[:port]/v1")
         )
         return ""
     if parts.username or parts.password:
