@@ -8,8 +8,8 @@ end of a stopped chain.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -30,6 +30,9 @@ FAIL_CLOSED = "closed"
 # Where a failure stops the exchange unless the manifest says otherwise.
 FAIL_CLOSED_RINGS = frozenset((PluginHook.INGRESS, PluginHook.ROUTING))
 
+_FRAMING = frozenset(("connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"))
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,128}")
+_LINE = re.compile(r"[\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]{0,8192}")
 _BLOCK_STATUS = {PluginHook.ROUTING: 503}
 
 
@@ -124,7 +127,7 @@ class RingEngine:
         return metadata
 
     def begin(self, ctx: PluginContext, phase: str, facts: dict[str, Any]) -> None:
-        metadata = ctx.metadata
+        metadata = _notes(ctx)
         if facts.get("duration", -1) >= 0:
             metadata["duration"] = facts["duration"]
         if facts.get("first_token", -1) >= 0:
@@ -155,21 +158,22 @@ class RingEngine:
                 return None  # a function may return what it likes
             self._fail(ctx, entry, f"Plugin {entry.name} answered with {type(result).__name__}")
             return "error"
+        metadata = _notes(ctx)
         if result.action == "modify":
             if result.body:
                 ctx.body = result.body
             if result.message:
-                ctx.metadata["_plugin_message"] = result.message
+                metadata["_plugin_message"] = result.message
         elif result.action == "block":
             ctx.stop_chain = True
             ctx.error = result.message or "Blocked by plugin"
-            ctx.metadata["_block_status"] = result.status_code
-            ctx.metadata["_block_error_type"] = result.error_type or "plugin_block"
+            metadata["_block_status"] = result.status_code
+            metadata["_block_error_type"] = result.error_type or "plugin_block"
             return "block"
         elif result.action == "cache_hit":
             ctx.stop_chain = True
             ctx.response = result.response
-            ctx.metadata["_cache_hit"] = True
+            metadata["_cache_hit"] = True
         return None
 
     def failed(self, ctx: PluginContext, entry: RingEntry, error: BaseException) -> None:
@@ -198,9 +202,10 @@ class RingEngine:
     @staticmethod
     def _stop(ctx: PluginContext, status: int, error_type: str, message: str) -> None:
         ctx.stop_chain = True
-        ctx.metadata["_block_status"] = status
-        ctx.metadata["_block_error_type"] = error_type
-        ctx.metadata["_block_message"] = message
+        metadata = _notes(ctx)
+        metadata["_block_status"] = status
+        metadata["_block_error_type"] = error_type
+        metadata["_block_message"] = message
 
     # ---- what a chain's end means
 
@@ -213,17 +218,20 @@ class RingEngine:
     def verdict(
         self, ctx: PluginContext, entry: RingEntry
     ) -> tuple[str, int, str, str, dict[str, str], bytes]:
-        metadata = ctx.metadata
+        metadata = _notes(ctx)
         if ctx.error is None:
             reply = _as_reply(ctx.response)
             if reply is not None:
                 return ("answer", reply[0], "", "", reply[1], reply[2])
             message = f"Plugin {entry.name} gave a reply that cannot be sent"
             return ("block", 500, "plugin_error", message, {}, b"")
-        status = metadata.get("_block_status", _BLOCK_STATUS.get(entry.ring, 403))
+        usual = _BLOCK_STATUS.get(entry.ring, 403)
+        status = _number(metadata.get("_block_status", usual))
+        if status is None or not 400 <= status <= 599:
+            status = usual
         error_type = metadata.get("_block_error_type") or "plugin_block"
         message = metadata.get("_block_message") or str(ctx.error)
-        return ("block", int(status), str(error_type), message, {}, b"")
+        return ("block", status, _words(error_type), _words(message), {}, b"")
 
     def reply_change(self, ctx: PluginContext) -> tuple[int, dict[str, str], bytes] | None:
         reply, body, status, headers = ctx._reply
@@ -263,13 +271,48 @@ def _by_hash(tenants: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _as_reply(response: Any) -> tuple[int, dict[str, str], bytes] | None:
     """Status, headers and body of whatever plugins use as a response; None if it is none."""
     if isinstance(response, dict):
-        text = json.dumps(response, ensure_ascii=False, separators=(",", ":"))
-        return 200, {"content-type": "application/json"}, text.encode()
+        try:
+            return 200, {"content-type": "application/json"}, _core.dumps(response)
+        except (TypeError, ValueError, RecursionError):
+            return None
     body = getattr(response, "body", None)
     if isinstance(body, str):
-        body = body.encode()
+        body = body.encode("utf-8", "replace")
     if not isinstance(body, (bytes, bytearray, memoryview)):
         return None
-    headers = {str(k).lower(): str(v) for k, v in dict(getattr(response, "headers", {})).items()}
-    headers.pop("content-length", None)
-    return int(getattr(response, "status_code", 200)), headers, bytes(body)
+    status = _number(getattr(response, "status_code", 200))
+    if status is None or not 200 <= status <= 599:
+        return None
+    return status, sendable(getattr(response, "headers", None)), bytes(body)
+
+
+def sendable(headers: Any) -> dict[str, str]:
+    """The headers that may go to a client, in lower case: no line breaks, no framing."""
+    try:
+        rows = dict(headers or {}).items()
+    except (TypeError, ValueError):
+        rows = {}.items()
+    named = ((str(name).lower(), str(value)) for name, value in rows)
+    return {
+        name: value
+        for name, value in named
+        if name not in _FRAMING and _TOKEN.fullmatch(name) and _LINE.fullmatch(value)
+    }
+
+
+def _number(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _words(value: Any) -> str:
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _notes(ctx: PluginContext) -> dict[str, Any]:
+    """`ctx.metadata`, whatever a plugin has put in its place."""
+    if not isinstance(ctx.metadata, dict):
+        ctx.metadata = {}
+    return ctx.metadata

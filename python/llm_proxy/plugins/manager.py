@@ -65,6 +65,15 @@ class Generation:
                 sys.modules.pop(entry.module.__name__, None)
 
 
+def _its_own(error: BaseException) -> bool:
+    """False if it is this task that was told to end, and not the plugin that ended something."""
+    if not isinstance(error, asyncio.CancelledError):
+        return True
+    task = asyncio.current_task()
+    told = getattr(task, "cancelling", None)  # Python 3.10 does not say
+    return told is not None and told() == 0
+
+
 async def _unload(entry: RingEntry) -> None:
     try:
         await entry.instance.on_unload()
@@ -140,7 +149,10 @@ class PluginManager:
             if row.enabled:
                 try:
                     made = await load_entry(row, self.plugins_dir, self.state)
-                except Exception as error:
+                except BaseException as error:
+                    if not _its_own(error):
+                        await generation.unload()
+                        raise
                     problem = f"{type(error).__name__}: {error}"
                     logger.error("Plugin %s is not loaded: %s", row.name, problem)
                     if row.required:

@@ -12,7 +12,6 @@ import importlib
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from typing import Any
 
 from llm_proxy import _core
 from llm_proxy.plugins.context import Headers, PluginContext, Reply
+from llm_proxy.plugins.engine import sendable
 from llm_proxy.plugins.sdk import BasePlugin, PluginResponse
 from llm_proxy.rings.chat import edit_texts, messages_of
 
@@ -34,9 +34,6 @@ GRACE_MS = 20  # the engine's own limit comes first and is counted; this one fre
 _SYNONYMS = {"allow": "passthrough", "modified": "modify"}
 _ACTIONS = frozenset(("passthrough", "modify", "block", "cache_hit"))
 _CLEAN_PROMPT = "_wasm_clean_prompt"
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-_LINE = re.compile(r"[\t\x20-\x7e]{0,8192}")
-_OUR_HEADERS = frozenset(("connection", "content-length", "keep-alive", "transfer-encoding"))
 _RESPONSE_KEYS = frozenset(("status_code", "headers", "body"))
 _MAX_MESSAGE = 2_000
 _MAX_DEPTH = 64
@@ -403,14 +400,7 @@ def _reply(said: Any, old: Any) -> Reply:
         headers.update(more if isinstance(more, dict) else {})
     if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
         raise WasmError("'response.status_code' is no status")
-    kept = Headers(
-        (name, value)
-        for name, value in headers.items()
-        if isinstance(value, str)
-        and _TOKEN.fullmatch(str(name))
-        and _LINE.fullmatch(value)
-        and str(name).lower() not in _OUR_HEADERS
-    )
+    kept = Headers(sendable(headers))
     if isinstance(body, str):
         raw = body.encode("utf-8", "replace")
     else:
