@@ -248,6 +248,7 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   fields.read("default_backend", out->default_backend);
   fields.read("default_model", out->default_model);
   fields.read("model_aliases", out->model_aliases);
+  fields.read("not_installed", out->not_installed);
   if (const Json* routes = fields.child("failover_routes")) {
     out->failover_routes = parse_failover_routes(*routes, fields.path("failover_routes"));
   }

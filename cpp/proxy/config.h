@@ -46,6 +46,7 @@ struct ServerConfig {
   std::string default_backend;  // instance name
   std::string default_model;    // empty: the client's
   std::map<std::string, std::string> model_aliases;
+  std::map<std::string, std::string> not_installed;  // backends that are not here: how to get them
   std::map<std::string, FailoverRoute> failover_routes;  // by model, "default" or "*"
   FailurePolicy failure_handling;
   bool reply_headers = true;    // x-proxy-backend, -model, -attempts

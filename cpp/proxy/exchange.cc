@@ -212,6 +212,9 @@ void Exchange::generate() {
 }
 
 void Exchange::dispatch() {
+  if (const auto* hint = snapshot_->install_hint(peek_.model)) {
+    return send_error({ErrorKind::unknown_model, *hint});
+  }
   auto route = snapshot_->routes.resolve(peek_.model);
   if (!route) return send_error(route.error());
   route_ = *std::move(route);

@@ -75,6 +75,14 @@ void Snapshot::localize(Candidate& candidate) const {
   }
 }
 
+const std::string* Snapshot::install_hint(std::string_view model) const {
+  const auto instance = model.substr(0, model.find(':'));
+  if (config->not_installed.empty() || routes.named(instance) != nullptr) return nullptr;
+  const auto found =
+      config->not_installed.find(std::string(instance.substr(0, instance.find('.'))));
+  return found == config->not_installed.end() ? nullptr : &found->second;
+}
+
 std::vector<InstanceHealth> Snapshot::health(TimePoint now) const {
   std::vector<InstanceHealth> out;
   for (std::size_t i = 0; i < key_pools.size(); ++i) {

@@ -47,6 +47,9 @@ struct Snapshot {
   // formats; and the model's name as the server knows it.
   void localize(Candidate& candidate) const;
 
+  // What to tell who asks for a backend that is not installed; null: `model` names no such one.
+  const std::string* install_hint(std::string_view model) const;
+
   // What every backend's keys and breaker are at, for diagnostics. Any thread.
   std::vector<InstanceHealth> health(TimePoint now) const;
 

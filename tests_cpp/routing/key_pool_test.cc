@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 namespace llm_proxy {
@@ -47,6 +48,15 @@ class KeyPoolTest : public testing::Test {
       ASSERT_TRUE(pick.ready);
       pool_->instance_failed(pick, std::nullopt, now());
     }
+  }
+
+  // When each key is free again, as the pool itself shows it.
+  std::vector<TimePoint> rests() const {
+    std::vector<TimePoint> out;
+    for (const auto& key : pool_->health(now()).keys) {
+      out.push_back(key.why ? in(key.left) : TimePoint());
+    }
+    return out;
   }
 
   VirtualClock clock_;
@@ -228,6 +238,117 @@ TEST_F(KeyPoolTest, gives_an_instance_without_keys_one_nameless_one) {
   publish();
   EXPECT_EQ(pool_->size(), 1u);
   EXPECT_EQ(ask(), 0);
+}
+
+TEST_F(KeyPoolTest, forgets_every_rest_when_the_user_says_so) {
+  for (int i = 0; i < 3; ++i) limit(seconds(3600));
+  EXPECT_EQ(ask(), -1);
+  pool_->reactivate();
+  EXPECT_NE(ask(), -1);
+  break_it();
+  pool_->reactivate();
+  EXPECT_NE(ask(), -1);
+  const auto pick = pool_->pick("m", now());
+  pool_->instance_failed(pick, in(seconds(600)), now());
+  EXPECT_EQ(ask(), -1);
+  pool_->reactivate();
+  EXPECT_NE(ask(), -1);
+}
+
+TEST_F(KeyPoolTest, knows_one_server_under_two_formats_by_one_state) {
+  backends_.push_back(backends_[0]);
+  backends_[1].format = WireFormat::anthropic_messages;
+  backends_[1].only_models = {"m"};
+  const auto pools = availability_.pools(backends_);
+  const auto pick = pools[0]->pick("m", now());
+  pools[0]->key_failed(pick, {}, in(seconds(60)), ErrorKind::rate_limited, now());
+  for (int i = 0; i < 6; ++i) EXPECT_NE(pools[1]->pick("m", now()).key, pick.key);
+}
+
+// Whatever comes in whatever order: a key that nothing was said against is asked, one that rests is
+// not, and everything is as new after the longest rest.
+TEST_F(KeyPoolTest, blocks_no_healthy_key_and_ends_every_rest_whatever_happens) {
+  constexpr seconds kLongest{120};
+  std::uint64_t seed = 42;
+  const auto random = [&seed](std::uint64_t below) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (seed >> 33) % below;
+  };
+  for (const auto policy : {Backend::KeyPolicy::round_robin, Backend::KeyPolicy::fill_first,
+                            Backend::KeyPolicy::least_recently_limited}) {
+    backends_[0].key_policy = policy;
+    publish();
+    std::vector<TimePoint> free_at(3, TimePoint());
+    int served = 0;
+    for (int step = 0; step < 20'000; ++step) {
+      clock_.advance(milliseconds(random(4000)));
+      const auto pick = pool_->pick("m", now());
+      const bool healthy = std::any_of(free_at.begin(), free_at.end(),
+                                       [this](TimePoint free) { return free <= now(); });
+      ASSERT_EQ(pick.ready, healthy) << "step " << step;
+      if (!pick.ready) continue;
+      ++served;
+      ASSERT_LE(free_at[pick.key], now()) << "a key is asked before its time";
+      const auto rest = milliseconds(1 + random(kLongest.count() * 1000));
+      switch (random(6)) {
+        case 0:
+          pool_->key_failed(pick, {}, in(rest), ErrorKind::rate_limited, now());
+          free_at[pick.key] = in(rest);
+          break;
+        case 1:
+          pool_->key_failed(pick, {}, in(rest), ErrorKind::unauthenticated, now());
+          free_at[pick.key] = in(rest);
+          break;
+        case 2:
+          pool_->key_failed(pick, "another model", in(rest), ErrorKind::rate_limited, now());
+          break;
+        case 3:
+          pool_->abandoned(pick);
+          break;
+        case 4:
+          pool_->instance_failed(pick, std::nullopt, now());
+          pool_->answered(pool_->last_resort("m", now()), "m");  // never five in a row
+          // An answer ends a refusal of the key that gave it, so nothing is known of that one.
+          free_at = rests();
+          break;
+        default:
+          pool_->answered(pick, "m");
+          free_at = rests();
+      }
+    }
+    EXPECT_GT(served, 2000);
+    clock_.advance(kLongest);
+    const auto health = pool_->health(now());
+    for (const auto& key : health.keys) {
+      EXPECT_FALSE(key.why);
+      EXPECT_TRUE(key.models.empty());
+    }
+    std::set<int> asked;
+    for (int i = 0; i < 6; ++i) asked.insert(ask());
+    EXPECT_EQ(asked.size(), policy == Backend::KeyPolicy::round_robin ? 3u : 1u);
+    EXPECT_EQ(asked.count(-1), 0u);
+  }
+}
+
+// A provider that comes and goes: asked while it is up, spared while it is down, found again within
+// thirty seconds each time.
+TEST_F(KeyPoolTest, finds_a_flapping_upstream_again_every_time) {
+  for (int round = 0; round < 50; ++round) {
+    auto wasted = 0;
+    for (int second = 0; second < 60; ++second, clock_.advance(seconds(1))) {
+      const auto pick = pool_->pick("m", now());
+      if (!pick.ready) continue;
+      ++wasted;
+      pool_->instance_failed(pick, std::nullopt, now());
+    }
+    EXPECT_LE(wasted, Breaker::kThreshold + 6) << "round " << round;
+    auto waited = 0;
+    while (ask() < 0) {
+      clock_.advance(seconds(1));
+      ASSERT_LE(++waited, 30) << "round " << round;
+    }
+    for (int i = 0; i < 10; ++i) EXPECT_GE(ask(), 0);
+  }
 }
 
 }  // namespace

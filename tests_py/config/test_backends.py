@@ -241,3 +241,47 @@ def test_a_personal_login_is_configured_once_and_needs_no_entry_of_its_own(tmp_p
     two = yaml_file(tmp_path, "backends:\n  a-oauth.1: {}\n  a-oauth.2: {}\n")
     with pytest.raises(ConfigError, match=r"backends\.a-oauth\.2.*'a-oauth\.1' is one already"):
         configured(file=two, plugins=("a-oauth",))
+
+
+def test_a_backends_time_limit_has_its_variable(tmp_path: Path) -> None:
+    file = yaml_file(tmp_path, "backends:\n  openai: {timeout: 5, api_key: k}\n")
+    assert configured(file=file).backend("openai").timeout == 5
+    assert configured({"OPENAI_TIMEOUT": "7"}, file).backend("openai").timeout == 7
+    with pytest.raises(ConfigError, match=r"OPENAI_TIMEOUT.*'soon'"):
+        configured({"OPENAI_TIMEOUT": "soon"}, file)
+
+
+def test_a_row_in_another_format_carries_its_key_as_that_format_does(tmp_path: Path) -> None:
+    text = "backends:\n  mine: {type: openai-compatible, api_url: 'http://h', FORMAT}\n"
+    for given, header in (
+        ("format: anthropic-messages", "x-api-key"),
+        ("format: gemini-generate", "x-goog-api-key"),
+        ("format: openai-responses", "authorization"),
+        ("format: anthropic-messages, auth_header: x-token", "x-token"),
+    ):
+        file = yaml_file(tmp_path, text.replace("FORMAT", given))
+        assert configured(file=file).backend("mine").auth.header == header
+
+
+def test_a_header_set_to_nothing_is_not_sent(tmp_path: Path) -> None:
+    file = yaml_file(
+        tmp_path,
+        "backends:\n  openrouter: {api_key: k, headers: {http-referer: '', x-title: mine}}\n",
+    )
+    assert configured(file=file).backend("openrouter").headers == {"x-title": "mine"}
+
+
+def test_a_server_of_two_formats_is_one_backend(tmp_path: Path) -> None:
+    settings = configured({"OPENCODE_GO_API_KEY": "k"})
+    assert [backend.name for backend in settings.backends] == ["opencode-go"]
+    made = json.loads(snapshot(settings))["backends"]
+    assert [(b["name"], b["format"], b["auth_header"]) for b in made] == [
+        ("opencode-go", "openai-chat", "authorization"),
+        ("opencode-go", "anthropic-messages", "x-api-key"),
+    ]
+    assert "minimax-m3" in made[1]["only_models"] and not made[0]["only_models"]
+
+
+def test_a_local_server_without_a_key_is_given_one(tmp_path: Path) -> None:
+    settings = configured({"OLLAMA_API_BASE_URL": "http://127.0.0.1:1"})
+    assert settings.backend("ollama").keys == ("ollama",)

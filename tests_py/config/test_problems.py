@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_proxy.cli import main
 from llm_proxy.cli.arguments import parse
 from llm_proxy.config.errors import ConfigError
 from llm_proxy.config.load import Sources, load
@@ -59,6 +60,22 @@ BROKEN_FILES: list[tuple[str, list[str]]] = [
     ("default_backend: openai\n", [":1:", "default_backend", "OPENAI_API_KEY"]),
     ("model_aliases:\n  gpt.*: openai\n", [":1:", "model_aliases", "pattern"]),
     ("host: 0.0.0.0\n", [":1:", "host", "API_KEYS", "127.0.0.1"]),
+    (
+        "host: 0.0.0.0\nauth: {api_keys: [k]}\naccess_mode: {mode: single_user}\n",
+        [":1:", "host", "single_user", "multi_user"],
+    ),
+    ("access_mode:\n  mode: multi_user\n", [":2:", "access_mode.mode", "API_KEYS"]),
+    ("access_mode:\n  mode: many\n", [":2:", "access_mode.mode", "'many'", "multi_user"]),
+    (
+        "backends:\n  openai:\n    formats: {gemini: [m]}\n",
+        [":3:", "backends.openai.formats", "gemini-generate"],
+    ),
+    (
+        "backends:\n  openai:\n    headers: {Authorization: x}\n",
+        [":3:", "backends.openai.headers", "auth_header"],
+    ),
+    ("logging:\n  format: xml\n", [":2:", "logging.format", "'xml'", "json"]),
+    ("models:\n  cache_seconds: 0\n", [":2:", "models.cache_seconds", "from 1"]),
 ]
 
 
@@ -100,6 +117,35 @@ def test_a_broken_variable_is_named(environment: dict[str, str], expected: list[
         load(Sources(environment=environment))
     for part in expected:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "expected"), BROKEN_FILES, ids=[text for text, _ in BROKEN_FILES])
+def test_check_config_says_it_and_fails(
+    text: str, expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text(text)
+    assert main(["check-config", "--config", str(file)]) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    [line] = said.err.splitlines()
+    assert line.startswith(f"llm-proxy: {file}")
+    assert all(part in line for part in expected)
+
+
+def test_many_users_are_not_served_with_one_users_login(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text("backends:\n  qwen-oauth: {}\nauth: {api_keys: [k]}\n")
+    plugins = ("qwen-oauth",)
+    load(Sources(config_file=file, plugin_backends=plugins))
+    with pytest.raises(ConfigError, match=r":2: backends\.qwen-oauth: .*single_user mode only"):
+        load(
+            Sources(
+                environment={"LLM_PROXY_ACCESS_MODE": "multi_user"},
+                config_file=file,
+                plugin_backends=plugins,
+            )
+        )
 
 
 @pytest.mark.parametrize(

@@ -430,6 +430,18 @@ async def test_a_backend_has_a_time_limit_of_its_own(tmp_path: Path) -> None:
         assert (await ask(url, "chat", "openai:m", False)).status == 504
 
 
+@four_clients
+@pytest.mark.parametrize("name", ["gemini-oauth-auto", "qwen-oauth.2"])
+async def test_a_backend_of_the_optional_package_is_answered_with_how_to_get_it(
+    client: str, name: str, tmp_path: Path
+) -> None:
+    async with Upstream(answer) as upstream, one_row(CATALOG["openai"], upstream, tmp_path) as url:
+        heard = await ask(url, client, f"{name}:some-model", False)
+        assert heard.status in (400, 404)
+        assert "pip install llm-interactive-proxy[oauth]" in heard.error["message"]
+        assert not upstream.requests
+
+
 # ---- recorded traffic, where there is some of that provider
 
 RECORDED = {

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from llm_proxy import __version__
-from llm_proxy.backends.catalog import AUTH_OF_FORMAT
+from llm_proxy.backends.catalog import AUTH_OF_FORMAT, INSTALL_OAUTH, OAUTH_PACKAGE_BACKENDS
 from llm_proxy.config.settings import Backend, Settings
 from llm_proxy.config.table import SETTINGS
 
@@ -33,6 +33,10 @@ def snapshot(settings: Settings) -> str:
             ],
             "default_backend": settings.default_backend,
             "default_model": settings.default_model,
+            "not_installed": {
+                name: f"backend '{name}' comes with the optional package: {INSTALL_OAUTH}"
+                for name in sorted(OAUTH_PACKAGE_BACKENDS - {b.type for b in settings.backends})
+            },
             "model_aliases": settings.names("model_aliases"),
             "failover_routes": settings.mapping("failover_routes"),
             "failure_handling": {
