@@ -210,6 +210,9 @@ bool is_offered(const Tool& tool) {
 }
 
 bool may_be_left_out(const Request& request, const Tool& server_tool) {
+  // Responses says web_search, Anthropic web_search_20250305: what coding agents offer unasked.
+  constexpr std::string_view kOffered = "web_search";
+  if (server_tool.type.substr(0, kOffered.size()) != kOffered) return false;
   if (request.tool_choice && request.tool_choice->mode == ToolChoice::Mode::one) {
     const std::string name = server_tool.name.decode();
     const auto& names = request.tool_choice->names;

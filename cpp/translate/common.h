@@ -58,8 +58,9 @@ std::string response_text(JsonSlice response);
 // placeholder, which must never be offered to a model.
 bool is_offered(const Tool& tool);
 
-// Whether a tool that its provider runs may stay behind: the client offers others of its own, and
-// did not insist on this one. Coding agents offer web search beside their own tools at every turn.
+// Whether a tool that its provider runs may stay behind: web search, which coding agents offer
+// beside their own tools at every turn, when the client did not insist on it. A request for any
+// other such tool is refused: the answer would be another, and the client could not see why.
 bool may_be_left_out(const Request& request, const Tool& server_tool);
 
 // What a part of a tool result says where only text has a place: a text document, or a block that
