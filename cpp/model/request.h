@@ -61,8 +61,9 @@ struct ThinkingPart {
 enum class CallKind : std::uint8_t { function, custom };
 
 struct ToolCallPart {
-  Text id;       // call_…, toolu_…; empty where the format has none (Gemini)
-  Text item_id;  // Responses' fc_…; else empty
+  Text id;                  // call_…, toolu_…; empty where the format has none (Gemini)
+  bool id_made_up = false;  // by the decoder: the client gave none
+  Text item_id;             // Responses' fc_…; else empty
   Text name;
   Text tool_namespace;  // Responses' namespace tools
   CallKind kind = CallKind::function;

@@ -334,6 +334,7 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
   translation_.quirks = backend.quirks;
   out.clear();
   auto& request = replaced_request_ ? *replaced_request_ : *request_;
+  restore_ids(request, context_.seals(), seal_session(), context_.worker().now());
   restore_seals(request, context_.seals(), seal_session(), backend.format, context_.worker().now());
   if (auto encoded = codec(backend.format).encode_request(request, translation_, out); !encoded) {
     return encoded;

@@ -256,7 +256,8 @@ TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Codec& upstream, con
     : Relay(owner, upstream, client),
       decoder_(upstream.reply_decoder(*context.translation)),
       encoder_(stream ? client.stream_encoder(context) : client.whole_encoder(context)),
-      recorder_(seals, std::move(session), *encoder_, now),
+      recorder_(seals, std::move(session), *encoder_, now,
+                client.format == WireFormat::gemini_generate ? &context : nullptr),
       reader_(kMaxEvent),
       stream_(stream),
       json_array_(context.json_array) {}

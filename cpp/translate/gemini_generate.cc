@@ -416,6 +416,7 @@ class RequestDecoder {
     if (call.arguments_object.empty()) call.arguments_object = "{}";
     if (call.id.empty()) {
       call.id = request_.own(made_id("call_", "in the conversation", calls_.size()));
+      call.id_made_up = true;
     }
     calls_.push_back({call.id, call.name});
     return call;

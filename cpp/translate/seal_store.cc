@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "json/reader.h"
 #include "translate/common.h"
@@ -39,12 +41,51 @@ std::string said_by(const ToolCallPart& call) {
   return said_by(call.name.decode(), call.arguments_text.decode());
 }
 
+// What tells one conversation of a session from another: what the user said first.
+std::string head_of(const Request& request) {
+  for (const Message& message : request.messages) {
+    if (message.role != Role::user) continue;
+    for (const Part& part : message.parts) {
+      const auto* text = std::get_if<TextPart>(&part);
+      if (text != nullptr) return std::to_string(hash_of(text->text.decode()));
+    }
+  }
+  return "-";
+}
+
+std::uint64_t calls_in(const Request& request) {
+  std::uint64_t calls = 0;
+  for (const Message& message : request.messages) {
+    for (const Part& part : message.parts) calls += std::holds_alternative<ToolCallPart>(part);
+  }
+  return calls;
+}
+
+// The call's place in its conversation: how many calls came before it.
+std::string place_of(std::string_view head, std::uint64_t number, std::string_view name) {
+  std::string place(head);
+  place += '\0';
+  place += std::to_string(number);
+  place += '\0';
+  place += name;
+  return place;
+}
+
 }  // namespace
 
 void SealStore::put(std::string_view session, std::string_view call_id, std::string_view call,
                     std::vector<Thinking> thinking, Clock::time_point now) {
-  Entry entry{key_of(session, call_id), hash_of(call), 0, now + limits_.ttl, std::move(thinking)};
-  entry.bytes = sizeof(Entry) + entry.key.size();
+  put(Entry{key_of(session, call_id), hash_of(call), 0, {}, std::move(thinking), {}}, now);
+}
+
+void SealStore::put_id(std::string_view session, std::string_view place, std::string_view call,
+                       std::string id, Clock::time_point now) {
+  put(Entry{key_of(session, place), hash_of(call), 0, {}, {}, std::move(id)}, now);
+}
+
+void SealStore::put(Entry entry, Clock::time_point now) {
+  entry.until = now + limits_.ttl;
+  entry.bytes = sizeof(Entry) + entry.key.size() + entry.id.size();
   for (const Thinking& part : entry.thinking) {
     entry.bytes += sizeof(Thinking) + part.text.size() + part.token.size() + part.item_id.size();
   }
@@ -67,23 +108,43 @@ void SealStore::put(std::string_view session, std::string_view call_id, std::str
 }
 
 std::vector<SealStore::Thinking> SealStore::find(std::string_view session, std::string_view call_id,
-                                                 std::string_view call,
-                                                 Clock::time_point now) const {
-  const std::uint64_t wanted = hash_of(call);
+                                                 std::string_view call, Clock::time_point now) {
   const std::string key = key_of(session, call_id);
   const std::lock_guard lock(mutex_);
+  const Entry* entry = use(key, call, now);
+  return entry == nullptr ? std::vector<Thinking>() : entry->thinking;
+}
+
+std::string SealStore::find_id(std::string_view session, std::string_view place,
+                               std::string_view call, Clock::time_point now) {
+  const std::string key = key_of(session, place);
+  const std::lock_guard lock(mutex_);
+  const Entry* entry = use(key, call, now);
+  return entry == nullptr ? std::string() : entry->id;
+}
+
+// The entry of this key and call; its time begins anew, so that a long session keeps its own. Null
+// when there is none. The lock is held.
+const SealStore::Entry* SealStore::use(const std::string& key, std::string_view call,
+                                       Clock::time_point now) {
+  const std::uint64_t wanted = hash_of(call);
   const auto [first, last] = places_.equal_range(key);
-  const Entry* only = nullptr;
+  auto found = entries_.end();
   std::size_t fresh = 0;
   for (auto place = first; place != last; ++place) {
     const Entry& entry = *place->second;
     if (entry.until <= now) continue;
-    if (entry.call == wanted) return entry.thinking;
-    only = &entry;
+    found = place->second;
     ++fresh;
+    if (entry.call != wanted) continue;
+    fresh = 1;
+    break;
   }
-  // A client may spell the arguments anew; where the id alone is enough it decides.
-  return fresh == 1 ? only->thinking : std::vector<Thinking>();
+  // A client may spell the arguments anew; where the key alone is enough it decides.
+  if (fresh != 1) return nullptr;
+  found->until = now + limits_.ttl;
+  entries_.splice(entries_.end(), entries_, found);
+  return &*found;
 }
 
 std::size_t SealStore::entries() const {
@@ -107,6 +168,15 @@ void SealStore::drop(Place entry) {
   entries_.erase(entry);
 }
 
+SealRecorder::SealRecorder(SealStore& store, std::string session, EventSink& next,
+                           SealStore::Clock::time_point now, const EncodeContext* unnamed)
+    : store_(store), session_(std::move(session)), next_(next), now_(now) {
+  if (unnamed == nullptr || unnamed->request == nullptr) return;
+  names_ = unnamed->translation;
+  head_ = head_of(*unnamed->request);
+  calls_ = calls_in(*unnamed->request);
+}
+
 void SealRecorder::on_event(const Event& event) {
   if (const auto* part = std::get_if<PartStart>(&event)) {
     kind_ = part->kind;
@@ -114,12 +184,12 @@ void SealRecorder::on_event(const Event& event) {
       thinking_.emplace_back().redacted = part->redacted;
     } else if (kind_ == PartKind::tool_call) {
       call_id_ = part->call_id.decode();
-      call_ = part->name.decode();
-      call_ += '\0';
+      name_ = part->name.decode();
+      arguments_.clear();
     }
   } else if (const auto* delta = std::get_if<PartDelta>(&event)) {
     if (kind_ == PartKind::thinking) delta->text.decode_to(thinking_.back().text);
-    if (kind_ == PartKind::tool_call) delta->text.decode_to(call_);
+    if (kind_ == PartKind::tool_call) delta->text.decode_to(arguments_);
   } else if (const auto* seal = std::get_if<PartSeal>(&event)) {
     if (kind_ == PartKind::thinking) {
       thinking_.back().maker = seal->seal.maker;
@@ -127,22 +197,62 @@ void SealRecorder::on_event(const Event& event) {
       thinking_.back().item_id = seal->seal.item_id.decode();
     }
   } else if (std::holds_alternative<PartEnd>(event)) {
-    if (kind_ == PartKind::tool_call && !call_id_.empty()) {
-      thinking_.erase(
-          std::remove_if(thinking_.begin(), thinking_.end(),
-                         [](const SealStore::Thinking& part) { return part.token.empty(); }),
-          thinking_.end());
-      if (!thinking_.empty()) {
-        const std::size_t name_end = call_.find('\0');
-        store_.put(session_, call_id_,
-                   said_by(call_.substr(0, name_end), std::string_view(call_).substr(name_end + 1)),
-                   std::move(thinking_), now_);
-      }
-      thinking_.clear();
-    }
+    if (kind_ == PartKind::tool_call) end_call();
     kind_ = PartKind::raw;
   }
   next_.on_event(event);
+}
+
+void SealRecorder::end_call() {
+  const std::uint64_t number = calls_++;
+  if (call_id_.empty()) return;
+  if (!head_.empty()) {
+    const Translation::ToolAlias* alias = find_alias(names_, Text::plain(name_));
+    const std::string_view name = alias == nullptr ? std::string_view(name_) : alias->name;
+    store_.put_id(session_, place_of(head_, number, name), said_by(name, arguments_), call_id_,
+                  now_);
+  }
+  thinking_.erase(
+      std::remove_if(thinking_.begin(), thinking_.end(),
+                     [](const SealStore::Thinking& part) { return part.token.empty(); }),
+      thinking_.end());
+  if (!thinking_.empty()) {
+    store_.put(session_, call_id_, said_by(name_, arguments_), std::move(thinking_), now_);
+  }
+  thinking_.clear();
+}
+
+void restore_ids(Request& request, SealStore& store, std::string_view session,
+                 SealStore::Clock::time_point now) {
+  if (store.entries() == 0) return;
+  std::unordered_set<std::string> taken;
+  std::unordered_map<std::string, Text> renamed;  // made-up id → the upstream's
+  std::string head;
+  std::uint64_t number = 0;
+  for (Message& message : request.messages) {
+    for (Part& part : message.parts) {
+      if (auto* result = std::get_if<ToolResultPart>(&part); result && !renamed.empty()) {
+        const auto found = renamed.find(result->call_id.decode());
+        if (found != renamed.end()) result->call_id = found->second;
+      }
+      auto* call = std::get_if<ToolCallPart>(&part);
+      if (call == nullptr) continue;
+      std::string made = call->id.decode();
+      if (call->id_made_up) {
+        if (head.empty()) head = head_of(request);
+        const std::string name = call->name.decode();
+        std::string id = store.find_id(session, place_of(head, number, name), said_by(*call), now);
+        // Some servers begin every reply with the same id: only the first of them keeps it.
+        if (!id.empty() && taken.count(id) == 0) {
+          call->id = request.own(id);
+          renamed.insert_or_assign(std::move(made), call->id);
+          made = std::move(id);
+        }
+      }
+      taken.insert(std::move(made));
+      ++number;
+    }
+  }
 }
 
 void restore_seals(Request& request, SealStore& store, std::string_view session,

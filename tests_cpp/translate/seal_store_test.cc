@@ -72,7 +72,129 @@ TEST(SealStore, keeps_sessions_makers_and_time_apart) {
   EXPECT_EQ(asked(store, "s", WireFormat::gemini_generate).dump().find("SIG"), std::string::npos);
   EXPECT_EQ(asked(store, "s", WireFormat::openai_responses).dump().find("SIG"), std::string::npos);
   EXPECT_NE(asked(store, "s", kA, kNow + 59s).dump().find("SIG"), std::string::npos);
-  EXPECT_EQ(asked(store, "s", kA, kNow + 60s).dump().find("SIG"), std::string::npos);
+  EXPECT_EQ(asked(store, "s", kA, kNow + 119s).dump().find("SIG"), std::string::npos);
+}
+
+TEST(SealStore, keeps_what_a_long_session_goes_on_using) {
+  SealStore store({.entries = 2, .ttl = 60s});
+  answer(store, "s", "SIG", R"({"a":1})");
+  for (int minute = 0; minute < 9; ++minute) {
+    const auto now = kNow + 50s * minute;
+    EXPECT_NE(asked(store, "s", kA, now).dump().find("SIG"), std::string::npos) << minute;
+    store.put("s", std::to_string(minute), "f", {{kA, false, "", "x", ""}}, now);
+  }
+}
+
+// A Gemini client that sends no ids back, as opencode does, and a Chat upstream.
+class Unnamed {
+ public:
+  // The model answers the history so far with these calls; the client keeps them without ids.
+  void model_calls(const std::vector<std::pair<std::string, std::string>>& calls) {
+    Result<Request> request = decoded();
+    ASSERT_TRUE(request);
+    Nowhere nowhere;
+    Translation translation;
+    translation.aliases.push_back({"f_x", "f.x", "", CallKind::function});
+    const EncodeContext context{&*request, &translation, 7, "seed", false};
+    SealRecorder tee(store, session, nowhere, kNow, &context);
+    std::string said, results;
+    for (const auto& [id, arguments] : calls) {
+      tee.on_event(PartStart{
+          .kind = PartKind::tool_call, .call_id = Text::plain(id), .name = Text::plain("f_x")});
+      tee.on_event(PartDelta{0, Text::plain(arguments)});
+      tee.on_event(PartEnd{0});
+      const std::string comma = said.empty() ? "" : ",";
+      said += comma + R"({"functionCall":{"name":"f.x","args":)" + arguments + "}}";
+      results +=
+          comma + R"({"functionResponse":{"name":"f.x","response":{"output":")" + id + "\"}}}";
+    }
+    history +=
+        R"(,{"role":"model","parts":[)" + said + R"(]},{"role":"user","parts":[)" + results + "]}";
+  }
+
+  std::string sent() {
+    Result<Request> request = decoded();
+    EXPECT_TRUE(request);
+    for (int leg = 0; leg < 2; ++leg) restore_ids(*request, store, session, kNow);
+    Translation translation;
+    translation.upstream_model = "m";
+    std::string out;
+    EXPECT_TRUE(codec(WireFormat::openai_chat).encode_request(*request, translation, out));
+    return out;
+  }
+
+  // "call=result" by their ids, in order.
+  std::string links() {
+    std::string calls, results;
+    const Json body = Json::parse(sent());
+    for (const Json& message : body["messages"]) {
+      if (message.contains("tool_calls")) {
+        for (const Json& call : message["tool_calls"]) {
+          calls += call["id"].get<std::string>() + " ";
+        }
+      }
+      if (message["role"] == "tool") {
+        results += message["tool_call_id"].get<std::string>() + " ";
+        EXPECT_TRUE(loose || message["tool_call_id"] == message["content"]) << message;
+      }
+    }
+    EXPECT_EQ(calls, results);
+    return calls;
+  }
+
+  SealStore store{{}};
+  std::string session = "s";
+  std::string history = R"({"role":"user","parts":[{"text":"q"}]})";
+  bool loose = false;  // results need not say the id of their call
+
+ private:
+  Result<Request> decoded() {
+    body_ = R"({"contents":[)" + history + "]}";
+    return codec(WireFormat::gemini_generate).decode_request(body_, "m", false);
+  }
+
+  std::string body_;
+};
+
+TEST(CallIds, come_back_to_the_upstream_that_gave_them) {
+  Unnamed client;
+  client.model_calls(
+      {{"call_A", R"({"a":1})"}, {"call_B", R"({"a":1})"}, {"call_C", R"({"a": 2})"}});
+  EXPECT_EQ(client.links(), "call_A call_B call_C ");
+  client.model_calls({{"call_D", R"({"a":1})"}});
+  EXPECT_EQ(client.links(), "call_A call_B call_C call_D ");
+}
+
+TEST(CallIds, of_equal_prefixes_stay_equal_bytes) {
+  Unnamed client;
+  client.model_calls({{"call_A", R"({"a":1})"}});
+  std::string before = client.sent();
+  before.resize(before.rfind("]"));  // up to the end of the messages
+  for (const char* id : {"call_B", "call_C"}) {
+    client.model_calls({{id, R"({"a":1})"}});
+    EXPECT_EQ(client.sent().substr(0, before.size()), before);
+  }
+}
+
+TEST(CallIds, of_an_answer_that_was_asked_for_again_are_the_latest) {
+  Unnamed client;
+  const std::string asked = client.history;
+  client.model_calls({{"call_A", R"({"a":1})"}});
+  client.history = asked;  // the stream broke
+  client.model_calls({{"call_B", R"({"a":1})"}});
+  EXPECT_EQ(client.links(), "call_B ");
+}
+
+TEST(CallIds, stay_made_up_where_nothing_is_known_and_unique_where_a_server_repeats_them) {
+  Unnamed client;
+  client.loose = true;
+  client.model_calls({{"call_0", R"({"a":1})"}});
+  client.model_calls({{"call_0", R"({"a":1})"}});
+  const std::string links = client.links();
+  EXPECT_EQ(links.substr(0, 7), "call_0 ");
+  EXPECT_EQ(links.find("call_0", 7), std::string::npos) << links;
+  client.session = "another";
+  EXPECT_EQ(client.links().find("call_0"), std::string::npos);
 }
 
 TEST(SealStore, tells_calls_apart_whose_ids_come_again) {
