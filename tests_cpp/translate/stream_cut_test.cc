@@ -1,5 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <random>
+
 #include "http/sse_reader.h"
 #include "support.h"
 
@@ -81,6 +85,167 @@ TEST(StreamCut, every_cut_gives_the_same_output) {
     }
   }
 }
+
+// The events of `text` in the given pieces, as the reader gives them.
+std::string events(const std::vector<std::string_view>& pieces) {
+  std::string out;
+  SseReader reader;
+  SseEvent event;
+  const auto add = [&] {
+    out.append(event.event).append(1, '\0').append(event.data).append(1, '\0');
+  };
+  for (std::string_view input : pieces) {
+    for (;;) {
+      Result<bool> got = reader.next(input, event);
+      if (!got || !*got) break;
+      add();
+    }
+  }
+  if (Result<bool> got = reader.finish(event); got && *got) add();
+  return out;
+}
+
+std::vector<std::string_view> cut_at(std::string_view text, std::vector<std::size_t> places) {
+  std::sort(places.begin(), places.end());
+  std::vector<std::string_view> pieces;
+  std::size_t from = 0;
+  for (const std::size_t place : places) {
+    pieces.push_back(text.substr(from, place - from));
+    from = place;
+  }
+  pieces.push_back(text.substr(from));
+  return pieces;
+}
+
+// The same stream as other servers would write it.
+struct Spelling {
+  const char* what;
+  std::string (*write)(const std::vector<test::Frame>& frames);
+};
+
+std::string written(const std::vector<test::Frame>& frames, std::string_view end,
+                    std::string_view before = {}, bool split = false) {
+  std::string out;
+  for (const test::Frame& frame : frames) {
+    out += before;
+    if (!frame.event.empty()) out.append("event: ").append(frame.event).append(end);
+    out += "data: ";
+    bool quoted = false, escaped = false, done = !split;
+    for (const char c : frame.data) {
+      out += c;
+      if (escaped) {
+        escaped = false;
+        continue;
+      }
+      escaped = quoted && c == '\\';
+      if (c == '"') quoted = !quoted;
+      if (done || quoted || c != ',') continue;
+      out.append(end).append("data: ");  // a line end between two members is white space
+      done = true;
+    }
+    out.append(end).append(end);
+  }
+  return out;
+}
+
+constexpr std::array kSpellings{
+    Spelling{"line feeds", [](const auto& frames) { return written(frames, "\n"); }},
+    Spelling{"CRLF", [](const auto& frames) { return written(frames, "\r\n"); }},
+    Spelling{"carriage returns", [](const auto& frames) { return written(frames, "\r"); }},
+    Spelling{"comments and a retry time",
+             [](const auto& frames) { return written(frames, "\n", ": wait\n\nretry: 9\n"); }},
+    Spelling{"data in two lines",
+             [](const auto& frames) { return written(frames, "\n", {}, true); }},
+    Spelling{"a byte order mark",
+             [](const auto& frames) { return "\xEF\xBB\xBF" + written(frames, "\n"); }},
+    Spelling{"no last blank line",
+             [](const auto& frames) {
+               std::string text = written(frames, "\n");
+               text.resize(text.empty() ? 0 : text.size() - 2);
+               return text;
+             }},
+};
+
+// LLM_PROXY_EVERY_BYTE cuts every recorded stream at every byte (minutes); without it long ones are
+// cut at some places, and all are fed byte by byte.
+class EveryStream : public testing::TestWithParam<WireFormat> {
+ protected:
+  static std::vector<test::Record> streams() {
+    std::vector<test::Record> records = test::corpus(std::string(name(GetParam())));
+    std::erase_if(records, [](const test::Record& record) {
+      return !record.is_stream() || record.status() >= 400;
+    });
+    EXPECT_TRUE(!records.empty() || !test::in_ci()) << "CI needs the corpus";
+    return records;
+  }
+};
+
+TEST_P(EveryStream, comes_out_the_same_however_it_is_cut) {
+  constexpr std::size_t kBytesAStream = 300'000;  // that go through the codecs in CI
+  constexpr std::size_t kLong = 24'000;           // longer ones: every cut through the reader alone
+  const bool every = std::getenv("LLM_PROXY_EVERY_BYTE") != nullptr;
+  std::mt19937 random(7);
+  std::size_t cuts = 0, wrong = 0;
+  for (const test::Record& record : streams()) {
+    const std::string text = record.response();
+    std::array<std::string, kWireFormatCount> whole;
+    std::vector<std::string_view> bytes;
+    for (std::size_t i = 0; i < text.size(); ++i) bytes.emplace_back(&text[i], 1);
+    for (int format = 0; format < kWireFormatCount; ++format) {
+      const auto to = static_cast<WireFormat>(format);
+      whole[format] = translated(GetParam(), to, {text});
+      EXPECT_EQ(translated(GetParam(), to, bytes), whole[format]) << record.id << name(to);
+    }
+    const std::string said = events({text});
+    const std::size_t step =
+        every ? 1 : std::max<std::size_t>(1, text.size() * text.size() / kBytesAStream);
+    int format = 0;
+    const auto same = [&](const std::vector<std::string_view>& pieces) {
+      ++cuts;
+      if (every && text.size() > kLong) return events(pieces) == said;
+      format = (format + 1) % kWireFormatCount;
+      return translated(GetParam(), static_cast<WireFormat>(format), pieces) == whole[format];
+    };
+    for (std::size_t place = random() % step; place <= text.size(); place += step) {
+      if (!same(cut_at(text, {place})) && ++wrong < 10) {
+        ADD_FAILURE() << record.id << " cut at " << place;
+      }
+    }
+    for (int triple = 0; triple < (every ? 100 : 4); ++triple) {
+      const std::vector<std::size_t> places{
+          random() % (text.size() + 1), random() % (text.size() + 1), random() % (text.size() + 1)};
+      if (!same(cut_at(text, places)) && ++wrong < 10) {
+        ADD_FAILURE() << record.id << " cut at " << testing::PrintToString(places);
+      }
+    }
+  }
+  EXPECT_EQ(wrong, 0u);
+  std::cout << cuts << " cuts of " << name(GetParam()) << "\n";
+}
+
+TEST_P(EveryStream, comes_out_the_same_however_it_is_spelt) {
+  for (const test::Record& record : streams()) {
+    const std::vector<test::Frame> frames = test::frames_of(record.response());
+    for (int format = 0; format < kWireFormatCount; ++format) {
+      const auto to = static_cast<WireFormat>(format);
+      const std::string whole = translated(GetParam(), to, {record.response()});
+      for (const Spelling& spelling : kSpellings) {
+        EXPECT_EQ(translated(GetParam(), to, {spelling.write(frames)}), whole)
+            << record.id << " with " << spelling.what << " to " << name(to);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Corpus, EveryStream,
+                         testing::Values(WireFormat::openai_chat, WireFormat::openai_responses,
+                                         WireFormat::anthropic_messages,
+                                         WireFormat::gemini_generate),
+                         [](const auto& each) {
+                           std::string label(name(each.param));
+                           std::replace(label.begin(), label.end(), '-', '_');
+                           return label;
+                         });
 
 }  // namespace
 }  // namespace llm_proxy
