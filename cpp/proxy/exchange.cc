@@ -370,7 +370,8 @@ std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_us
   const bool json_array = session_->request().frontend.json_array;
   // A hosted backend has no query to be asked by: it always speaks server-sent events.
   if (same_format(backend) && !(json_array && backend.kind == Backend::Kind::python)) {
-    return std::make_unique<RawRelay>(*this, client_codec(), keep_usage_chunk, json_array);
+    return std::make_unique<RawRelay>(*this, client_codec(), keep_usage_chunk, json_array,
+                                      plain_path_.empty());
   }
   return std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(),
                                             encode_context_, stream_, context_.seals(),

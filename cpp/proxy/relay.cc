@@ -135,11 +135,13 @@ void Relay::finish_whole() {
 
 // ---- raw ----
 
-RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array)
+RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array,
+                   bool answers)
     : Relay(owner, codec, codec),
       observer_(codec.observer()),
       reader_(kMaxEvent),
-      keep_usage_chunk_(keep_usage_chunk) {
+      keep_usage_chunk_(keep_usage_chunk),
+      answers_(answers) {
   if (json_array) array_.emplace(kMaxEvent);
 }
 
@@ -149,6 +151,10 @@ Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
   }
   observer_->on_whole(body);
   if (observer_->error()) return *observer_->error();
+  if (answers_ && !observer_->meaningful() && observer_->finish_word().empty()) {
+    return Error{ErrorKind::upstream_garbled,
+                 "the upstream's reply holds no answer: " + shown(body)};
+  }
   owner_.note_usage(observer_->usage());
   owner_.note_finish(observer_->finish_word());
   return {};
@@ -223,7 +229,8 @@ Result<void> RawRelay::transform_end() {
   meaningful_ = meaningful_ || finished;
   if (upstream_.format == WireFormat::anthropic_messages && finished && !observer_->error() &&
       !last_word_) {
-    // A provider that stops behind its finish: clients wait for the last word.
+    // A provider that stops behind its finish, which is the upstream's own word: only the bare
+    // terminator is missing, which clients wait for. Nothing is made up.
     if (open_event_) out_ += "\n\n";
     out_ += "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
     return {};

@@ -119,7 +119,9 @@ class RawRelay final : public Relay {
  public:
   // `keep_usage_chunk` false: the client did not ask for the chunk that holds only usage, and does
   // not get it. `json_array`: a Gemini stream that was not asked for as server-sent events.
-  RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array);
+  // `answers` false: an endpoint whose replies are no answers of a model, as embeddings.
+  RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array,
+           bool answers);
 
  private:
   Result<void> transform_whole(std::string& body, std::string& content_type) override;
@@ -138,7 +140,7 @@ class RawRelay final : public Relay {
   std::optional<JsonArrayReader> array_;
   SseReader reader_;
   std::string event_bytes_;  // of the event under way, when it came in pieces
-  bool keep_usage_chunk_;
+  bool keep_usage_chunk_, answers_;
   bool last_word_ = false;   // message_stop was seen
   bool open_event_ = false;  // the stream ended in an event that lacked its blank line
 };

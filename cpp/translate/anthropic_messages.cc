@@ -13,14 +13,6 @@ namespace {
 
 constexpr WireFormat kFormat = WireFormat::anthropic_messages;
 
-Error malformed(std::string message, std::string param = {}) {
-  Error error;
-  error.kind = ErrorKind::malformed_request;
-  error.message = std::move(message);
-  error.param = std::move(param);
-  return error;
-}
-
 // ================================================================================ client → hub
 
 // Builds a Request from a Messages body. One per call.
@@ -1179,10 +1171,7 @@ class MessagesReplyDecoder : public ReplyDecoder {
       finish(sink);
       return {};
     }
-    Error error;
-    error.kind = ErrorKind::upstream_cut;
-    error.message = "The upstream's stream ended before it was complete.";
-    return error;
+    return cut_short();
   }
 
  private:
@@ -1766,7 +1755,7 @@ class MessagesObserver : public ReplyObserver {
   void on_whole(std::string_view body) override {
     read(body);
     terminated_ = true;
-    meaningful_ = true;
+    meaningful_ = !member(body, "content").empty();
   }
 
  private:

@@ -209,6 +209,10 @@ bool is_offered(const Tool& tool) {
   return !tool.deferred || !(tool.name == "DeferredToolPlaceholder");
 }
 
+bool is_system(Role role) {
+  return role == Role::system || role == Role::developer;
+}
+
 bool may_be_left_out(const Request& request, const Tool& server_tool) {
   // Responses says web_search, Anthropic web_search_20250305: what coding agents offer unasked.
   constexpr std::string_view kOffered = "web_search";
@@ -645,6 +649,21 @@ bool read_error_object(JsonSlice object, Error& error, int& code_number) {
 }
 
 }  // namespace
+
+Error malformed(std::string message, std::string param) {
+  return Error{.kind = ErrorKind::malformed_request,
+               .message = std::move(message),
+               .param = std::move(param)};
+}
+
+Error garbled(std::string_view what) {
+  return Error{.kind = ErrorKind::upstream_garbled, .message = std::string(what)};
+}
+
+Error cut_short() {
+  return Error{.kind = ErrorKind::upstream_cut,
+               .message = "The upstream's stream ended before it was complete."};
+}
 
 Error decode_any_error(int status, std::string_view body) {
   Error error;

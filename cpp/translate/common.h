@@ -58,6 +58,8 @@ std::string response_text(JsonSlice response);
 // placeholder, which must never be offered to a model.
 bool is_offered(const Tool& tool);
 
+bool is_system(Role role);  // or developer
+
 // Whether a tool that its provider runs may stay behind: web search, which coding agents offer
 // beside their own tools at every turn, when the client did not insist on it. A request for any
 // other such tool is refused: the answer would be another, and the client could not see why.
@@ -117,6 +119,9 @@ Error refusal_of(std::string_view field, std::string_view why);
 
 // ---- Errors.
 
+Error malformed(std::string message, std::string param = {});  // the client's request
+Error garbled(std::string_view what);                          // the upstream's reply
+Error cut_short();  // the upstream's stream, which ended without its terminator
 // An error body of any server (section 9.1) with its status. Secrets are masked.
 Error decode_any_error(int status, std::string_view body);
 // The same for the JSON of an error inside a stream: an object that has `error`, or is one.

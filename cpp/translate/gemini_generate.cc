@@ -726,18 +726,11 @@ class RequestDecoder {
 
 Result<Request> decode_request(std::string_view body, std::string_view path_model,
                                bool path_stream) {
-  if (!valid_utf8(body)) {
-    return Error{.kind = ErrorKind::malformed_request,
-                 .message = "The request body is not valid UTF-8."};
-  }
+  if (!valid_utf8(body)) return malformed("The body is not valid UTF-8.");
   return RequestDecoder(body).run(path_model, path_stream);
 }
 
 // ----------------------------------------------------------------------------------- requests out
-
-bool is_system(Role role) {
-  return role == Role::system || role == Role::developer;
-}
 
 // The generation in "gemini-3.5-flash", 0 when the name does not say.
 int generation(std::string_view model) {
@@ -1367,10 +1360,6 @@ class PathTree {
   Node root_;
 };
 
-Error garbled(std::string_view what) {
-  return Error{.kind = ErrorKind::upstream_garbled, .message = std::string(what)};
-}
-
 Error stream_error(JsonSlice json);
 
 // Gemini → events. A thinking part stays open until the next part shows whether it carries the
@@ -1409,10 +1398,7 @@ class Decoder final : public ReplyDecoder {
   Result<void> on_stream_end(EventSink& sink) override {
     sink_ = &sink;
     if (failed_) return {};
-    if (word_.empty()) {
-      return Error{.kind = ErrorKind::upstream_cut,
-                   .message = "The upstream ended its stream before the answer was finished."};
-    }
+    if (word_.empty()) return cut_short();
     finish();
     return {};
   }

@@ -13,14 +13,6 @@ namespace {
 
 constexpr WireFormat kFormat = WireFormat::openai_chat;
 
-Error malformed(std::string message, std::string param = {}) {
-  Error error;
-  error.kind = ErrorKind::malformed_request;
-  error.message = std::move(message);
-  error.param = std::move(param);
-  return error;
-}
-
 // ================================================================================ client → hub
 
 // Builds a Request from a Chat body. One per call.
@@ -1188,10 +1180,7 @@ class ChatReplyDecoder : public ReplyDecoder {
       finish(sink);
       return {};
     }
-    Error error;
-    error.kind = ErrorKind::upstream_cut;
-    error.message = "The upstream's stream ended before it was complete.";
-    return error;
+    return cut_short();
   }
 
  private:
@@ -2159,7 +2148,7 @@ class ChatObserver : public ReplyObserver {
         }
       }
     }
-    meaningful_ |= whole;
+    meaningful_ |= whole && count > 0;
     return count;
   }
 };

@@ -605,18 +605,11 @@ class RequestDecoder {
 };
 
 Result<Request> decode_request(std::string_view body, std::string_view, bool) {
-  if (!valid_utf8(body)) {
-    return Error{.kind = ErrorKind::malformed_request,
-                 .message = "The request body is not valid UTF-8."};
-  }
+  if (!valid_utf8(body)) return malformed("The body is not valid UTF-8.");
   return RequestDecoder(body).run();
 }
 
 // ----------------------------------------------------------------------------------- requests out
-
-bool is_system(Role role) {
-  return role == Role::system || role == Role::developer;
-}
 
 // Writes one request for a Responses upstream.
 class RequestEncoder {
@@ -1196,10 +1189,6 @@ bool ends_with(std::string_view text, std::string_view tail) {
   return text.size() >= tail.size() && text.substr(text.size() - tail.size()) == tail;
 }
 
-Error garbled(std::string_view what) {
-  return Error{.kind = ErrorKind::upstream_garbled, .message = std::string(what)};
-}
-
 // Responses → events. Follows output_index, never item ids (they may change on every event). One
 // item is open at a time; events of another are kept until it is done.
 class Decoder final : public ReplyDecoder {
@@ -1228,8 +1217,7 @@ class Decoder final : public ReplyDecoder {
 
   Result<void> on_stream_end(EventSink& sink) override {
     if (terminated_) return {};
-    return Error{.kind = ErrorKind::upstream_cut,
-                 .message = "The upstream ended its stream before the response was complete."};
+    return cut_short();
   }
 
  private:
@@ -2249,7 +2237,8 @@ class Observer final : public ReplyObserver {
   void on_whole(std::string_view body) override {
     if (is_error(body)) error_ = decode_stream_error(body);
     final(body);
-    terminated_ = meaningful_ = true;
+    terminated_ = true;
+    meaningful_ = !member(body, "output").empty();
   }
 
  private:

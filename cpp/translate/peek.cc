@@ -1,15 +1,8 @@
 #include "json/reader.h"
-#include "translate/codec.h"
+#include "translate/common.h"
 
 namespace llm_proxy {
 namespace {
-
-Error malformed(std::string message) {
-  Error error;
-  error.kind = ErrorKind::malformed_request;
-  error.message = std::move(message);
-  return error;
-}
 
 void peek_stream_options(JsonSlice object, RequestPeek& peek) {
   peek.include_usage.reset();

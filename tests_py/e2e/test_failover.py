@@ -235,6 +235,7 @@ TO_THE_FALLBACK: dict[str, tuple[Reply, int]] = {
     "a page of HTML": (HTML, 3),
     "an empty body": (EMPTY, 3),
     "an error inside a 200": (ERROR_IN_200, 3),
+    "a 200 that holds no answer": (whole(b"{}"), 3),
     "a broken first event": (BROKEN_EVENT, 3),
     "a closed connection": (RESET, 3),
     "silence": (Reply(silent=True), 1),
