@@ -1,7 +1,9 @@
 """Where the fidelity judge and this proxy differ, and why the proxy stays as it is.
 
 Each row was looked at by hand; anything the judge says beyond them is a fault of ours. A record is
-named by the end of its id, so that a new record of the same kind is looked at again.
+named by the end of its id, so that a new record of the same kind is looked at again. `why` names
+the rule that asks for what the proxy does (section of the wire format notes, rule of failover) and
+what in the judge does not know it.
 """
 
 from __future__ import annotations
@@ -22,47 +24,51 @@ DISPUTES = (
         "response",
         "bytes",
         ("24beba", "c4d177", "dfb7ec"),
-        "a 200 that holds an error, or no JSON at all, is a failure before the commit "
-        "point: the client gets a status that its SDK understands, and another provider "
-        "may serve",
+        "failover rule 10: a 200 that holds an error, or no JSON at all, is a failure before the "
+        "commit point: another provider may serve, and the client gets a status that its SDK "
+        "understands. The judge has one rule for all raw bytes (response(), same_bytes)",
     ),
     Dispute(
         "response",
         "call+stop",
         ("656b85", "6f3b1b"),
-        "an empty legacy function_call (no name, no arguments) beside the text is a "
-        "server's zero value, not a call: nobody could answer it",
+        "an empty legacy function_call (no name, no arguments) beside the text is a server's zero "
+        "value, not a call: nobody could answer it, and a call without a name is a 400 in every "
+        "format. The judge takes any non-empty object for a call (facts.read_c)",
     ),
     Dispute("response", "call", ("4a7225", "d92835"), "the same, beside a real call"),
     Dispute(
         "response",
         "sig",
         ("32f76a", "5c0be5", "8bc452", "f72f5d"),
-        "a stream gives a reasoning item's token twice, in output_item.done and in "
-        "response.completed, sealed anew; both are good, and only the first comes before "
-        "the calls that follow it",
+        "a stream gives a reasoning item's token twice, in output_item.done and, sealed anew, in "
+        "response.completed; both are good, and only the first comes before the calls that follow "
+        "it, where section 8 wants it (complete in output_item.done). The judge reads the second "
+        "alone (facts.read_r: r_body of the final response)",
     ),
     Dispute(
         "cut",
         "text",
         ("452e6d", "4da2d0", "5500f1", "7b87e0"),
-        "the model's refusal was said; the check counts text parts alone, and these "
-        "formats have no other place for it",
+        "7.1: the model's own refusal is text in Messages and Gemini, and it was said. The judge's "
+        "cut() counts text parts alone, where its compare_response() folds refusals in for them",
     ),
     Dispute("turn", "turn-sig", ("32f76a", "5c0be5", "f72f5d"), "the same token, sent back"),
     Dispute(
         "request",
         "effort",
         ("3e5feb", "8c63fd", "98245d"),
-        "24576 is the most that Gemini 2.5 Flash takes; Messages refuses budget thinking "
-        "in a tool loop that began without",
+        "7.8: max becomes the largest budget, and 24576 is the most that Gemini 2.5 Flash takes; "
+        "section 8, 5: thinking is switched off in a tool loop that began without, else Messages "
+        "answers 400. The judge allows one step of effort only (compare: 'effort')",
     ),
     Dispute(
         "request",
         "tools",
         ("09ae86", "0cd89e", "841874", "92ae39", "970abc", "d13d63", "e099df"),
-        "tools loaded by an additional_tools item are offered: a model that is not told "
-        "of them cannot go on",
+        "real clients, 5: tools of an additional_tools item are lifted: Codex sends no others, and "
+        "a model that is not told of them cannot go on. The judge reads the key `tools` alone "
+        "(reqfacts.req_r)",
     ),
     Dispute(
         "request",
@@ -84,20 +90,29 @@ DISPUTES = (
             "d19ddd",
             "d34607",
         ),
-        "'any' of the same tools is what a required subset of all tools says",
+        "7.5: a required subset goes to Messages as those tools and 'any', and here the subset is "
+        "all tools. The judge allows it only where fewer tools arrive (compare: 'subset')",
     ),
     Dispute(
         "request",
         "file",
         ("71c1d3", "b817a6"),
-        "a text file goes to Messages as a text document, its base64 decoded: base64 "
-        "there is for PDF",
+        "7.4: a text file goes to Messages as a document of source text, its base64 decoded: base64"
+        " there is for PDF, and the SDK's types say so. The judge compares digests of base64 only "
+        "(compare_turn: key)",
     ),
     Dispute(
         "request",
         "result-media",
         ("2b3915",),
-        "the text of a text document stays in the result; it is no media there",
+        "the text of a text document stays in the result, where Chat, Responses and Gemini take "
+        "text; the judge looks for a file (reqfacts.media_key)",
     ),
-    Dispute("request", "result", ("0dece7",), "a search_result block's text is kept"),
+    Dispute(
+        "request",
+        "result",
+        ("0dece7",),
+        "a search_result block's text is kept: without it the tool's answer is empty. The judge "
+        "reads blocks of type text alone (reqfacts.texts)",
+    ),
 )
