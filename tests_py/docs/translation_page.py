@@ -87,7 +87,8 @@ def page() -> str:
         "Signatures and encrypted reasoning go back to the provider that made them and to nobody\n"
         "else. Where the client's format has a field for them they ride in it, marked with their\n"
         "maker; for clients that drop them the proxy keeps them beside the tool call they led to,\n"
-        "for an hour and within bounds.\n"
+        "for an hour after their last use and within bounds. There it also keeps the ids of\n"
+        "calls for Gemini clients that send none back: the provider sees its own again.\n"
     )
     return "\n".join(parts)
 

@@ -31,7 +31,7 @@ def test_every_sampled_record_arrives_as_it_was_said(shared: Path, tmp_path: Pat
         [
             *(sys.executable, str(judge), "--profile", str(PROFILE)),
             *("--corpus", str(shared / "corpus"), "--out", str(details), *ISOLATE),
-            *("--sample", os.environ.get("LLM_PROXY_FIDELITY_SAMPLE", "4")),
+            *("--sample", os.environ.get("LLM_PROXY_FIDELITY_SAMPLE", "12")),
         ],
         capture_output=True,
         text=True,
