@@ -508,10 +508,19 @@ class RequestDecoder {
     result.content.push_back(TextPart{.text = request_.own(std::move(compact))});
   }
 
-  static Part inline_data(JsonSlice source) {
+  // Google's own libraries write the alphabet of URLs, which no other provider takes.
+  Text plain_base64(Text digits) {
+    if (digits.bytes().find_first_of("-_") == std::string_view::npos) return digits;
+    std::string plain = digits.decode();
+    std::replace(plain.begin(), plain.end(), '-', '+');
+    std::replace(plain.begin(), plain.end(), '_', '/');
+    return request_.own(std::move(plain));
+  }
+
+  Part inline_data(JsonSlice source) {
     MediaPart media;
     media.mime_type = camel_member(source, "mimeType", "mime_type");
-    media.data = string_member(source, "data");
+    media.data = plain_base64(string_member(source, "data"));
     media.filename = camel_member(source, "displayName", "display_name");
     media.kind = media_kind(media.mime_type);
     return media;

@@ -119,6 +119,14 @@ TEST(GeminiDecoder, reads_every_way_to_stop) {
       "start g\n0 text:x|error unavailable busy\n");
 }
 
+TEST(GeminiRequest, hands_bytes_on_in_the_alphabet_every_provider_takes) {
+  constexpr std::string_view kBody =
+      R"({"contents":[{"role":"user","parts":[{"inlineData":{"mimeType":"image/png","data":"-_A="}}]}]})";
+  EXPECT_EQ(sent(kG, kA, kBody)["messages"][0]["content"][0]["source"]["data"], "+/A=");
+  EXPECT_EQ(sent(kG, kC, kBody)["messages"][0]["content"][0]["image_url"]["url"],
+            "data:image/png;base64,+/A=");
+}
+
 TEST(GeminiRequest, reads_both_spellings_alike) {
   constexpr std::string_view kCamel = R"({"systemInstruction":{"parts":[{"text":"s"}]},"contents":[
     {"role":"user","parts":[{"text":"q"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}}]},

@@ -1,4 +1,4 @@
-"""What a model says, free of any format, and the two formats a scripted provider says it in."""
+"""What a model says, free of any format, and the four formats a scripted provider says it in."""
 
 from __future__ import annotations
 
@@ -191,30 +191,54 @@ def messages_stream(answer: Answer) -> Iterator[bytes]:
     yield event("message_stop")
 
 
-# --- OpenAI Responses and Gemini: text only -------------------------------------------------------
+# --- OpenAI Responses -----------------------------------------------------------------------------
 
 
 def responses_whole(answer: Answer, status: str = "completed") -> bytes:
     return json.dumps(_response(answer, status), ensure_ascii=False).encode()
 
 
+def _response_items(answer: Answer) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    if answer.text or not answer.calls:
+        part = {"type": "output_text", "text": answer.text, "annotations": []}
+        items.append(
+            {
+                "type": "message",
+                "id": "msg_scripted",
+                "status": "completed",
+                "role": "assistant",
+                "content": [part],
+            }
+        )
+    items += [
+        {
+            "type": "function_call",
+            "id": f"fc_{call.id}",
+            "call_id": call.id,
+            "name": call.name,
+            "arguments": json.dumps(call.arguments, ensure_ascii=False),
+            "status": "completed",
+        }
+        for call in answer.calls
+    ]
+    return items
+
+
 def _response(answer: Answer, status: str) -> dict[str, Any]:
-    part = {"type": "output_text", "text": answer.text, "annotations": []}
-    item = {
-        "type": "message",
-        "id": "msg_scripted",
-        "status": "completed",
-        "role": "assistant",
-        "content": [part],
-    }
     done = status == "completed"
+    cut = done and answer.cut_short
     return {
         "id": "resp_scripted",
         "object": "response",
         "created_at": 1700000000,
-        "status": status,
+        "status": "incomplete" if cut else status,
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "model": answer.model,
-        "output": [item] if done else [],
+        "output": _response_items(answer) if done else [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
         "usage": {
             "input_tokens": answer.input_tokens,
             "output_tokens": answer.output_tokens,
@@ -235,27 +259,37 @@ def responses_stream(answer: Answer) -> Iterator[bytes]:
             {"type": kind, "sequence_number": number - 1, **rest}
         )
 
-    at = {"item_id": "msg_scripted", "output_index": 0, "content_index": 0}
-    empty = {"type": "output_text", "text": "", "annotations": []}
-    whole = _response(answer, "completed")
-    item = whole["output"][0]
-    begun = {**item, "status": "in_progress", "content": []}
     yield event("response.created", response=_response(answer, "in_progress"))
-    yield event("response.output_item.added", output_index=0, item=begun)
-    yield event("response.content_part.added", **at, part=empty)
-    for piece in pieces(answer.text):
-        yield event("response.output_text.delta", **at, delta=piece)
-    yield event("response.output_text.done", **at, text=answer.text)
-    yield event("response.content_part.done", **at, part=item["content"][0])
-    yield event("response.output_item.done", output_index=0, item=item)
-    yield event("response.completed", response=whole)
+    for index, item in enumerate(_response_items(answer)):
+        place = {"item_id": item["id"], "output_index": index}
+        empty = {"content": []} if item["type"] == "message" else {"arguments": ""}
+        begun = {**item, "status": "in_progress", **empty}
+        yield event("response.output_item.added", output_index=index, item=begun)
+        if item["type"] == "message":
+            at = {**place, "content_index": 0}
+            part = item["content"][0]
+            yield event("response.content_part.added", **at, part={**part, "text": ""})
+            for piece in pieces(answer.text):
+                yield event("response.output_text.delta", **at, delta=piece)
+            yield event("response.output_text.done", **at, text=answer.text)
+            yield event("response.content_part.done", **at, part=part)
+        else:
+            for piece in pieces(item["arguments"]):
+                yield event("response.function_call_arguments.delta", **place, delta=piece)
+            arguments = {"arguments": item["arguments"], "name": item["name"]}
+            yield event("response.function_call_arguments.done", **place, **arguments)
+        yield event("response.output_item.done", output_index=index, item=item)
+    whole = _response(answer, "completed")
+    yield event(f"response.{whole['status']}", response=whole)
 
 
-def _gemini_chunk(answer: Answer, text: str, finish: str | None) -> dict[str, Any]:
-    candidate: dict[str, Any] = {
-        "content": {"role": "model", "parts": [{"text": text}]},
-        "index": 0,
-    }
+# --- Gemini ---------------------------------------------------------------------------------------
+
+
+def _gemini_chunk(
+    answer: Answer, parts: list[dict[str, Any]], finish: str | None
+) -> dict[str, Any]:
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
     if finish:
         candidate["finishReason"] = finish
     return {
@@ -270,15 +304,29 @@ def _gemini_chunk(answer: Answer, text: str, finish: str | None) -> dict[str, An
     }
 
 
+def _gemini_parts(answer: Answer, size: int) -> list[dict[str, Any]]:
+    """Calls without ids, as most models make them."""
+    parts: list[dict[str, Any]] = [{"text": piece} for piece in pieces(answer.text, size)]
+    return parts + [
+        {"functionCall": {"name": call.name, "args": call.arguments}} for call in answer.calls
+    ]
+
+
+def _gemini_finish(answer: Answer) -> str:
+    return "MAX_TOKENS" if answer.cut_short else "STOP"
+
+
 def gemini_whole(answer: Answer) -> bytes:
-    return json.dumps(_gemini_chunk(answer, answer.text, "STOP"), ensure_ascii=False).encode()
+    parts = _gemini_parts(answer, 1 << 20)
+    chunk = _gemini_chunk(answer, parts, _gemini_finish(answer))
+    return json.dumps(chunk, ensure_ascii=False).encode()
 
 
 def gemini_stream(answer: Answer) -> Iterator[bytes]:
-    *first, last = pieces(answer.text)
-    for piece in first:
-        yield _sse(_gemini_chunk(answer, piece, None))
-    yield _sse(_gemini_chunk(answer, last, "STOP"))
+    *first, last = _gemini_parts(answer, 7)
+    for part in first:
+        yield _sse(_gemini_chunk(answer, [part], None))
+    yield _sse(_gemini_chunk(answer, [last], _gemini_finish(answer)))
 
 
 def _sse(value: object) -> bytes:

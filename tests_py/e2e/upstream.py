@@ -7,12 +7,22 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from e2e.answers import Answer, chat_stream, chat_whole, messages_stream, messages_whole
+from e2e.answers import (
+    Answer,
+    chat_stream,
+    chat_whole,
+    gemini_stream,
+    gemini_whole,
+    messages_stream,
+    messages_whole,
+    responses_stream,
+    responses_whole,
+)
 
 
 @dataclass
@@ -80,15 +90,26 @@ def error(status: int, kind: str, message: str, *headers: tuple[str, str]) -> Re
     return whole(json.dumps(body).encode(), status, *headers)
 
 
+FORMATS: dict[str, tuple[Callable[[Answer], bytes], Callable[[Answer], Iterator[bytes]]]] = {
+    "/chat/completions": (chat_whole, chat_stream),
+    "/responses": (responses_whole, responses_stream),
+    ":generateContent": (gemini_whole, gemini_stream),
+    ":streamGenerateContent": (gemini_whole, gemini_stream),
+    "": (messages_whole, messages_stream),
+}
+
+
 def answering(answer: Answer, every: int | None = None) -> Callable[[Received], Reply]:
     """Answers in the format it was asked in; streams in pieces of `every` bytes if given."""
 
     def reply(request: Received) -> Reply:
-        chat = request.path.split("?")[0].endswith("/chat/completions")
-        if not request.json.get("stream"):
-            return whole(chat_whole(answer) if chat else messages_whole(answer))
+        path = request.path.split("?")[0]
+        wholes, streams = next(FORMATS[end] for end in FORMATS if path.endswith(end))
+        if not request.json.get("stream") and not path.endswith(":streamGenerateContent"):
+            return whole(wholes(answer))
+        chat = path.endswith("/chat/completions")
         usage = bool((request.json.get("stream_options") or {}).get("include_usage"))
-        events = list(chat_stream(answer, usage) if chat else messages_stream(answer))
+        events = list(chat_stream(answer, usage) if chat else streams(answer))
         if every is None:
             return stream(events)
         text = b"".join(events)
