@@ -65,8 +65,11 @@ bool from_this_machine(const RequestHead& head, std::string_view peer) {
 
 }  // namespace
 
-ClientSession::ClientSession(WorkerContext& context, StreamPtr stream)
-    : context_(context), stream_(std::move(stream)), deadline_([this] { on_deadline(); }) {}
+ClientSession::ClientSession(WorkerContext& context, StreamPtr stream, bool anthropic)
+    : context_(context),
+      stream_(std::move(stream)),
+      anthropic_(anthropic),
+      deadline_([this] { on_deadline(); }) {}
 
 ClientSession::~ClientSession() = default;
 
@@ -183,8 +186,10 @@ void ClientSession::parse_head() {
 void ClientSession::on_head(std::size_t size) {
   const auto& head = request_.head;
   const auto rest = head_bytes_.view().substr(size);
-  request_.frontend = match_frontend(head.method, head.path, head.query, !head.upgrade.empty(),
-                                     head.fields.find("anthropic-version") != nullptr);
+  const bool upgrade = !head.upgrade.empty();
+  request_.frontend = anthropic_ ? match_anthropic(head.method, head.path, head.query, upgrade)
+                                 : match_frontend(head.method, head.path, head.query, upgrade,
+                                                  head.fields.find("anthropic-version") != nullptr);
   keep_alive_ = head.keep_alive && !context_.draining();
   body_left_ = head.framing == Framing::length ? head.content_length : 0;
   chunks_.reset();

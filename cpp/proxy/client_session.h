@@ -40,7 +40,8 @@ class ClientSession {
  public:
   using Place = std::list<std::shared_ptr<ClientSession>>::iterator;
 
-  ClientSession(WorkerContext& context, StreamPtr stream);
+  // `anthropic`: the client came in at the port that has Anthropic's API alone.
+  ClientSession(WorkerContext& context, StreamPtr stream, bool anthropic = false);
   ~ClientSession();
 
   void start();
@@ -102,6 +103,7 @@ class ClientSession {
 
   WorkerContext& context_;
   StreamPtr stream_;
+  const bool anthropic_;
   Place place_;
   State state_ = State::reading_head;
   std::shared_ptr<const Snapshot> snapshot_;  // of the request being read

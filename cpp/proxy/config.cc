@@ -168,6 +168,18 @@ Quirks parse_quirks(const Json& json, const std::string& where) {
   return out;
 }
 
+ResponseStore::Limits parse_response_store(const Json& json, const std::string& where) {
+  ResponseStore::Limits out;
+  std::chrono::milliseconds ttl(out.ttl);
+  Fields fields(json, where);
+  fields.read("entries", out.entries);
+  fields.read("bytes", out.bytes);
+  fields.read("ttl", ttl);
+  fields.end();
+  out.ttl = std::chrono::duration_cast<std::chrono::seconds>(ttl);
+  return out;
+}
+
 FailurePolicy parse_failure_policy(const Json& json, const std::string& where) {
   FailurePolicy out;
   Fields fields(json, where);
@@ -255,6 +267,13 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   if (const Json* policy = fields.child("failure_handling")) {
     out->failure_handling = parse_failure_policy(*policy, fields.path("failure_handling"));
   }
+  if (const Json* store = fields.child("response_store")) {
+    out->response_store = parse_response_store(*store, fields.path("response_store"));
+  }
+  if (fields.child("anthropic_port") != nullptr) {
+    fields.read("anthropic_port", out->anthropic_port.emplace());
+  }
+  fields.read("exact_token_counts", out->exact_token_counts);
   fields.read("reply_headers", out->reply_headers);
   fields.read("access_log", out->access_log);
   fields.read("log_json", out->log_json);

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "proxy/response_store.h"
 #include "routing/backend.h"
 #include "routing/failure_table.h"
 #include "routing/route_table.h"
@@ -49,8 +51,11 @@ struct ServerConfig {
   std::map<std::string, std::string> not_installed;  // backends that are not here: how to get them
   std::map<std::string, FailoverRoute> failover_routes;  // by model, "default" or "*"
   FailurePolicy failure_handling;
-  bool reply_headers = true;    // x-proxy-backend, -model, -attempts
-  bool model_discovery = true;  // ask providers what they have, when somebody lists models
+  ResponseStore::Limits response_store;  // takes effect at start; no entries: nothing is kept
+  std::optional<std::uint16_t> anthropic_port;  // Anthropic's API alone, at its root; 0: any free
+  bool exact_token_counts = false;  // ask providers that can count, instead of estimating
+  bool reply_headers = true;        // x-proxy-backend, -model, -attempts
+  bool model_discovery = true;      // ask providers what they have, when somebody lists models
   std::chrono::milliseconds models_fresh{300'000};  // how long their answers count
   bool access_log = true;
   bool log_json = false;        // one JSON object a line

@@ -17,7 +17,6 @@
 #include "proxy/http_call.h"
 #include "proxy/model_list.h"
 #include "proxy/ring_stream.h"
-#include "proxy/token_estimate.h"
 #include "translate/body_edits.h"
 #include "translate/common.h"
 
@@ -152,7 +151,8 @@ std::int64_t Exchange::unix_now() const {
 }
 
 std::string_view Exchange::body() const {
-  return replaced_body_ ? std::string_view(*replaced_body_) : session_->request().body.view();
+  if (replaced_body_) return *replaced_body_;
+  return expanded_body_ ? std::string_view(*expanded_body_) : session_->request().body.view();
 }
 
 void Exchange::start() {
@@ -165,6 +165,8 @@ void Exchange::start() {
       return relay_plain("/embeddings");
     case Operation::completions:
       return relay_plain("/completions");
+    case Operation::stored:
+      return answer_stored();
     case Operation::models:
       return answer_models();
     case Operation::model:
@@ -204,7 +206,14 @@ void Exchange::generate() {
   stream_ = peek_.stream;
   record_.model = peek_.model;
   record_.stream = stream_;
+  if (format_ == WireFormat::openai_responses) {
+    auto turn = ResponseTurn::open(context_.responses(), store_owner(), body(), peek_,
+                                   context_.worker().now());
+    if (!turn) return send_error(turn.error());
+    turn_ = *std::move(turn);
+  }
   if (snapshot_->rings && !snapshot_->rings->rings().empty()) {
+    if (turn_ && turn_->knows_past()) expand_past();  // plugins see the whole conversation
     run_request_rings();
   } else {
     dispatch();
@@ -305,6 +314,7 @@ void Exchange::attempt() {
   record_.upstream = backend.format;
   key_.clear();
   if (!backend.keys.empty()) key_ = backend.keys[key_index_];
+  settle_past(backend);
   if (stream_ && route_.first_token.count() > 0) {
     context_.worker().deadlines(route_.first_token).arm(first_token_);
   }
@@ -339,6 +349,7 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
   if (auto encoded = codec(backend.format).encode_request(request, translation_, out); !encoded) {
     return encoded;
   }
+  restore_previous_id(backend.format);
   record_.losses.clear();
   for (const auto& loss : translation_.losses) {
     if (!record_.losses.empty()) record_.losses += ',';
@@ -594,6 +605,11 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
   drop_call();
   redact(error.message, key_);
   redact(verbatim, key_);
+  if (turn_ && turn_->knows_past() && !turn_->is_expanded() && !replaced_body_ &&
+      ResponseTurn::is_unknown_past(error)) {
+    expand_past();  // the upstream has forgotten what we have not
+    return attempt();
+  }
   note_attempt(name(error.kind));
   last_failure_ = {std::move(head), std::move(verbatim), record_.upstream == format_};
   attempts_->failed(error, context_.worker().now());
@@ -622,6 +638,7 @@ void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type
     return;
   }
   if (ring_) chat_reply_ = body_as_chat(body);
+  keep_whole(head.status, body);
   send_reply(head.status, fields, content_type, std::move(body));
 }
 
@@ -660,6 +677,7 @@ bool Exchange::write_stream(std::string& bytes) {
     if (bytes.empty()) return true;
   }
   context_.deadlines().keep_alive->arm(keep_alive_);
+  keep_stream(bytes);
   return session_->write_stream(bytes);
 }
 
@@ -675,6 +693,7 @@ void Exchange::on_stream_end(std::string& bytes, bool clean) {
     if (clean) ring_stream_->finish();
     if (ring_stream_->refusal()) return refuse_stream(*ring_stream_->refusal());
     if (clean && snapshot_->rings->rings().reply()) {
+      keep_stream(bytes);
       if (!bytes.empty()) (void)session_->write_stream(bytes);
       return run_stream_ring();
     }
@@ -689,6 +708,7 @@ void Exchange::on_stream_end(std::string& bytes, bool clean) {
     }
   }
   keep_alive_.disarm();
+  keep_stream(bytes);
   session_->end_stream(bytes, clean);
 }
 
@@ -783,6 +803,7 @@ void Exchange::on_client_gone() {
   retry_.disarm();
   first_token_.disarm();
   if (call_) call_->cancel();
+  if (side_) side_->cancel();
   if (attempts_) attempts_->abandoned();
   if (ring_) ring_->cancel();
   admin_call_.reset();
@@ -902,27 +923,6 @@ void Exchange::with_models(void (*use)(Exchange&, const std::vector<ListedModel>
                            if (!self || self->session_ == nullptr || self->done_) return;
                            use(*self, list_models(self->snapshot_->routes, models));
                          });
-}
-
-void Exchange::count_tokens() {
-  if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
-  const auto tokens = estimate_tokens(*request_);
-  std::string body;
-  JsonWriter json(body);
-  json.begin_object();
-  switch (format_) {
-    case WireFormat::gemini_generate:
-      json.member("totalTokens", tokens);
-      break;
-    case WireFormat::openai_responses:
-      json.member("object", "response.input_tokens");
-      [[fallthrough]];
-    default:
-      json.member("input_tokens", tokens);
-      break;
-  }
-  json.end_object();
-  send_reply(200, {}, kJson, std::move(body));
 }
 
 }  // namespace llm_proxy

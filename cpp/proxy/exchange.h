@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +16,8 @@
 #include "proxy/client_session.h"
 #include "proxy/model_list.h"
 #include "proxy/relay.h"
+#include "proxy/response_store.h"
+#include "proxy/side_call.h"
 #include "proxy/upstream_call.h"
 #include "routing/route_table.h"
 #include "translate/codec.h"
@@ -63,6 +66,19 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void generate();
   void relay_plain(std::string_view path);
   void count_tokens();
+  bool ask_for_count();
+  void answer_count(std::int64_t tokens);
+  void answer_stored();
+  void ask_beside(const Backend& backend, std::string_view method, std::string path,
+                  std::string body, std::chrono::milliseconds patience,
+                  std::function<void(SideCall::Answer)> done);
+  std::string_view store_owner() const;
+  std::string_view past_keeper() const;
+  void expand_past();
+  void settle_past(const Backend& backend);
+  void restore_previous_id(WireFormat upstream);
+  void keep_whole(int status, std::string_view body);
+  void keep_stream(std::string_view bytes);
   void answer_models();
   void answer_model();
   void with_models(void (*use)(Exchange&, const std::vector<ListedModel>&));
@@ -137,6 +153,8 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   RequestPeek peek_;
   bool stream_ = false;
   std::optional<std::string> replaced_body_;  // by a ring plugin, OpenAI chat
+  std::unique_ptr<ResponseTurn> turn_;        // Responses: what it goes on from, what is kept
+  std::optional<std::string> expanded_body_;  // the client's, with its past put in
   std::optional<Request> request_;            // decoded when something needs it
   std::optional<Request> replaced_request_;   // of replaced_body_
   Route route_;
@@ -161,6 +179,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::array<std::string, 2> splices_;
   std::unique_ptr<Relay> relay_;
   std::shared_ptr<UpstreamCall> call_;
+  std::shared_ptr<SideCall> side_;
   std::shared_ptr<void> admin_call_;
   bool head_sent_ = false;  // of a stream; by its commit or by a keep-alive before
   bool done_ = false;

@@ -255,6 +255,7 @@ void Exchange::on_stream_verdict(RingVerdict verdict) {
     begin_stream(head.status, head.content_type, fields);
   }
   keep_alive_.disarm();
+  keep_stream(rest);
   session_->end_stream(rest, /*clean=*/true);
 }
 
@@ -298,6 +299,7 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
       break;
     }
   }
+  keep_whole(reply.status, reply.body);
   send_reply(reply.status, reply.fields, reply.content_type, std::move(reply.body));
 }
 

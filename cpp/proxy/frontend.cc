@@ -169,6 +169,22 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
   return match;
 }
 
+FrontendMatch match_anthropic(std::string_view method, std::string_view path,
+                              std::string_view query, bool upgrade) {
+  auto match = match_frontend(method, path, query, upgrade, /*anthropic=*/true);
+  const bool about_us = match.operation == Operation::health || match.operation == Operation::ready;
+  if (match.format != kMessages && !about_us) match.operation = Operation::none;
+  match.format = kMessages;
+  return match;
+}
+
+std::string count_path(WireFormat format, std::string_view base_path, std::string_view model) {
+  if (format == kResponses) return upstream_path(format, base_path, model, false) + "/input_tokens";
+  if (format == kMessages) return upstream_path(format, base_path, model, false) + "/count_tokens";
+  auto out = upstream_path(format, base_path, model, false);
+  return out.replace(out.rfind(':'), std::string::npos, ":countTokens");
+}
+
 std::string list_path(WireFormat format, std::string_view base_path) {
   auto out = without_slashes(base_path);
   if (format == kMessages) return out + (ends_in_version(out) ? "" : "/v1") + "/models?limit=1000";

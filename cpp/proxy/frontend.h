@@ -51,6 +51,10 @@ struct FrontendMatch {
 FrontendMatch match_frontend(std::string_view method, std::string_view path, std::string_view query,
                              bool upgrade, bool anthropic);
 
+// The same for the port that has Anthropic's API alone, at its root.
+FrontendMatch match_anthropic(std::string_view method, std::string_view path,
+                              std::string_view query, bool upgrade);
+
 // The query with every occurrence of `name` removed; keeps order and spelling of the rest.
 std::string without_query_key(std::string_view query, std::string_view name);
 
@@ -58,6 +62,9 @@ std::string without_query_key(std::string_view query, std::string_view name);
 // end in a version.
 std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model,
                           bool stream);
+
+// Where an upstream of this format counts a request's tokens; Chat has no such place.
+std::string count_path(WireFormat format, std::string_view base_path, std::string_view model);
 
 // Where an upstream of this format lists its models, with query.
 std::string list_path(WireFormat format, std::string_view base_path);

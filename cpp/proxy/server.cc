@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -21,7 +22,24 @@ struct Server::Impl {
     std::unique_ptr<Worker> worker;
     std::unique_ptr<WorkerContext> context;
     std::unique_ptr<Listener> listener;
+    std::unique_ptr<Listener> anthropic;  // the second port's, if there is one
   };
+
+  // One worker's listener at `port`; the first worker's says which port that is.
+  Result<void> listen(Seat& seat, std::uint16_t& port, bool only_anthropic) {
+    ListenOptions options;
+    options.host = config->host;
+    options.port = port;
+    options.share_port = seats.size() > 1;
+    auto opened = Listener::open(*seat.worker, options,
+                                 [context = seat.context.get(), only_anthropic](StreamPtr stream) {
+                                   context->accept(std::move(stream), only_anthropic);
+                                 });
+    if (!opened) return std::move(opened).error();
+    port = (*opened)->port();
+    (only_anthropic ? seat.anthropic : seat.listener) = *std::move(opened);
+    return {};
+  }
 
   void publish() {
     for (auto& seat : seats) {
@@ -35,9 +53,11 @@ struct Server::Impl {
   std::shared_ptr<const Snapshot> snapshot;
   AccessLog log;
   SealStore seals{{}};
+  std::optional<ResponseStore> responses;  // from start() on
   ModelCache models;
   std::vector<Seat> seats;
   std::uint16_t port = 0;
+  std::uint16_t anthropic_port = 0;
   std::atomic<int> draining{0};
   Callback<void()> on_drained;
   bool running = false;
@@ -74,33 +94,29 @@ Result<void> Server::start() {
     if (!opened) return opened;
   }
 
+  self.responses.emplace(self.config->response_store);
   const int count = self.config->workers > 0
                         ? self.config->workers
                         : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   self.port = self.config->port;
+  self.anthropic_port = self.config->anthropic_port.value_or(0);
   for (int i = 0; i < count; ++i) {
     auto& seat = self.seats.emplace_back();
     WorkerOptions worker_options;
     worker_options.index = i;
     seat.worker = std::make_unique<Worker>(worker_options);
     seat.context = std::make_unique<WorkerContext>(
-        *seat.worker, *environment, self.snapshot, self.log, self.seals, self.models,
-        [this] { return stats(); }, self.hosts.admin.get());
-    ListenOptions listen;
-    listen.host = self.config->host;
-    listen.port = self.port;
-    listen.share_port = i > 0;
-    auto listener = Listener::open(
-        *seat.worker, listen,
-        [context = seat.context.get()](StreamPtr stream) { context->accept(std::move(stream)); });
-    if (!listener) {
-      auto error = std::move(listener).error();
+        *seat.worker, *environment, self.snapshot, self.log, self.seals, *self.responses,
+        self.models, [this] { return stats(); }, self.hosts.admin.get());
+    auto listens = self.listen(seat, self.port, /*only_anthropic=*/false);
+    if (listens && self.config->anthropic_port) {
+      listens = self.listen(seat, self.anthropic_port, /*only_anthropic=*/true);
+    }
+    if (!listens) {
       self.seats.clear();
       self.log.close();
-      return error;
+      return listens;
     }
-    seat.listener = *std::move(listener);
-    self.port = seat.listener->port();
   }
   for (auto& seat : self.seats) seat.worker->start();
   self.running = true;
@@ -109,6 +125,10 @@ Result<void> Server::start() {
 
 std::uint16_t Server::port() const {
   return impl_->running ? impl_->port : 0;
+}
+
+std::uint16_t Server::anthropic_port() const {
+  return impl_->running ? impl_->anthropic_port : 0;
 }
 
 Result<void> Server::reload(std::shared_ptr<const ServerConfig> config,
@@ -148,6 +168,7 @@ void Server::drain(std::chrono::milliseconds deadline, Callback<void()> on_drain
     for (auto& seat : self.seats) {
       seat.worker->post([this, &seat] {
         seat.listener->close();
+        if (seat.anthropic) seat.anthropic->close();
         seat.context->drain([this] {
           if (impl_->draining.fetch_sub(1) == 2) std::exchange(impl_->on_drained, nullptr)();
         });
@@ -172,6 +193,7 @@ void Server::join() {
   while (!self.seats.empty()) {
     auto& seat = self.seats.back();
     seat.listener.reset();
+    seat.anthropic.reset();
     seat.context.reset();
     self.seats.pop_back();
   }

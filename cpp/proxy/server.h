@@ -44,6 +44,8 @@ class Server {
   Result<void> start();
   // The port that was bound; 0 before start.
   std::uint16_t port() const;
+  // Likewise of the port that has Anthropic's API alone; 0 when there is none.
+  std::uint16_t anthropic_port() const;
 
   // Publishes a new snapshot (backends, keys, limits, deadlines; not the address or the number of
   // workers), and with it another host of the Python backends if one is given. Exchanges under way

@@ -16,12 +16,13 @@ constexpr std::chrono::milliseconds kBuried{1000};
 
 WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                              std::shared_ptr<const Snapshot> snapshot, AccessLog& log,
-                             SealStore& seals, ModelCache& models,
+                             SealStore& seals, ResponseStore& responses, ModelCache& models,
                              std::function<ServerStats()> stats, AdminHost* admin)
     : worker_(worker),
       pool_(worker, std::move(environment)),
       log_(log),
       seals_(seals),
+      responses_(responses),
       models_(models),
       stats_(std::move(stats)),
       admin_(admin),
@@ -53,10 +54,10 @@ void WorkerContext::bury(std::shared_ptr<void> finished) {
   graveyard_.push_back(std::move(finished));
 }
 
-void WorkerContext::accept(StreamPtr stream) {
+void WorkerContext::accept(StreamPtr stream, bool anthropic) {
   sweep();
   if (draining_) return;
-  sessions_.push_front(std::make_shared<ClientSession>(*this, std::move(stream)));
+  sessions_.push_front(std::make_shared<ClientSession>(*this, std::move(stream), anthropic));
   auto& session = *sessions_.front();
   session.set_place(sessions_.begin());
   counters_.connections.fetch_add(1, std::memory_order_relaxed);

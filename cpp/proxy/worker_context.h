@@ -16,6 +16,7 @@
 #include "proxy/admin_host.h"
 #include "proxy/model_cache.h"
 #include "proxy/model_lister.h"
+#include "proxy/response_store.h"
 #include "proxy/server_stats.h"
 #include "proxy/snapshot.h"
 #include "translate/seal_store.h"
@@ -37,7 +38,7 @@ struct DeadlineLists {
 };
 
 // What one worker's sessions and exchanges share: its loop, its pool, its snapshot, its counters.
-// No locks but the seal store's own: everything else but the counters is touched on the worker
+// No locks but the stores' own: everything else but the counters is touched on the worker
 // only.
 //
 // Owned by the Server, which destroys it after the worker was joined.
@@ -45,7 +46,8 @@ class WorkerContext {
  public:
   WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                 std::shared_ptr<const Snapshot> snapshot, AccessLog& log, SealStore& seals,
-                ModelCache& models, std::function<ServerStats()> stats, AdminHost* admin = nullptr);
+                ResponseStore& responses, ModelCache& models, std::function<ServerStats()> stats,
+                AdminHost* admin = nullptr);
   ~WorkerContext();
   WorkerContext(const WorkerContext&) = delete;
   WorkerContext& operator=(const WorkerContext&) = delete;
@@ -54,6 +56,7 @@ class WorkerContext {
   UpstreamPool& pool() { return pool_; }
   AccessLog& log() { return log_; }
   SealStore& seals() { return seals_; }
+  ResponseStore& responses() { return responses_; }
   ModelCache& models() { return models_; }
   ModelLister& lister() { return lister_; }
   // Of the whole server.
@@ -64,7 +67,7 @@ class WorkerContext {
 
   void publish(std::shared_ptr<const Snapshot> snapshot);
 
-  void accept(StreamPtr stream);
+  void accept(StreamPtr stream, bool anthropic = false);
   // The session has closed; it is destroyed by a later handler, never under its own feet.
   void retire(ClientSession& session);
   // Keeps a finished object until a later handler: whoever ended it may still be on the stack. Not
@@ -101,6 +104,7 @@ class WorkerContext {
   std::shared_ptr<const Snapshot> snapshot_;
   AccessLog& log_;
   SealStore& seals_;
+  ResponseStore& responses_;
   ModelCache& models_;
   std::function<ServerStats()> stats_;
   AdminHost* admin_;

@@ -86,6 +86,7 @@ void bind_server(py::module_& module) {
           "start", [](Server& server) { raise_unless(server.start(), PyExc_OSError); },
           "Binds and starts the workers. OSError says why not.")
       .def_property_readonly("port", &Server::port)
+      .def_property_readonly("anthropic_port", &Server::anthropic_port)
       .def(
           "reload",
           [](Server& server, const std::string& config,

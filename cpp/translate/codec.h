@@ -135,6 +135,14 @@ class ReplyObserver {
   bool usage_only_ = false;
 };
 
+// Where a value stands in a body; empty when it is absent or null.
+struct Span {
+  std::size_t begin = 0, end = 0;
+
+  bool empty() const { return begin == end; }
+  JsonSlice of(std::string_view body) const { return body.substr(begin, end - begin); }
+};
+
 // What the head of a Chat, Responses, Messages or Gemini request says, found without building
 // anything.
 struct RequestPeek {
@@ -146,6 +154,9 @@ struct RequestPeek {
   std::size_t model_begin = 0, model_end = 0;                    // the value with its quotes
   std::size_t stream_options_begin = 0, stream_options_end = 0;  // the object
   std::size_t object_begin = 0;  // just behind the opening brace of the body
+  // Responses: what of it is kept, and what stands for something that was kept.
+  bool store = true;
+  Span input, previous_response_id, conversation;
 };
 
 // One wire format. Stateless; all functions may be called on any thread.

@@ -10,6 +10,14 @@ void peek_stream_options(JsonSlice object, RequestPeek& peek) {
   if (include == "true" || include == "false") peek.include_usage = include == "true";
 }
 
+Span span_of_next(JsonReader& json) {
+  if (json.null()) return {};
+  const std::size_t begin = json.position();
+  JsonSlice value;
+  json.value(value);
+  return {begin, begin + value.size()};
+}
+
 }  // namespace
 
 Result<RequestPeek> peek_request(std::string_view body) {
@@ -34,6 +42,14 @@ Result<RequestPeek> peek_request(std::string_view body) {
       peek.has_stream_options = true;
       peek.stream_options_end =
           peek.stream_options_begin + json.since(peek.stream_options_begin).size();
+    } else if (key == "store") {
+      if (json.kind() == JsonKind::boolean) json.boolean(peek.store);
+    } else if (key == "input") {
+      peek.input = span_of_next(json);
+    } else if (key == "previous_response_id") {
+      peek.previous_response_id = span_of_next(json);
+    } else if (key == "conversation") {
+      peek.conversation = span_of_next(json);
     }
   }
   if (!json.finish()) return json.error(ErrorKind::malformed_request);

@@ -261,6 +261,11 @@ class Server:
     def port(self) -> int:
         return self._engine.port if self._engine is not None else 0
 
+    @property
+    def anthropic_port(self) -> int:
+        """Of the second port, which has Anthropic's API alone; 0: there is none."""
+        return self._engine.anthropic_port if self._engine is not None else 0
+
     def stats(self) -> dict[str, int]:
         return self._engine.stats() if self._engine is not None else {}
 

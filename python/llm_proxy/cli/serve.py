@@ -53,7 +53,7 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
         reread = Reread(configuration, settings, server)
         server.reread = reread
         loop.add_signal_handler(signal.SIGHUP, reread.on_signal)
-        print(banner(settings, server.port), flush=True)
+        print(banner(settings, server.port, server.anthropic_port), flush=True)
         await stop.wait()
         logger.info("Stopping: requests under way may finish; a second signal exits at once.")
     return 0
@@ -114,7 +114,7 @@ def server_of(settings: Settings) -> Server:
     )
 
 
-def banner(settings: Settings, port: int) -> str:
+def banner(settings: Settings, port: int, anthropic_port: int = 0) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{port}"
     backend = settings.backend(settings.default_backend)
@@ -125,6 +125,8 @@ def banner(settings: Settings, port: int) -> str:
         f"  default backend: {backend.name} {describe(backend)}",
         f"  OpenAI clients: {address}/v1   Anthropic and Gemini clients: {address}",
     ]
+    if anthropic_port:
+        lines.append(f"  Anthropic's API alone: http://{host}:{anthropic_port}")
     if backend.kind == "echo":
         lines += [
             "  No provider is configured: the built-in 'echo' answers. For a real one set its key:",

@@ -15,7 +15,11 @@ from llm_proxy.rings.store import MEMORY
 AT_START = (
     "host",
     "port",
+    "anthropic_port",
     "io_threads",
+    "responses.store_entries",
+    "responses.store_bytes",
+    "responses.store_seconds",
     "timeouts.upstream_idle",
     "timeouts.drain",
     "plugins.directory",

@@ -104,6 +104,11 @@ class Settings:
         return self.whole("port")
 
     @property
+    def anthropic_port(self) -> int | None:
+        port = self.whole("anthropic_port")
+        return port if port >= 0 else None
+
+    @property
     def client_keys(self) -> tuple[str, ...]:
         return () if self.switch("auth.disable_auth") else self.texts("auth.api_keys")
 

@@ -16,6 +16,7 @@ def snapshot(settings: Settings) -> str:
         {
             "host": settings.host,
             "port": settings.port,
+            "anthropic_port": settings.anthropic_port,
             "workers": settings.whole("io_threads"),
             "body_limit": settings.whole("limits.body_bytes"),
             "head_limit": settings.whole("limits.head_bytes"),
@@ -46,6 +47,12 @@ def snapshot(settings: Settings) -> str:
                 "max_silent_wait": settings.seconds("failure_handling.max_silent_wait"),
                 "total_budget": settings.seconds("failure_handling.total_timeout_budget"),
             },
+            "response_store": {
+                "entries": settings.whole("responses.store_entries"),
+                "bytes": settings.whole("responses.store_bytes"),
+                "ttl": settings.seconds("responses.store_seconds"),
+            },
+            "exact_token_counts": settings.switch("counting.exact"),
             "reply_headers": settings.switch("failure_handling.reply_headers"),
             "model_discovery": settings.switch("models.discovery"),
             "models_fresh": settings.seconds("models.cache_seconds"),

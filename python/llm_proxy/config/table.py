@@ -200,6 +200,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("host", "text", "127.0.0.1", "address to listen on", ("--host",), ("APP_HOST",)),
     Setting("port", "whole", 8000, "port to listen on; 0 takes any free one", ("--port",), ("APP_PORT",),
             at_least=0, at_most=65535),
+    Setting("anthropic_port", "whole", -1, "second port, with Anthropic's API alone at its root; 0 takes any free one, "
+            "-1: none", ("--anthropic-port",), ("ANTHROPIC_PORT",), at_least=-1, at_most=65535),
     Setting("io_threads", "whole", 0, "threads that move bytes; 0: one per core", ("--io-threads",),
             ("LLM_PROXY_IO_THREADS",), at_least=0, at_most=1024),
     Setting("auth.api_keys", "texts", (), "keys clients must present; none: no key is asked for", (),
@@ -259,6 +261,15 @@ SETTINGS: tuple[Setting, ...] = (
             "switches it off", ("--no-model-discovery",), ("LLM_PROXY_MODEL_DISCOVERY",), flag_value=False),
     Setting("models.cache_seconds", "seconds", 300.0, "how long a provider's list of models is believed",
             ("--models-cache-seconds",), ("LLM_PROXY_MODELS_CACHE_SECONDS",), at_least=1, at_most=86400),
+    Setting("responses.store_entries", "whole", 10_000, "responses kept for clients of /v1/responses whose provider keeps "
+            "none; 0: none", ("--responses-store-entries",), ("LLM_PROXY_RESPONSES_STORE_ENTRIES",), at_least=0,
+            at_most=10_000_000),
+    Setting("responses.store_bytes", "whole", 64 << 20, "memory for them", ("--responses-store-bytes",),
+            ("LLM_PROXY_RESPONSES_STORE_BYTES",), at_least=0, at_most=1 << 40),
+    Setting("responses.store_seconds", "seconds", 3600.0, "how long each is kept", ("--responses-store-seconds",),
+            ("LLM_PROXY_RESPONSES_STORE_SECONDS",), at_least=1, at_most=30 * 86400),
+    Setting("counting.exact", "switch", False, "ask providers that can to count tokens, instead of estimating here",
+            ("--exact-token-counts",), ("LLM_PROXY_EXACT_TOKEN_COUNTS",)),
     Setting("access_mode.mode", "text", "auto", "single_user: listens on this machine only; multi_user: client keys are "
             "required and nobody's personal login serves others; auto: multi_user beyond this machine", ("--access-mode",),
             ("LLM_PROXY_ACCESS_MODE",), choices=("auto", "single_user", "multi_user"),
