@@ -5,6 +5,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/redact.h"
 #include "http/url.h"
 #include "json/reader.h"
 #include "json/writer.h"
@@ -218,6 +219,7 @@ void Exchange::answer_stored() {
              [weak = weak_from_this(), answer_here](SideCall::Answer answer) {
                const auto self = weak.lock();
                if (!self || self->session_ == nullptr) return;
+               redact(answer.body, self->key_);
                // Who no longer has it, or cannot be asked, has no say.
                const bool says = answer.ok() || answer.status == 400 || answer.status == 409;
                if (!says || !is_json_object(answer.body)) return answer_here();
@@ -297,6 +299,7 @@ bool Exchange::ask_for_count() {
              [weak = weak_from_this(), row](SideCall::Answer answer) {
                const auto self = weak.lock();
                if (!self || self->session_ == nullptr) return;
+               redact(answer.body, self->key_);
                const auto sum = answer.ok() ? sum_in(*row, answer.body) : std::nullopt;
                if (!sum) return self->answer_count(estimate_tokens(*self->request_));
                if (row->format == self->format_) {

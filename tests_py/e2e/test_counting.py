@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+import planted
 from e2e.conftest import Proxy, StartProxy
 from e2e.upstream import Received, Reply, Upstream, error, whole
 
@@ -95,7 +96,7 @@ async def test_the_provider_counts_when_asked_to(
         assert await count(proxy, client) == 4711
     asked = upstream.last
     assert asked.path.split("?")[0] == path and asked.method == "POST"
-    assert "key-of-the-provider" in json.dumps(asked.headers)
+    assert planted.PROVIDER in json.dumps(asked.headers)
     assert set(asked.json) <= taken
     assert TEXT in asked.body.decode()
 

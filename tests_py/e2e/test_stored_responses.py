@@ -11,6 +11,7 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 
+import planted
 from e2e.answers import ONE_TOOL, TEXT, Answer, responses_stream, responses_whole
 from e2e.conftest import Proxy, StartProxy
 from e2e.upstream import Received, Reply, Upstream, answering, error, stream, whole
@@ -227,7 +228,7 @@ async def test_a_provider_that_keeps_the_response_is_asked_in_the_client_s_own_w
                 got = await http.request(method, f"/v1/responses/{first.id}{below}")
                 assert got.json()["of"] == "the provider", got.text
                 assert upstream.last.path == f"/v1/responses/{first.id}{below}"
-                assert upstream.last.headers["authorization"] == "Bearer key-of-the-provider"
+                assert upstream.last.headers["authorization"] == f"Bearer {planted.PROVIDER}"
             assert (await http.get(f"/v1/responses/{first.id}")).status_code == 404
 
 
