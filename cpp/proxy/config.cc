@@ -107,10 +107,11 @@ class Fields {
           "'");
     }
   }
-  static void convert(const Json& json, std::map<std::string, std::string>& out,
-                      const std::string& where) {
+  static void convert(const Json& json, std::vector<ModelAlias>& out, const std::string& where) {
     if (!json.is_object()) throw std::invalid_argument(where + ": must map names to names");
-    for (const auto& [key, value] : json.items()) convert(value, out[key], where + "." + key);
+    for (const auto& [key, value] : json.items()) {
+      convert(value, out.emplace_back(ModelAlias{key, {}}).replacement, where + "." + key);
+    }
   }
   static void convert(const Json& json, std::vector<std::pair<std::string, std::string>>& out,
                       const std::string& where) {
@@ -192,10 +193,10 @@ FailurePolicy parse_failure_policy(const Json& json, const std::string& where) {
   return out;
 }
 
-std::map<std::string, FailoverRoute> parse_failover_routes(const Json& json,
-                                                           const std::string& where) {
+std::map<std::string, FailoverRoute, std::less<>> parse_failover_routes(const Json& json,
+                                                                        const std::string& where) {
   if (!json.is_object()) throw std::invalid_argument(where + ": must map models to routes");
-  std::map<std::string, FailoverRoute> out;
+  std::map<std::string, FailoverRoute, std::less<>> out;
   for (const auto& [model, route] : json.items()) {
     Fields fields(route, where + "." + model);
     fields.read("elements", out[model].elements);
@@ -259,6 +260,7 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   }
   fields.read("default_backend", out->default_backend);
   fields.read("default_model", out->default_model);
+  fields.read("static_route", out->static_route);
   fields.read("model_aliases", out->model_aliases);
   fields.read("not_installed", out->not_installed);
   if (const Json* routes = fields.child("failover_routes")) {

@@ -47,9 +47,10 @@ struct ServerConfig {
   std::vector<Backend> backends;
   std::string default_backend;  // instance name
   std::string default_model;    // empty: the client's
-  std::map<std::string, std::string> model_aliases;
+  std::string static_route;     // whoever names no backend gets this selector; empty: off
+  std::vector<ModelAlias> model_aliases;
   std::map<std::string, std::string> not_installed;  // backends that are not here: how to get them
-  std::map<std::string, FailoverRoute> failover_routes;  // by model, "default" or "*"
+  std::map<std::string, FailoverRoute, std::less<>> failover_routes;  // by model, "default" or "*"
   FailurePolicy failure_handling;
   ResponseStore::Limits response_store;  // takes effect at start; no entries: nothing is kept
   std::optional<std::uint16_t> anthropic_port;  // Anthropic's API alone, at its root; 0: any free

@@ -240,9 +240,10 @@ void Exchange::begin_attempts() {
   for (auto& candidate : route_.candidates) snapshot_->localize(candidate);
   attempts_.emplace(config.failure_handling, began_);
   asked_ = since_began();
-  for (const auto& [backend, model] : route_.candidates) {
-    const bool personal = backend->kind == Backend::Kind::http && backend->keys.empty();
-    attempts_->add({&snapshot_->key_pool(*backend), model, personal});
+  for (const auto& candidate : route_.candidates) {
+    const auto& backend = *candidate.backend;
+    const bool personal = backend.kind == Backend::Kind::http && backend.keys.empty();
+    attempts_->add({&snapshot_->key_pool(backend), candidate.model, personal});
   }
   if (stream_) context_.deadlines().keep_alive->arm(keep_alive_);
   next_attempt();

@@ -68,7 +68,7 @@ std::vector<ListedModel> list_models(const RouteTable& routes,
           backend.instance);
     }
   }
-  for (const auto& [alias, target] : routes.aliases()) add(alias, "alias");
+  for (auto& alias : routes.alias_names()) add(std::move(alias), "alias");
   return out;
 }
 

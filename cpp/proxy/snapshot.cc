@@ -12,9 +12,9 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
                                                         std::shared_ptr<RingHost> rings,
                                                         std::shared_ptr<BackendHost> hosts,
                                                         const Snapshot* before) {
-  auto routes =
-      RouteTable::build(config->backends, {config->default_backend, config->default_model,
-                                           config->model_aliases, config->failover_routes});
+  auto routes = RouteTable::build(
+      config->backends, {config->default_backend, config->default_model, config->model_aliases,
+                         config->failover_routes, config->static_route});
   if (!routes) return std::move(routes).error();
   auto keys = ClientKeys::build(config->client_keys);
   if (!keys) return std::move(keys).error();

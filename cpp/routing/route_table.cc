@@ -1,17 +1,77 @@
 #include "routing/route_table.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace llm_proxy {
+namespace {
+
+std::string_view group_name(std::string_view instance) {
+  return instance.substr(0, instance.find('.'));
+}
+
+// What stands before the first colon, if that comes before the first slash.
+std::string_view prefix_of(std::string_view target) {
+  const auto colon = target.find_first_of(":/");
+  return colon != target.npos && target[colon] == ':' ? target.substr(0, colon)
+                                                      : std::string_view();
+}
+
+bool same_params(const Candidate& a, const Candidate& b) {
+  return (a.params == nullptr || b.params == nullptr) ? a.params == b.params
+                                                      : describe(*a.params) == describe(*b.params);
+}
+
+void append_new(std::vector<Candidate> from, Route& route) {
+  for (auto& leg : from) {
+    const bool known = std::any_of(
+        route.candidates.begin(), route.candidates.end(), [&](const Candidate& candidate) {
+          return candidate.backend == leg.backend && candidate.model == leg.model &&
+                 same_params(candidate, leg);
+        });
+    if (!known) route.candidates.push_back(std::move(leg));
+  }
+}
+
+// The legs in the order in which they are drawn, each among those that are left.
+std::vector<SelectorLeg> drawn(std::vector<SelectorLeg> legs, RouteTable::Hints hints) {
+  std::vector<SelectorLeg> out;
+  auto random = hints.random;
+  while (!legs.empty()) {
+    auto pick = legs.end();
+    if (out.empty() && hints.first_request) {
+      pick = std::find_if(legs.begin(), legs.end(), [](const auto& leg) { return leg.first; });
+    }
+    if (pick == legs.end()) {
+      std::uint64_t total = 0;
+      for (const auto& leg : legs) total += leg.weight;
+      random = random * 1664525u + 1013904223u;
+      auto at = (random * total) >> 32;
+      for (pick = legs.begin(); at >= pick->weight; ++pick) at -= pick->weight;
+    }
+    out.push_back(std::move(*pick));
+    legs.erase(pick);
+  }
+  return out;
+}
+
+}  // namespace
 
 Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Settings settings) {
   RouteTable table;
   table.backends_ = &backends;
   table.settings_ = std::move(settings);
+  for (const auto& backend : backends) table.by_name_.emplace(backend.name, &backend);
   for (const auto& backend : backends) {
-    table.by_name_.emplace(backend.name, &backend);
+    if (table.covered(backend)) continue;
+    table.groups_[std::string(group_name(backend.name))].instances.push_back(&backend);
     for (const auto& model : backend.models) table.by_model_[model].push_back(&backend);
   }
+  table.turns_ = std::shared_ptr<std::atomic<std::uint32_t>[]>(
+      new std::atomic<std::uint32_t>[table.groups_.size()]());
+  std::size_t turn = 0;
+  for (auto& [name, group] : table.groups_) group.turn = turn++;
+
   if (!table.settings_.default_backend.empty()) {
     table.default_ = table.named(table.settings_.default_backend);
     if (table.default_ == nullptr) {
@@ -22,6 +82,7 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
   } else if (!backends.empty()) {
     table.default_ = &backends.front();
   }
+  if (auto added = table.add_aliases(); !added) return std::move(added).error();
   for (const auto& [model, chain] : table.settings_.failover_routes) {
     const auto where = "failover_routes." + model + ": ";
     if (chain.elements.empty()) {
@@ -32,12 +93,65 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
       return Error{ErrorKind::malformed_request, where + legs.error().message};
     }
   }
+  if (const auto& route = table.settings_.static_route; !route.empty()) {
+    if (auto legs = table.resolve_composite(route, {}); !legs) {
+      return Error{ErrorKind::malformed_request, "static_route: " + legs.error().message};
+    }
+  }
   return table;
 }
 
+Result<void> RouteTable::add_aliases() {
+  for (const auto& [pattern, replacement] : settings_.aliases) {
+    const auto wrong = [&name = pattern](const Error& error) {
+      return Error{ErrorKind::malformed_request, "model_aliases: '" + name + "': " + error.message};
+    };
+    std::string_view plain = pattern;
+    if (plain.starts_with('^')) plain.remove_prefix(1);
+    if (plain.ends_with('$')) plain.remove_suffix(1);
+    auto& alias = aliases_.emplace_back();
+    alias.replacement = replacement;
+    if (plain.find_first_of("*+?()[]{}|^$\\") == plain.npos) {
+      alias.name = plain;
+      if (auto target = parse_selector(replacement); !target) return wrong(target.error());
+      continue;
+    }
+    alias.name = pattern;
+    auto built = Pattern::build(pattern);
+    if (!built) return wrong(built.error());
+    if (auto good = check_replacement(*built, replacement); !good) return wrong(good.error());
+    alias.pattern = *std::move(built);
+  }
+  return {};
+}
+
+// Whether the plain instance of the same backend has all its keys, for the same address.
+bool RouteTable::covered(const Backend& backend) const {
+  const auto plain = by_name_.find(group_name(backend.name));
+  if (plain == by_name_.end() || plain->second == &backend || backend.keys.empty()) return false;
+  const auto& keys = plain->second->keys;
+  return plain->second->base_url == backend.base_url && plain->second->format == backend.format &&
+         std::all_of(backend.keys.begin(), backend.keys.end(), [&keys](const auto& key) {
+           return std::find(keys.begin(), keys.end(), key) != keys.end();
+         });
+}
+
 const Backend* RouteTable::named(std::string_view instance) const {
-  const auto found = by_name_.find(instance);
-  return found == by_name_.end() ? nullptr : found->second;
+  if (const auto found = by_name_.find(instance); found != by_name_.end()) return found->second;
+  const auto group = groups_.find(instance);
+  return group == groups_.end() ? nullptr : group->second.instances.front();
+}
+
+const Backend* RouteTable::prefix(std::string_view target) const {
+  const auto name = prefix_of(target);
+  return name.empty() ? nullptr : named(name);
+}
+
+bool RouteTable::names_backend(std::string_view selector) const {
+  if (is_plain_selector(selector)) return prefix(selector) != nullptr;
+  const auto parsed = parse_selector(selector);
+  return !parsed || std::any_of(parsed->legs.begin(), parsed->legs.end(),
+                                [this](const auto& leg) { return prefix(leg.target) != nullptr; });
 }
 
 std::string RouteTable::names() const {
@@ -49,39 +163,79 @@ std::string RouteTable::names() const {
   return out.empty() ? "none" : out;
 }
 
-Result<void> RouteTable::append_legs(const FailoverRoute& chain, Route& route) const {
-  for (const auto& element : chain.elements) {
-    auto legs = resolve_one(element);
-    if (!legs) return std::move(legs).error();
-    for (auto& leg : legs->candidates) {
-      const bool known = std::any_of(
-          route.candidates.begin(), route.candidates.end(), [&](const Candidate& candidate) {
-            return candidate.backend == leg.backend && candidate.model == leg.model;
-          });
-      if (!known) route.candidates.push_back(std::move(leg));
-    }
+std::vector<std::string> RouteTable::alias_names() const {
+  std::vector<std::string> out;
+  for (const auto& alias : aliases_) {
+    if (!alias.pattern) out.push_back(alias.name);
   }
-  if (chain.first_token.count() > 0) route.first_token = chain.first_token;
-  return {};
+  return out;
 }
 
-Result<Route> RouteTable::resolve(std::string_view model) const {
-  if (const auto alias = settings_.aliases.find(std::string(model));
-      alias != settings_.aliases.end()) {
-    model = alias->second;
+std::optional<std::string> RouteTable::alias_of(std::string_view model) const {
+  for (const auto& alias : aliases_) {
+    if (!alias.pattern) {
+      if (alias.name == model) return alias.replacement;
+    } else if (const auto groups = alias.pattern->match(model)) {
+      return expand_replacement(*groups, alias.replacement);
+    }
+  }
+  return std::nullopt;
+}
+
+// "alias:name" must be one.
+Result<std::string> RouteTable::named_alias(std::string_view name) const {
+  if (auto target = alias_of(name)) return *std::move(target);
+  std::string there;
+  for (const auto& known : alias_names()) there += (there.empty() ? "" : ", ") + known;
+  Error out{ErrorKind::unknown_model, "model, character 7: no alias is called '" +
+                                          std::string(name.substr(0, 60)) +
+                                          "'; there are: " + (there.empty() ? "none" : there)};
+  out.param = "model";
+  return out;
+}
+
+Result<Route> RouteTable::resolve(std::string_view model, Hints hints) const {
+  std::string renamed;
+  if (!aliases_.empty()) {
+    if (auto target = alias_of(model)) {
+      renamed = *std::move(target);
+      model = renamed;
+    }
   }
   if (model.empty()) model = settings_.default_model;
+  if (model.starts_with("alias:") && named("alias") == nullptr) {
+    auto target = named_alias(model.substr(6));
+    if (!target) return std::move(target).error();
+    renamed = *std::move(target);
+    model = renamed;
+  }
+  if (model.starts_with("auto:") && named("auto") == nullptr) {
+    Error out{
+        ErrorKind::malformed_request,
+        "model, character 1: 'auto:' is reserved; name a model or one of the backends: " + names()};
+    out.code = "UNSUPPORTED_CONSTRUCT";
+    out.param = "model";
+    return out;
+  }
+  if (!settings_.static_route.empty() && !names_backend(model)) {
+    return resolve_composite(settings_.static_route, hints);
+  }
+  if (is_plain_selector(model)) return resolve_plain(model);
+  return resolve_composite(model, hints);
+}
+
+Result<Route> RouteTable::resolve_plain(std::string_view model) const {
   const auto& chains = settings_.failover_routes;
-  if (chains.empty()) return resolve_one(model);
+  if (chains.empty()) return resolve_target(model);
   Route route;
-  if (const auto own = chains.find(std::string(model)); own != chains.end()) {
+  if (const auto own = chains.find(model); own != chains.end()) {
     if (auto legs = append_legs(own->second, route); !legs) return std::move(legs).error();
     return route;
   }
-  auto legs = resolve_one(model);
+  auto legs = resolve_target(model);
   if (!legs) return legs;
   route = *std::move(legs);
-  for (const auto* name : {"default", "*"}) {
+  for (const std::string_view name : {"default", "*"}) {
     const auto chain = chains.find(name);
     if (chain == chains.end()) continue;
     if (auto more = append_legs(chain->second, route); !more) return std::move(more).error();
@@ -90,22 +244,124 @@ Result<Route> RouteTable::resolve(std::string_view model) const {
   return route;
 }
 
-Result<Route> RouteTable::resolve_one(std::string_view model) const {
+Result<Route> RouteTable::resolve_composite(std::string_view text, Hints hints) const {
+  auto selector = parse_selector(text);
+  if (!selector) return std::move(selector).error();
+  Route route;
+  if (selector->how == Composition::weighted) {
+    selector->legs = drawn(std::move(selector->legs), hints);
+  }
+  std::chrono::milliseconds longest{0};
+  for (const auto& leg : selector->legs) longest = std::max(longest, leg.handicap);
+  for (const auto& leg : selector->legs) {
+    auto one = selector->how == Composition::single && leg.params.empty() && leg.max_context == 0 &&
+                       leg.ttft_timeout.count() == 0
+                   ? resolve_plain(leg.target)
+                   : resolve_leg(leg);
+    if (!one) return one;
+    if (one->first_token.count() > 0) route.first_token = one->first_token;
+    const auto begin = route.candidates.size();
+    if (selector->how == Composition::race) {
+      // Every lane keeps its own legs, even where they are another's too.
+      for (auto& candidate : one->candidates) route.candidates.push_back(std::move(candidate));
+      route.race.push_back({begin, route.candidates.size(), longest - leg.handicap});
+    } else {
+      append_new(std::move(one->candidates), route);
+    }
+  }
+  route.ignored = std::move(selector->ignored);
+  return route;
+}
+
+// A leg of a composite: what its target means, with the leg's own wishes.
+Result<Route> RouteTable::resolve_leg(const SelectorLeg& leg) const {
+  auto out = [&]() -> Result<Route> {
+    if (const auto target = alias_of(leg.target); target && is_plain_selector(*target)) {
+      return resolve_target(*target);
+    }
+    const auto chain = settings_.failover_routes.find(leg.target);
+    if (chain == settings_.failover_routes.end()) return resolve_target(leg.target);
+    Route route;
+    if (auto legs = append_legs(chain->second, route); !legs) return std::move(legs).error();
+    return route;
+  }();
+  if (!out) return out;
+  const auto params = leg.params.empty() ? nullptr : std::make_shared<const CallParams>(leg.params);
+  for (auto& candidate : out->candidates) {
+    candidate.params = params;
+    candidate.first_token = leg.ttft_timeout;
+    candidate.max_context = leg.max_context;
+  }
+  return out;
+}
+
+Result<void> RouteTable::append_legs(const FailoverRoute& chain, Route& route) const {
+  for (const auto& element : chain.elements) {
+    auto legs = is_plain_selector(element) ? resolve_target(element) : [&]() -> Result<Route> {
+      auto selector = parse_selector(element);
+      if (!selector) return std::move(selector).error();
+      if (selector->how != Composition::single) {
+        return Error{ErrorKind::malformed_request,
+                     "'" + element + "': an element is one leg, without |, ^ and !"};
+      }
+      const auto& leg = selector->legs.front();
+      auto one = resolve_target(leg.target);
+      if (!one) return one;
+      for (auto& candidate : one->candidates) {
+        if (!leg.params.empty()) candidate.params = std::make_shared<const CallParams>(leg.params);
+        candidate.first_token = leg.ttft_timeout;
+        candidate.max_context = leg.max_context;
+      }
+      return one;
+    }();
+    if (!legs) return std::move(legs).error();
+    append_new(std::move(legs->candidates), route);
+  }
+  if (chain.first_token.count() > 0) route.first_token = chain.first_token;
+  return {};
+}
+
+// The instances of a backend, beginning with the one whose turn it is.
+void RouteTable::append_group(const Backend& backend, std::string_view model, Route& route) const {
+  const auto group = groups_.find(group_name(backend.name));
+  const auto& all = group->second.instances;
+  const auto first =
+      all.size() < 2
+          ? 0
+          : turns_[group->second.turn].fetch_add(1, std::memory_order_relaxed) % all.size();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    route.candidates.push_back({all[(first + i) % all.size()], std::string(model)});
+  }
+}
+
+Result<Route> RouteTable::resolve_target(std::string_view target) const {
   Route route;
   // "backend:model": a prefix is a backend only if one of that name exists, and only before the
   // first slash.
-  const auto colon = model.find(':');
-  if (colon != std::string_view::npos && colon < model.find('/')) {
-    if (const Backend* backend = named(model.substr(0, colon))) {
-      route.candidates.push_back({backend, std::string(model.substr(colon + 1))});
+  if (const auto name = prefix_of(target); !name.empty()) {
+    const auto model = target.substr(name.size() + 1);
+    if (const Backend* backend = named(name)) {
+      if (name.find('.') == name.npos) {
+        append_group(*backend, model, route);
+      } else {
+        route.candidates.push_back({backend, std::string(model)});
+      }
       return route;
     }
+    if (name.find('.') != name.npos && groups_.contains(group_name(name))) {
+      Error error{ErrorKind::unknown_model,
+                  "model, character 1: '" + std::string(name) + "' is no instance of '" +
+                      std::string(group_name(name)) + "'; there are: " + names()};
+      error.param = "model";
+      return error;
+    }
   }
-  if (const auto known = by_model_.find(model); known != by_model_.end()) {
+  if (const auto known = by_model_.find(target); known != by_model_.end()) {
     // The default backend first where it knows the model, then the others in the order of the
     // configuration.
-    for (const Backend* backend : known->second)
-      route.candidates.push_back({backend, std::string(model)});
+    for (const Backend* backend : known->second) {
+      route.candidates.push_back({backend, std::string(target)});
+    }
     std::stable_partition(
         route.candidates.begin(), route.candidates.end(),
         [this](const Candidate& candidate) { return candidate.backend == default_; });
@@ -116,8 +372,13 @@ Result<Route> RouteTable::resolve_one(std::string_view model) const {
                  "no backend is configured: set OPENAI_API_KEY, ANTHROPIC_API_KEY or "
                  "another provider's key, or start with --default-backend NAME"};
   }
-  route.candidates.push_back(
-      {default_, settings_.default_model.empty() ? std::string(model) : settings_.default_model});
+  const std::string_view model =
+      settings_.default_model.empty() ? target : std::string_view(settings_.default_model);
+  if (settings_.default_backend.find('.') == std::string::npos) {
+    append_group(*default_, model, route);
+  } else {
+    route.candidates.push_back({default_, std::string(model)});
+  }
   return route;
 }
 

@@ -1,13 +1,20 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/pattern.h"
 #include "base/result.h"
 #include "routing/backend.h"
+#include "routing/call_params.h"
+#include "routing/selector.h"
 
 namespace llm_proxy {
 
@@ -15,12 +22,24 @@ namespace llm_proxy {
 struct Candidate {
   const Backend* backend = nullptr;  // lives as long as the snapshot
   std::string model;
+  std::shared_ptr<const CallParams> params;  // set over the request's own; null: none
+  std::chrono::milliseconds first_token{0};  // of a stream; 0: the route's
+  std::uint64_t max_context = 0;             // tokens of the prompt; 0: no limit
 };
 
 // Who may answer a request, in the order to try.
 struct Route {
+  // Candidates that are tried one after the other, beside other lanes.
+  struct Lane {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+    std::chrono::milliseconds delay{0};  // it starts so much later than the first
+  };
+
   std::vector<Candidate> candidates;
+  std::vector<Lane> race;                    // of a race; else empty
   std::chrono::milliseconds first_token{0};  // of a stream, until its first output; 0: the general
+  std::vector<std::string> ignored;          // parameters of the selector that nobody knows
 };
 
 // A named chain of legs: "backend:model" or whatever else a client could name.
@@ -29,40 +48,88 @@ struct FailoverRoute {
   std::chrono::milliseconds first_token{0};
 };
 
-// Decides from the model a client names which backends may answer. Immutable part of a snapshot;
-// read by all workers.
+// A model name that stands for another: a plain name, or a regular expression whose groups the
+// replacement may use.
+struct ModelAlias {
+  std::string pattern;
+  std::string replacement;
+};
+
+// Decides from the model a client names which backends may answer. Immutable part of a snapshot
+// but for the turns of its instances; read by all workers.
+//
+// An instance is a backend's name, or that name with a suffix ("openai.2", "openai.work"). Who
+// names one with its suffix gets just it; who names the backend gets all its instances in turn. An
+// instance that has nothing but keys the plain one has too takes no turn of its own: the plain
+// one's pool gives its keys their turns already.
 class RouteTable {
  public:
   struct Settings {
-    std::string default_backend;  // instance name; empty: the first one
-    std::string default_model;    // empty: the client's
-    std::map<std::string, std::string> aliases;
+    std::string default_backend;      // instance name; empty: the first one
+    std::string default_model;        // empty: the client's
+    std::vector<ModelAlias> aliases;  // the first that matches counts
     // By model: the whole chain for it. "default" or "*": appended to every other model's own.
-    std::map<std::string, FailoverRoute> failover_routes;
+    std::map<std::string, FailoverRoute, std::less<>> failover_routes;
+    std::string static_route;  // whoever names no backend gets this selector; empty: off
+  };
+  // What of a request is not in its selector.
+  struct Hints {
+    std::uint32_t random = 0;    // weights are drawn with it
+    bool first_request = false;  // of its session
   };
 
   // `backends` outlives the table. An Error names what is valid where default_backend or a leg of a
   // failover route names no backend.
   static Result<RouteTable> build(const std::vector<Backend>& backends, Settings settings);
 
-  // `model` as the client wrote it: "gpt-4.1", "openai:gpt-4.1", "openai.2:gpt-4.1", an alias, or
-  // nothing (then the default model). unknown_model names what would have been valid.
-  Result<Route> resolve(std::string_view model) const;
+  // `model` as the client wrote it: a selector, an alias, or nothing (then the default model).
+  // malformed_request and unknown_model name the place and what would have been valid.
+  Result<Route> resolve(std::string_view model, Hints hints) const;
+  Result<Route> resolve(std::string_view model) const { return resolve(model, Hints()); }
 
+  // The instance of that name, or one of the backend of that name.
   const Backend* named(std::string_view instance) const;
+  // The backend a target names before its model; null if it names none.
+  const Backend* prefix(std::string_view target) const;
+  // Whether a selector says by which backend a leg of it is served.
+  bool names_backend(std::string_view selector) const;
   const Backend* default_backend() const { return default_; }
   const std::vector<Backend>& backends() const { return *backends_; }
-  const std::map<std::string, std::string>& aliases() const { return settings_.aliases; }
+  const std::string& static_route() const { return settings_.static_route; }
+  // Those that are plain names.
+  std::vector<std::string> alias_names() const;
+  // "anthropic, openai, openai.2"
+  std::string names() const;
 
  private:
-  std::string names() const;
-  Result<Route> resolve_one(std::string_view model) const;
+  struct Alias {
+    std::string name;
+    std::optional<Pattern> pattern;  // none: the name as it is
+    std::string replacement;
+  };
+  struct Group {
+    std::vector<const Backend*> instances;
+    std::size_t turn = 0;  // index into turns_
+  };
+
+  Result<void> add_aliases();
+  bool covered(const Backend& backend) const;
+  std::optional<std::string> alias_of(std::string_view model) const;
+  Result<std::string> named_alias(std::string_view name) const;
+  Result<Route> resolve_plain(std::string_view model) const;
+  Result<Route> resolve_composite(std::string_view text, Hints hints) const;
+  Result<Route> resolve_target(std::string_view target) const;
+  Result<Route> resolve_leg(const SelectorLeg& leg) const;
+  void append_group(const Backend& backend, std::string_view model, Route& route) const;
   Result<void> append_legs(const FailoverRoute& chain, Route& route) const;
 
   const std::vector<Backend>* backends_ = nullptr;
   const Backend* default_ = nullptr;
   Settings settings_;
+  std::vector<Alias> aliases_;
   std::map<std::string, const Backend*, std::less<>> by_name_;
+  std::map<std::string, Group, std::less<>> groups_;  // by backend
+  std::shared_ptr<std::atomic<std::uint32_t>[]> turns_;
   std::map<std::string, std::vector<const Backend*>, std::less<>> by_model_;
 };
 

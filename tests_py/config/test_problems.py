@@ -58,7 +58,7 @@ BROKEN_FILES: list[tuple[str, list[str]]] = [
         [":3:", "backends.openai.extra", "plugin backends only"],
     ),
     ("default_backend: openai\n", [":1:", "default_backend", "OPENAI_API_KEY"]),
-    ("model_aliases:\n  gpt.*: openai\n", [":1:", "model_aliases", "pattern"]),
+    ("model_aliases:\n  gpt(: openai\n", [":1:", "model_aliases", "regular expression"]),
     ("host: 0.0.0.0\n", [":1:", "host", "API_KEYS", "127.0.0.1"]),
     (
         "host: 0.0.0.0\nauth: {api_keys: [k]}\naccess_mode: {mode: single_user}\n",

@@ -20,6 +20,7 @@ def plugin_view(settings: Settings) -> dict[str, Any]:
     ]
     out["backends"] = {
         "default_backend": settings.default_backend,
+        "static_route": settings.text("backends.static_route") or None,
         **{backend.name: _backend(backend) for backend in settings.backends},
     }
     return out

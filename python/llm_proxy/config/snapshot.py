@@ -38,6 +38,7 @@ def snapshot(settings: Settings) -> str:
                 name: f"backend '{name}' comes with the optional package: {INSTALL_OAUTH}"
                 for name in sorted(OAUTH_PACKAGE_BACKENDS - {b.type for b in settings.backends})
             },
+            "static_route": settings.text("backends.static_route"),
             "model_aliases": settings.names("model_aliases"),
             "failover_routes": settings.mapping("failover_routes"),
             "failure_handling": {

@@ -6,6 +6,7 @@ Precedence: command line, environment, YAML, default.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -148,10 +149,11 @@ def _aliases(value: list[object] | dict[object, object]) -> Mapping[str, object]
     for name, target in pairs:
         if not isinstance(name, str) or not isinstance(target, str) or not name or not target:
             raise ValueError("an alias maps one model name to another")
-        plain = name.removeprefix("^").removesuffix("$")
-        if any(character in plain for character in r"*+?()[]{}|^$\\"):
-            raise ValueError(f"'{name}' is a pattern; only plain model names can be aliased")
-        out[plain] = target
+        try:
+            re.compile(name)
+        except re.error as error:
+            raise ValueError(f"'{name}' is no regular expression: {error}") from None
+        out[name] = target
     return out
 
 
@@ -213,8 +215,11 @@ SETTINGS: tuple[Setting, ...] = (
             ("--disable-auth",), ("DISABLE_AUTH",)),
     Setting("backends.default_backend", "text", "", "who answers when the model names nobody: NAME or NAME:MODEL",
             ("--default-backend", "--backend"), ("LLM_BACKEND",), also=("default_backend",)),
-    Setting("model_aliases", "aliases", {}, "model names that stand for others: NAME=MODEL, repeatable",
+    Setting("model_aliases", "aliases", {}, "model names that stand for others: NAME=MODEL, repeatable; "
+            "NAME may be a regular expression, and MODEL use its groups as \\1",
             ("--model-alias",), ("MODEL_ALIASES",)),
+    Setting("backends.static_route", "text", "", "who answers whenever a request names no backend: BACKEND:MODEL",
+            ("--static-route",), ("STATIC_ROUTE",), also=("static_route",)),
     Setting("failover_routes", "routes", {}, "who is asked for a model, in order: MODEL: {elements: [BACKEND:MODEL, ...], "
             "first_token: SECONDS}; 'default' is appended to every other model's own", (), ("FAILOVER_ROUTES",)),
     Setting("failure_handling.enabled", "switch", True, "try again and elsewhere before a client hears of a failure; "
