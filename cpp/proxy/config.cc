@@ -107,6 +107,11 @@ class Fields {
           "'");
     }
   }
+  static void convert(const Json& json, std::map<std::string, std::string>& out,
+                      const std::string& where) {
+    if (!json.is_object()) throw std::invalid_argument(where + ": must map names to names");
+    for (const auto& [key, value] : json.items()) convert(value, out[key], where + "." + key);
+  }
   static void convert(const Json& json, std::vector<ModelAlias>& out, const std::string& where) {
     if (!json.is_object()) throw std::invalid_argument(where + ": must map names to names");
     for (const auto& [key, value] : json.items()) {

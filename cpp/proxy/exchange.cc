@@ -16,6 +16,7 @@
 #include "proxy/hosted_call.h"
 #include "proxy/http_call.h"
 #include "proxy/model_list.h"
+#include "proxy/param_edits.h"
 #include "proxy/ring_stream.h"
 #include "translate/body_edits.h"
 #include "translate/common.h"
@@ -120,8 +121,7 @@ Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snaps
       snapshot_(std::move(snapshot)),
       format_(session.request().frontend.format),
       began_(context_.worker().now()),
-      retry_([this] { on_retry_tick(); }),
-      first_token_([this] { on_first_token_overdue(); }),
+      only_lane_(*this),
       keep_alive_([this] { on_keep_alive(); }),
       ring_deadline_([this] {
         ring_waiting_ = false;
@@ -141,6 +141,63 @@ Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snaps
 }
 
 Exchange::~Exchange() = default;
+
+// ---- lanes
+
+Exchange::Lane::Lane(Exchange& owner)
+    : exchange(owner),
+      retry([this] { exchange.enter(*this).on_retry_tick(); }),
+      first_token([this] { exchange.enter(*this).on_first_token_tick(); }) {}
+
+void Exchange::Lane::on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) {
+  exchange.enter(*this).on_attempt_failed(std::move(error), std::move(head), std::move(verbatim));
+}
+
+void Exchange::Lane::on_whole_reply(const UpstreamHead& head, std::string content_type,
+                                    std::string body) {
+  exchange.enter(*this).on_whole_reply(head, std::move(content_type), std::move(body));
+}
+
+void Exchange::Lane::on_stream_commit(const UpstreamHead& head, std::string_view content_type) {
+  exchange.enter(*this).on_stream_commit(head, content_type);
+}
+
+bool Exchange::Lane::write_stream(std::string& bytes) {
+  return exchange.enter(*this).write_stream(bytes);
+}
+
+void Exchange::Lane::on_stream_end(std::string& bytes, bool clean) {
+  exchange.enter(*this).on_stream_end(bytes, clean);
+}
+
+void Exchange::Lane::note_error(const Error& error) {
+  exchange.enter(*this).note_error(error);
+}
+
+void Exchange::Lane::note_usage(const Usage& usage) {
+  exchange.enter(*this).note_usage(usage);
+}
+
+void Exchange::Lane::note_finish(std::string_view word) {
+  exchange.enter(*this).note_finish(word);
+}
+
+void Exchange::Lane::stop() {
+  over = true;
+  retry.disarm();
+  first_token.disarm();
+  if (call) call->cancel();
+  if (attempts) attempts->abandoned();
+}
+
+// What happens next happens to this lane.
+Exchange& Exchange::enter(Lane& lane) {
+  if (lane_ != &lane) {
+    lane_ = &lane;
+    if (lane.asked) note_candidate();
+  }
+  return *this;
+}
 
 std::chrono::microseconds Exchange::since_began() const {
   return std::chrono::duration_cast<std::chrono::microseconds>(context_.worker().now() - began_);
@@ -224,9 +281,16 @@ void Exchange::dispatch() {
   if (const auto* hint = snapshot_->install_hint(peek_.model)) {
     return send_error({ErrorKind::unknown_model, *hint});
   }
-  auto route = snapshot_->routes.resolve(peek_.model);
+  const auto random = static_cast<std::uint32_t>(std::hash<std::string>()(record_.request_id));
+  auto route = snapshot_->routes.resolve(peek_.model, {random, /*first_request=*/false});
   if (!route) return send_error(route.error());
   route_ = *std::move(route);
+  note_losses();
+  if (route_.has_context_limits()) {
+    if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+    const auto tokens = estimate_tokens(replaced_request_ ? *replaced_request_ : *request_);
+    if (auto fits = route_.leave_out_small_contexts(tokens); !fits) return send_error(fits.error());
+  }
   begin_attempts();
 }
 
@@ -235,30 +299,75 @@ void Exchange::dispatch() {
 void Exchange::begin_attempts() {
   const auto& config = *snapshot_->config;
   const auto most = static_cast<std::size_t>(config.failure_handling.max_hops) + 1;
-  if (route_.candidates.size() > most) route_.candidates.resize(most);
-  if (route_.first_token.count() == 0) route_.first_token = config.timeouts.first_token;
-  for (auto& candidate : route_.candidates) snapshot_->localize(candidate);
-  attempts_.emplace(config.failure_handling, began_);
-  asked_ = since_began();
-  for (const auto& candidate : route_.candidates) {
-    const auto& backend = *candidate.backend;
-    const bool personal = backend.kind == Backend::Kind::http && backend.keys.empty();
-    attempts_->add({&snapshot_->key_pool(backend), candidate.model, personal});
+  auto& candidates = route_.candidates;
+  auto& race = route_.race;
+  if (race.empty()) {
+    if (candidates.size() > most) candidates.resize(most);
+  } else if (race.size() > most) {
+    race.resize(most);
   }
+  if (route_.first_token.count() == 0) route_.first_token = config.timeouts.first_token;
+  for (auto& candidate : candidates) snapshot_->localize(candidate);
+  asked_ = since_began();
   if (stream_) context_.deadlines().keep_alive->arm(keep_alive_);
+  if (race.size() > 1) return begin_race();
+  add_legs(only_lane_, 0, candidates.size());
   next_attempt();
 }
 
+void Exchange::add_legs(Lane& lane, std::size_t begin, std::size_t end) {
+  lane.first_leg = begin;
+  lane.attempts.emplace(snapshot_->config->failure_handling, began_);
+  for (auto i = begin; i < end; ++i) {
+    const auto& candidate = route_.candidates[i];
+    const auto& backend = *candidate.backend;
+    const bool personal = backend.kind == Backend::Kind::http && backend.keys.empty();
+    lane.attempts->add({&snapshot_->key_pool(backend), candidate.model, personal});
+  }
+}
+
+// All lanes, each when its time has come.
+void Exchange::begin_race() {
+  const auto now = context_.worker().now();
+  for (const auto& lane : route_.race) {
+    racers_.push_back(std::make_unique<Lane>(*this));
+    add_legs(*racers_.back(), lane.begin, lane.end);
+    racers_.back()->retry_at = now + lane.delay;
+  }
+  for (const auto& lane : racers_) {
+    if (session_ == nullptr || lane->over) continue;
+    enter(*lane).on_retry_tick();
+  }
+}
+
+// The lane has something to give: the others need not go on.
+void Exchange::win() {
+  for (const auto& lane : racers_) {
+    if (lane.get() != lane_ && !lane->over) lane->stop();
+  }
+}
+
+// The lane can do no more. True: others can, and those that waited begin at once.
+bool Exchange::leave_race() {
+  lane_->over = true;
+  const auto alive = [](const std::unique_ptr<Lane>& lane) { return !lane->over; };
+  if (std::none_of(racers_.begin(), racers_.end(), alive)) return false;
+  for (const auto& lane : racers_) {
+    if (!lane->over && !lane->asked) lane->retry_at = {};
+  }
+  return true;
+}
+
 void Exchange::next_attempt() {
-  const auto step = attempts_->next(context_.worker().now());
+  const auto step = lane_->attempts->next(context_.worker().now());
   switch (step.what) {
     case Attempts::Step::What::ask:
-      leg_ = step.leg;
-      key_index_ = step.key;
+      lane_->leg = lane_->first_leg + step.leg;
+      lane_->key_index = step.key;
       return attempt();
     case Attempts::Step::What::wait:
-      retry_at_ = step.until;
-      context_.deadlines().retry_tick->arm(retry_);
+      lane_->retry_at = step.until;
+      context_.deadlines().retry_tick->arm(lane_->retry);
       return;
     case Attempts::Step::What::give_up:
       return give_up();
@@ -266,14 +375,32 @@ void Exchange::next_attempt() {
 }
 
 void Exchange::on_retry_tick() {
-  if (context_.worker().now() < retry_at_) {
-    context_.deadlines().retry_tick->arm(retry_);
+  if (context_.worker().now() < lane_->retry_at) {
+    context_.deadlines().retry_tick->arm(lane_->retry);
   } else {
     next_attempt();
   }
 }
 
-void Exchange::on_first_token_overdue() {
+void Exchange::arm_first_token() {
+  const auto own = route_.candidates[lane_->leg].first_token;
+  if (own.count() == 0) {
+    lane_->first_token_at = {};
+    if (route_.first_token.count() > 0) {
+      context_.worker().deadlines(route_.first_token).arm(lane_->first_token);
+    }
+    return;
+  }
+  // A client's own limit is looked at on the tick: there is no list for every number there is.
+  lane_->first_token_at = context_.worker().now() + own;
+  context_.deadlines().retry_tick->arm(lane_->first_token);
+}
+
+void Exchange::on_first_token_tick() {
+  if (context_.worker().now() < lane_->first_token_at) {
+    context_.deadlines().retry_tick->arm(lane_->first_token);
+    return;
+  }
   on_attempt_failed({ErrorKind::upstream_timeout,
                      "backend " + record_.backend + " sent no output within its time limit"},
                     {}, {});
@@ -283,8 +410,8 @@ void Exchange::on_first_token_overdue() {
 void Exchange::note_attempt(std::string_view outcome) {
   if (!record_.tried.empty()) record_.tried += ',';
   record_.tried += record_.backend;
-  if (snapshot_->key_pool(*route_.candidates[leg_].backend).size() > 1) {
-    record_.tried += '/' + std::to_string(key_index_ + 1);
+  if (snapshot_->key_pool(*route_.candidates[lane_->leg].backend).size() > 1) {
+    record_.tried += '/' + std::to_string(lane_->key_index + 1);
   }
   record_.tried += ':';
   record_.tried += outcome;
@@ -292,33 +419,38 @@ void Exchange::note_attempt(std::string_view outcome) {
 
 // The failed attempt may still be on the stack.
 void Exchange::drop_call() {
-  if (call_) call_->cancel();
-  context_.bury(std::move(call_));
-  context_.bury(std::shared_ptr<Relay>(std::move(relay_)));
-  call_.reset();
+  if (lane_->call) lane_->call->cancel();
+  context_.bury(std::move(lane_->call));
+  context_.bury(std::shared_ptr<Relay>(std::move(lane_->relay)));
+  lane_->call.reset();
 }
 
 void Exchange::give_up() {
-  const auto error = attempts_->refusal(context_.worker().now());
-  if (!last_failure_) return send_error(error, reply_fields({}, false));
-  auto& last = *last_failure_;
+  if (!racers_.empty() && leave_race()) return;
+  const auto error = lane_->attempts->refusal(context_.worker().now());
+  if (!lane_->last_failure) return send_error(error, reply_fields({}, false));
+  auto& last = *lane_->last_failure;
   send_error(error, reply_fields(last.head.fields, last.same_format), std::move(last.verbatim),
              last.head.status);
 }
 
-void Exchange::attempt() {
-  const auto& candidate = route_.candidates[leg_];
-  const auto& backend = *candidate.backend;
-  ++record_.attempts;
-  record_.backend = backend.name;
+// Who is asked now, for the log and the client.
+void Exchange::note_candidate() {
+  const auto& candidate = route_.candidates[lane_->leg];
+  record_.backend = candidate.backend->name;
   record_.upstream_model = candidate.model;
-  record_.upstream = backend.format;
-  key_.clear();
-  if (!backend.keys.empty()) key_ = backend.keys[key_index_];
+  record_.upstream = candidate.backend->format;
+}
+
+void Exchange::attempt() {
+  const auto& backend = *route_.candidates[lane_->leg].backend;
+  ++record_.attempts;
+  lane_->asked = true;
+  note_candidate();
+  lane_->key.clear();
+  if (!backend.keys.empty()) lane_->key = backend.keys[lane_->key_index];
   settle_past(backend);
-  if (stream_ && route_.first_token.count() > 0) {
-    context_.worker().deadlines(route_.first_token).arm(first_token_);
-  }
+  if (stream_) arm_first_token();
   switch (backend.kind) {
     case Backend::Kind::echo:
       return attempt_echo(backend);
@@ -340,30 +472,38 @@ Result<void> Exchange::decode_request() {
 
 Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
   if (auto decoded = decode_request(); !decoded) return decoded;
-  translation_ = {};
-  translation_.upstream_model = route_.candidates[leg_].model;
-  translation_.quirks = backend.quirks;
+  lane_->translation = {};
+  lane_->translation.upstream_model = route_.candidates[lane_->leg].model;
+  lane_->translation.quirks = backend.quirks;
   out.clear();
   auto& request = replaced_request_ ? *replaced_request_ : *request_;
   restore_ids(request, context_.seals(), seal_session(), context_.worker().now());
   restore_seals(request, context_.seals(), seal_session(), backend.format, context_.worker().now());
-  if (auto encoded = codec(backend.format).encode_request(request, translation_, out); !encoded) {
+  if (auto encoded = codec(backend.format).encode_request(request, lane_->translation, out);
+      !encoded) {
     return encoded;
   }
   restore_previous_id(backend.format);
-  record_.losses.clear();
-  for (const auto& loss : translation_.losses) {
-    if (!record_.losses.empty()) record_.losses += ',';
-    record_.losses += loss.field;
-  }
+  note_losses();
   prepare_encoding();
   return {};
 }
 
+// What the client asked for and does not get, for the log.
+void Exchange::note_losses() {
+  record_.losses.clear();
+  const auto add = [this](std::string_view name) {
+    if (!record_.losses.empty()) record_.losses += ',';
+    record_.losses += name;
+  };
+  for (const auto& name : route_.ignored) add("?" + name);
+  for (const auto& loss : lane_->translation.losses) add(loss.field);
+}
+
 // For what encodes a reply: `request_` is decoded.
 void Exchange::prepare_encoding() {
-  encode_context_ = {&*request_, &translation_, unix_now(), record_.request_id,
-                     session_->request().frontend.json_array};
+  lane_->encode_context = {&*request_, &lane_->translation, unix_now(), record_.request_id,
+                           session_->request().frontend.json_array};
 }
 
 // Whose sealed thinking is whose: the client's key, and its session if it names one.
@@ -382,19 +522,19 @@ std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_us
   const bool json_array = session_->request().frontend.json_array;
   // A hosted backend has no query to be asked by: it always speaks server-sent events.
   if (same_format(backend) && !(json_array && backend.kind == Backend::Kind::python)) {
-    return std::make_unique<RawRelay>(*this, client_codec(), keep_usage_chunk, json_array,
+    return std::make_unique<RawRelay>(*lane_, client_codec(), keep_usage_chunk, json_array,
                                       plain_path_.empty());
   }
-  return std::make_unique<TranslatingRelay>(*this, codec(backend.format), client_codec(),
-                                            encode_context_, stream_, context_.seals(),
+  return std::make_unique<TranslatingRelay>(*lane_, codec(backend.format), client_codec(),
+                                            lane_->encode_context, stream_, context_.seals(),
                                             seal_session(), context_.worker().now());
 }
 
 void Exchange::attempt_echo(const Backend& backend) {
-  if (auto encoded = encode_for(backend, encoded_body_); !encoded)
+  if (auto encoded = encode_for(backend, lane_->encoded_body); !encoded)
     return send_error(encoded.error());
-  const auto encoder = stream_ ? client_codec().stream_encoder(encode_context_)
-                               : client_codec().whole_encoder(encode_context_);
+  const auto encoder = stream_ ? client_codec().stream_encoder(lane_->encode_context)
+                               : client_codec().whole_encoder(lane_->encode_context);
   class Tap final : public EventSink {
    public:
     Tap(Exchange& exchange, EventSink& next) : exchange_(exchange), next_(next) {}
@@ -432,8 +572,9 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
       (!same_format || request.head.fields.find("anthropic-version") == nullptr)) {
     writer.field("anthropic-version", "2023-06-01");
   }
-  if (!key_.empty()) {
-    if (!backend.auth_header.empty()) writer.field(backend.auth_header, backend.auth_prefix + key_);
+  if (!lane_->key.empty()) {
+    if (!backend.auth_header.empty())
+      writer.field(backend.auth_header, backend.auth_prefix + lane_->key);
   } else if (same_format && snapshot_->client_keys.empty()) {
     // No key of ours: the user's own login goes through as it came.
     for (const std::string_view name :
@@ -500,15 +641,20 @@ void Exchange::set_raw_body(UpstreamRequest& request, const Candidate& candidate
   if (edit_count == 2 && edits[1].begin < edits[0].begin) std::swap(edits[0], edits[1]);
   for (std::size_t i = 0; i < edit_count; ++i) {
     copy_to(edits[i].begin);
-    splices_[i] = std::move(edits[i].replacement);
-    request.body[count++] = splices_[i];
+    lane_->splices[i] = std::move(edits[i].replacement);
+    request.body[count++] = lane_->splices[i];
     at = edits[i].end;
   }
   copy_to(source.size());
 }
 
+// What is set in the request over what its body says.
+CallParams Exchange::params_for(const Candidate& candidate) const {
+  return candidate.params ? *candidate.params : CallParams();
+}
+
 void Exchange::attempt_http(const Backend& backend) {
-  const auto& candidate = route_.candidates[leg_];
+  const auto& candidate = route_.candidates[lane_->leg];
   const auto& target = snapshot_->target(backend);
   const auto& frontend = session_->request().frontend;
   UpstreamRequest request;
@@ -531,21 +677,28 @@ void Exchange::attempt_http(const Backend& backend) {
   if (!plain_path_.empty() || (same && !carries_seals(format_, body()))) {
     set_raw_body(request, candidate);
   } else {
-    if (auto encoded = encode_for(backend, encoded_body_); !encoded) {
+    if (auto encoded = encode_for(backend, lane_->encoded_body); !encoded) {
       return on_attempt_failed(std::move(encoded).error(), {}, {});
     }
-    request.body[0] = encoded_body_;
+    request.body[0] = lane_->encoded_body;
   }
-  if (plain_path_.empty() && edits_body(backend.quirks)) {
+  const auto params = params_for(candidate);
+  if (plain_path_.empty() && (!params.empty() || edits_body(backend.quirks))) {
     std::string body;
     for (const auto piece : request.body) body += piece;
-    encoded_body_ = edited_body(body, backend.quirks);
-    request.body = {encoded_body_};
+    if (!params.empty()) {
+      auto set = with_params(params, backend, candidate.model, body);
+      if (!set) return on_attempt_failed(std::move(set).error(), {}, {});
+      body = *std::move(set);
+    }
+    if (edits_body(backend.quirks)) body = edited_body(body, backend.quirks);
+    lane_->encoded_body = std::move(body);
+    request.body = {lane_->encoded_body};
   }
-  relay_ = make_relay(backend, /*keep_usage_chunk=*/!same || !asks_for_usage());
-  relay_->hide(key_);
-  auto call = std::make_shared<HttpCall>(context_, *relay_, std::move(request));
-  call_ = call;
+  lane_->relay = make_relay(backend, /*keep_usage_chunk=*/!same || !asks_for_usage());
+  lane_->relay->hide(lane_->key);
+  auto call = std::make_shared<HttpCall>(context_, *lane_->relay, std::move(request));
+  lane_->call = call;
   call->start();
 }
 
@@ -558,7 +711,7 @@ void Exchange::attempt_hosted(const Backend& backend) {
   const auto& request = session_->request();
   HostedRequest hosted;
   hosted.instance = backend.name;
-  hosted.model = route_.candidates[leg_].model;
+  hosted.model = route_.candidates[lane_->leg].model;
   hosted.stream = stream_;
   hosted.request_id = record_.request_id;
   hosted.client_host = request.peer;
@@ -568,9 +721,14 @@ void Exchange::attempt_hosted(const Backend& backend) {
   } else if (auto encoded = encode_for(backend, hosted.body); !encoded) {
     return on_attempt_failed(std::move(encoded).error(), {}, {});
   }
-  relay_ = make_relay(backend, /*keep_usage_chunk=*/true);
-  auto call = std::make_shared<HostedUpstream>(*relay_);
-  call_ = call;
+  if (const auto params = params_for(route_.candidates[lane_->leg]); !params.empty()) {
+    auto set = with_params(params, backend, hosted.model, hosted.body);
+    if (!set) return on_attempt_failed(std::move(set).error(), {}, {});
+    hosted.body = *std::move(set);
+  }
+  lane_->relay = make_relay(backend, /*keep_usage_chunk=*/true);
+  auto call = std::make_shared<HostedUpstream>(*lane_->relay);
+  lane_->call = call;
   call->start(*snapshot_->hosts, std::move(hosted), context_.worker());
 }
 
@@ -602,25 +760,25 @@ void Exchange::relay_plain(std::string_view path) {
 
 void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) {
   if (session_ == nullptr) return;
-  first_token_.disarm();
+  lane_->first_token.disarm();
   drop_call();
-  redact(error.message, key_);
-  redact(verbatim, key_);
+  redact(error.message, lane_->key);
+  redact(verbatim, lane_->key);
   if (turn_ && turn_->knows_past() && !turn_->is_expanded() && !replaced_body_ &&
       ResponseTurn::is_unknown_past(error)) {
     expand_past();  // the upstream has forgotten what we have not
     return attempt();
   }
   note_attempt(name(error.kind));
-  last_failure_ = {std::move(head), std::move(verbatim), record_.upstream == format_};
-  attempts_->failed(error, context_.worker().now());
+  lane_->last_failure = {std::move(head), std::move(verbatim), record_.upstream == format_};
+  lane_->attempts->failed(error, context_.worker().now());
   next_attempt();
 }
 
 void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type,
                               std::string body) {
   if (session_ == nullptr) return;
-  first_token_.disarm();
+  lane_->first_token.disarm();
   answered_ = since_began();
   if (head_sent_ && content_type.find("event-stream") == std::string::npos) {
     return on_attempt_failed({ErrorKind::upstream_garbled,
@@ -628,11 +786,12 @@ void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type
                              head, {});
   }
   const bool in_events = content_type.find("event-stream") != std::string::npos;
-  if (head_sent_ || (ring_ && stream_ && (in_events || encode_context_.json_array))) {
+  if (head_sent_ || (ring_ && stream_ && (in_events || lane_->encode_context.json_array))) {
     on_stream_commit(head, content_type);
     return on_stream_end(body, /*clean=*/true);
   }
-  attempts_->answered();
+  win();
+  lane_->attempts->answered();
   auto fields = reply_fields(head.fields, record_.upstream == format_);
   if (ring_ && snapshot_->rings->rings().reply()) {
     run_reply_ring(head.status, std::move(fields), std::move(content_type), std::move(body));
@@ -652,8 +811,9 @@ void Exchange::begin_stream(int status, std::string_view content_type, std::stri
 
 void Exchange::on_stream_commit(const UpstreamHead& head, std::string_view content_type) {
   if (session_ == nullptr) return;
-  first_token_.disarm();
-  if (attempts_) attempts_->answered();
+  lane_->first_token.disarm();
+  win();
+  if (lane_->attempts) lane_->attempts->answered();
   first_output_ = since_began();
   auto fields = reply_fields(head.fields, record_.upstream == format_);
   open_ring_stream();
@@ -686,8 +846,8 @@ void Exchange::on_stream_end(std::string& bytes, bool clean) {
   if (session_ == nullptr || stream_over_) return;
   answered_ = since_began();
   if (!clean) {
-    if (attempts_) attempts_->broke(context_.worker().now());
-    if (call_) call_->cancel();
+    if (lane_->attempts) lane_->attempts->broke(context_.worker().now());
+    if (lane_->call) lane_->call->cancel();
   }
   if (ring_stream_) {
     ring_stream_->add(bytes);
@@ -715,7 +875,7 @@ void Exchange::on_stream_end(std::string& bytes, bool clean) {
 
 void Exchange::note_error(const Error& error) {
   record_.error = std::string(name(error.kind)) + ": " + error.message;
-  redact(record_.error, key_);
+  redact(record_.error, lane_->key);
 }
 
 void Exchange::note_usage(const Usage& usage) {
@@ -730,7 +890,7 @@ void Exchange::note_finish(std::string_view word) {
 
 std::string Exchange::reply_fields(std::string_view upstream_fields, bool same_format) const {
   std::string out = same_format ? std::string(upstream_fields) : shared_fields(upstream_fields);
-  redact(out, key_);
+  redact(out, lane_->key);
   HeadWriter writer(out);
   writer.field("x-proxy-request-id", record_.request_id);
   if (snapshot_->config->reply_headers && record_.attempts > 0) {
@@ -786,12 +946,12 @@ void Exchange::send_error(const Error& error, std::string_view fields, std::stri
 }
 
 void Exchange::on_written() {
-  if (call_) call_->resume();
+  if (lane_->call) lane_->call->resume();
 }
 
 void Exchange::on_reply_sent() {
   // A reply may end before its upstream does: after an error in its stream, say.
-  if (call_) call_->cancel();
+  if (lane_->call) lane_->call->cancel();
   record_.reply_bytes = session_->reply_bytes();
   finish_record();
   finish_rings();
@@ -801,11 +961,9 @@ void Exchange::on_reply_sent() {
 void Exchange::on_client_gone() {
   keep_alive_.disarm();
   ring_deadline_.disarm();
-  retry_.disarm();
-  first_token_.disarm();
-  if (call_) call_->cancel();
   if (side_) side_->cancel();
-  if (attempts_) attempts_->abandoned();
+  only_lane_.stop();
+  for (const auto& lane : racers_) lane->stop();
   if (ring_) ring_->cancel();
   admin_call_.reset();
   record_.reply_bytes = session_->reply_bytes();
@@ -821,8 +979,8 @@ void Exchange::on_client_gone() {
 void Exchange::on_keep_alive() {
   if (session_ == nullptr) return;
   context_.deadlines().keep_alive->arm(keep_alive_);
-  if (relay_ && relay_->committed() && !ring_stream_) {
-    (void)relay_->keep_alive();
+  if (lane_->relay && lane_->relay->committed() && !ring_stream_) {
+    (void)lane_->relay->keep_alive();
     return;
   }
   if (session_->request().frontend.json_array) return;

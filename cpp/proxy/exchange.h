@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/deadline_list.h"
 #include "ledger/record.h"
@@ -36,10 +37,10 @@ struct UpstreamRequest;
 //      │          │       │   ▲  │  └─► waiting ─┐
 //      │          │       │   └──┴──────────────┘
 //      └──────────┴───────┴─► failed ─► sent            (client gone: any ─► gone)
-class Exchange final : public RelayOwner, public std::enable_shared_from_this<Exchange> {
+class Exchange final : public std::enable_shared_from_this<Exchange> {
  public:
   Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snapshot);
-  ~Exchange() override;
+  ~Exchange();
 
   // The request is complete: answers it, now or later.
   void start();
@@ -52,16 +53,58 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void on_reply_sent();  // all of it
 
  private:
-  // ---- From the relay.
-  void on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) override;
-  void on_whole_reply(const UpstreamHead& head, std::string content_type,
-                      std::string body) override;
-  void on_stream_commit(const UpstreamHead& head, std::string_view content_type) override;
-  bool write_stream(std::string& bytes) override;
-  void on_stream_end(std::string& bytes, bool clean) override;
-  void note_error(const Error& error) override;
-  void note_usage(const Usage& usage) override;
-  void note_finish(std::string_view word) override;
+  // One way to an answer: its attempts, one after the other, and the call under way. A race has
+  // several, whoever has the first output stops the others; everything else has one.
+  struct Lane final : RelayOwner {
+    explicit Lane(Exchange& owner);
+
+    void on_attempt_failed(Error error, UpstreamHead head, std::string verbatim) override;
+    void on_whole_reply(const UpstreamHead& head, std::string content_type,
+                        std::string body) override;
+    void on_stream_commit(const UpstreamHead& head, std::string_view content_type) override;
+    bool write_stream(std::string& bytes) override;
+    void on_stream_end(std::string& bytes, bool clean) override;
+    void note_error(const Error& error) override;
+    void note_usage(const Usage& usage) override;
+    void note_finish(std::string_view word) override;
+
+    void stop();
+
+    struct Failure {
+      UpstreamHead head;
+      std::string verbatim;
+      bool same_format = false;
+    };
+    Exchange& exchange;
+    std::optional<Attempts> attempts;
+    std::size_t first_leg = 0;  // of the route's candidates
+    bool asked = false;         // an attempt has begun
+    bool over = false;          // it has given up, or another has won
+    std::size_t leg = 0;        // of the attempt under way
+    std::size_t key_index = 0;  // likewise
+    std::string key;            // likewise; a secret
+    std::optional<Failure> last_failure;
+    TimePoint retry_at{};
+    Deadline retry;
+    TimePoint first_token_at{};
+    Deadline first_token;
+    Translation translation;
+    EncodeContext encode_context;
+    std::string encoded_body;
+    std::array<std::string, 2> splices;
+    std::unique_ptr<Relay> relay;
+    std::shared_ptr<UpstreamCall> call;
+  };
+
+  // ---- From the lanes' relays.
+  void on_attempt_failed(Error error, UpstreamHead head, std::string verbatim);
+  void on_whole_reply(const UpstreamHead& head, std::string content_type, std::string body);
+  void on_stream_commit(const UpstreamHead& head, std::string_view content_type);
+  bool write_stream(std::string& bytes);
+  void on_stream_end(std::string& bytes, bool clean);
+  void note_error(const Error& error);
+  void note_usage(const Usage& usage);
+  void note_finish(std::string_view word);
 
   void generate();
   void relay_plain(std::string_view path);
@@ -98,11 +141,19 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   void refuse_stream(const Error& error);
   void dispatch();
   void begin_attempts();
+  void add_legs(Lane& lane, std::size_t begin, std::size_t end);
+  void begin_race();
+  void win();
+  bool leave_race();
+  Exchange& enter(Lane& lane);
   void next_attempt();
   void attempt();
   void give_up();
   void on_retry_tick();
-  void on_first_token_overdue();
+  void arm_first_token();
+  void on_first_token_tick();
+  void note_candidate();
+  void note_losses();
   void note_attempt(std::string_view outcome);
   void drop_call();
   void attempt_echo(const Backend& backend);
@@ -113,6 +164,7 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::vector<std::pair<std::string, std::string>> client_headers(bool for_plugins = true) const;
   Result<void> encode_for(const Backend& backend, std::string& out);
   void set_raw_body(UpstreamRequest& request, const Candidate& candidate);
+  CallParams params_for(const Candidate& candidate) const;
   bool asks_for_usage() const;
   std::string upstream_fields(const Backend& backend, bool same_format);
   std::string seal_session() const;
@@ -159,27 +211,10 @@ class Exchange final : public RelayOwner, public std::enable_shared_from_this<Ex
   std::optional<Request> replaced_request_;   // of replaced_body_
   Route route_;
   std::string_view plain_path_;  // embeddings and legacy completions: relayed as they are
-  std::optional<Attempts> attempts_;
-  std::size_t leg_ = 0;        // of the attempt under way
-  std::size_t key_index_ = 0;  // likewise
-  std::string key_;            // likewise; a secret
-  struct Failure {
-    UpstreamHead head;
-    std::string verbatim;
-    bool same_format = false;
-  };
-  std::optional<Failure> last_failure_;
-  TimePoint retry_at_{};
-  Deadline retry_;
-  Deadline first_token_;
-
-  Translation translation_;
-  EncodeContext encode_context_;
-  std::string encoded_body_;
-  std::array<std::string, 2> splices_;
-  std::unique_ptr<Relay> relay_;
-  std::shared_ptr<UpstreamCall> call_;
   std::shared_ptr<SideCall> side_;
+  Lane only_lane_;
+  std::vector<std::unique_ptr<Lane>> racers_;  // instead of it
+  Lane* lane_ = &only_lane_;                   // whose turn it is
   std::shared_ptr<void> admin_call_;
   bool head_sent_ = false;  // of a stream; by its commit or by a keep-alive before
   bool done_ = false;

@@ -151,9 +151,9 @@ void Exchange::answer_from_ring(RingVerdict verdict) {
   }
   if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
   prepare_encoding();
-  auto encoder = stream_ ? client_codec().stream_encoder(encode_context_)
-                         : client_codec().whole_encoder(encode_context_);
-  const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation_);
+  auto encoder = stream_ ? client_codec().stream_encoder(lane_->encode_context)
+                         : client_codec().whole_encoder(lane_->encode_context);
+  const auto decoder = codec(WireFormat::openai_chat).reply_decoder(lane_->translation);
   if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
     return send_error({ErrorKind::internal,
                        "a ring plugin's answer is no chat completion: " + decoded.error().message});
@@ -161,7 +161,8 @@ void Exchange::answer_from_ring(RingVerdict verdict) {
   if (stream_) {
     // As it was kept: it has been through the reply ring once.
     begin_stream(verdict.status,
-                 encode_context_.json_array ? kJson : "text/event-stream; charset=utf-8", fields);
+                 lane_->encode_context.json_array ? kJson : "text/event-stream; charset=utf-8",
+                 fields);
     session_->end_stream(encoder->out(), /*clean=*/true);
   } else {
     send_reply(verdict.status, fields, kJson, std::move(encoder->out()));
@@ -173,8 +174,8 @@ std::string Exchange::body_as_chat(std::string_view client_body) {
   if (format_ == WireFormat::openai_chat) return std::string(client_body);
   if (!decode_request()) return {};
   prepare_encoding();
-  const auto decoder = client_codec().reply_decoder(translation_);
-  const auto encoder = codec(WireFormat::openai_chat).whole_encoder(encode_context_);
+  const auto decoder = client_codec().reply_decoder(lane_->translation);
+  const auto encoder = codec(WireFormat::openai_chat).whole_encoder(lane_->encode_context);
   if (!decoder->on_whole(client_body, *encoder)) return {};
   return std::move(encoder->out());
 }
@@ -203,7 +204,7 @@ void Exchange::open_ring_stream() {
   options.hold_all = rings.stream_rules().hold_all;
   options.cut_loops = rings.stream_rules().cut_loops;
   options.placeholders = &placeholders_;
-  ring_stream_ = std::make_unique<RingStream>(client_codec(), encode_context_, options);
+  ring_stream_ = std::make_unique<RingStream>(client_codec(), lane_->encode_context, options);
 }
 
 // The plugins look at a stream that has ended well; its end, or all of it, is still here.
@@ -243,8 +244,8 @@ void Exchange::on_stream_verdict(RingVerdict verdict) {
   if (ring_stream_->holds_all()) {
     auto fields = head.fields;
     if (verdict.kind != RingVerdict::Kind::proceed) {
-      const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation_);
-      const auto encoder = client_codec().stream_encoder(encode_context_);
+      const auto decoder = codec(WireFormat::openai_chat).reply_decoder(lane_->translation);
+      const auto encoder = client_codec().stream_encoder(lane_->encode_context);
       if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
         return refuse_stream({ErrorKind::internal, "a ring plugin's reply is no chat completion: " +
                                                        decoded.error().message});
@@ -263,7 +264,7 @@ void Exchange::on_stream_verdict(RingVerdict verdict) {
 void Exchange::refuse_stream(const Error& error) {
   stream_over_ = true;
   pending_reply_.reset();
-  if (call_) call_->cancel();
+  if (lane_->call) lane_->call->cancel();
   send_error(error);
 }
 
@@ -289,8 +290,8 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
         break;
       }
       prepare_encoding();
-      const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation_);
-      const auto encoder = client_codec().whole_encoder(encode_context_);
+      const auto decoder = codec(WireFormat::openai_chat).reply_decoder(lane_->translation);
+      const auto encoder = client_codec().whole_encoder(lane_->encode_context);
       if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
         return send_error({ErrorKind::internal, "a ring plugin's reply is no chat completion: " +
                                                     decoded.error().message});

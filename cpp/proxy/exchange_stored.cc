@@ -164,8 +164,8 @@ void Exchange::keep_stream(std::string_view bytes) {
 
 // The instance that may keep this response itself: one that was asked in the client's own words.
 std::string_view Exchange::past_keeper() const {
-  if (!attempts_ || leg_ >= route_.candidates.size()) return {};
-  const auto& backend = *route_.candidates[leg_].backend;
+  if (!lane_->attempts || lane_->leg >= route_.candidates.size()) return {};
+  const auto& backend = *route_.candidates[lane_->leg].backend;
   const bool keeps = same_format(backend) && backend.kind == Backend::Kind::http;
   return keeps ? std::string_view(backend.name) : std::string_view();
 }
@@ -219,7 +219,7 @@ void Exchange::answer_stored() {
              [weak = weak_from_this(), answer_here](SideCall::Answer answer) {
                const auto self = weak.lock();
                if (!self || self->session_ == nullptr) return;
-               redact(answer.body, self->key_);
+               redact(answer.body, self->lane_->key);
                // Who no longer has it, or cannot be asked, has no say.
                const bool says = answer.ok() || answer.status == 400 || answer.status == 409;
                if (!says || !is_json_object(answer.body)) return answer_here();
@@ -235,10 +235,10 @@ void Exchange::ask_beside(const Backend& backend, std::string_view method, std::
   const auto& target = snapshot_->target(backend);
   record_.backend = backend.name;
   record_.upstream = backend.format;
-  key_.clear();
+  lane_->key.clear();
   if (!backend.keys.empty()) {
     const auto pick = snapshot_->key_pool(backend).look({}, context_.worker().now());
-    key_ = backend.keys[pick.ready ? pick.key : 0];
+    lane_->key = backend.keys[pick.ready ? pick.key : 0];
   }
   UpstreamRequest request;
   request.method = method;
@@ -277,7 +277,8 @@ bool Exchange::ask_for_count() {
   route_ = *std::move(route);
   route_.candidates.resize(1);
   snapshot_->localize(route_.candidates[0]);
-  const auto& [backend, model] = route_.candidates[0];
+  const auto* const backend = route_.candidates[0].backend;
+  const auto& model = route_.candidates[0].model;
   const auto* row = counter_of(backend->format);
   if (row == nullptr || backend->kind != Backend::Kind::http) return false;
 
@@ -289,8 +290,8 @@ bool Exchange::ask_for_count() {
     set_raw_body(raw, route_.candidates[0]);
     for (const auto piece : raw.body) asked += piece;
   } else {
-    if (!encode_for(*backend, encoded_body_)) return false;
-    asked = counted(*row, encoded_body_, model);
+    if (!encode_for(*backend, lane_->encoded_body)) return false;
+    asked = counted(*row, lane_->encoded_body, model);
   }
   record_.model = peek_.model;
   record_.upstream_model = model;
@@ -299,7 +300,7 @@ bool Exchange::ask_for_count() {
              [weak = weak_from_this(), row](SideCall::Answer answer) {
                const auto self = weak.lock();
                if (!self || self->session_ == nullptr) return;
-               redact(answer.body, self->key_);
+               redact(answer.body, self->lane_->key);
                const auto sum = answer.ok() ? sum_in(*row, answer.body) : std::nullopt;
                if (!sum) return self->answer_count(estimate_tokens(*self->request_));
                if (row->format == self->format_) {

@@ -57,6 +57,33 @@ std::vector<SelectorLeg> drawn(std::vector<SelectorLeg> legs, RouteTable::Hints 
 
 }  // namespace
 
+bool Route::has_context_limits() const {
+  return std::any_of(candidates.begin(), candidates.end(),
+                     [](const Candidate& candidate) { return candidate.max_context > 0; });
+}
+
+Result<void> Route::leave_out_small_contexts(std::int64_t tokens) {
+  const auto fits = [tokens](const Candidate& candidate) {
+    return candidate.max_context == 0 ||
+           static_cast<std::uint64_t>(tokens) <= candidate.max_context;
+  };
+  std::vector<Candidate> kept;
+  std::vector<std::size_t> moved{0};  // where a candidate of the old index, or one behind it, is
+  for (auto& candidate : candidates) {
+    if (fits(candidate)) kept.push_back(std::move(candidate));
+    moved.push_back(kept.size());
+  }
+  candidates = std::move(kept);
+  for (auto& lane : race) lane = {moved[lane.begin], moved[lane.end], lane.delay};
+  std::erase_if(race, [](const Lane& lane) { return lane.begin == lane.end; });
+  if (!candidates.empty()) return {};
+  Error out{ErrorKind::malformed_request,
+            "the prompt has about " + std::to_string(tokens) +
+                " tokens, more than the max_context of any leg of this model allows"};
+  out.code = "context_length_exceeded";
+  return out;
+}
+
 Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Settings settings) {
   RouteTable table;
   table.backends_ = &backends;
@@ -64,7 +91,9 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
   for (const auto& backend : backends) table.by_name_.emplace(backend.name, &backend);
   for (const auto& backend : backends) {
     if (table.covered(backend)) continue;
-    table.groups_[std::string(group_name(backend.name))].instances.push_back(&backend);
+    // One that serves some models of a server only is found by its model.
+    if (backend.only_models.empty())
+      table.groups_[std::string(group_name(backend.name))].instances.push_back(&backend);
     for (const auto& model : backend.models) table.by_model_[model].push_back(&backend);
   }
   table.turns_ = std::shared_ptr<std::atomic<std::uint32_t>[]>(

@@ -40,6 +40,11 @@ struct Route {
   std::vector<Lane> race;                    // of a race; else empty
   std::chrono::milliseconds first_token{0};  // of a stream, until its first output; 0: the general
   std::vector<std::string> ignored;          // parameters of the selector that nobody knows
+
+  bool has_context_limits() const;
+  // Leaves out the legs that take no prompt of so many tokens. malformed_request
+  // (context_length_exceeded) when none is left.
+  Result<void> leave_out_small_contexts(std::int64_t tokens);
 };
 
 // A named chain of legs: "backend:model" or whatever else a client could name.
