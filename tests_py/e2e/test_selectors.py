@@ -18,6 +18,7 @@ from e2e.conftest import QUIET
 from e2e.test_failover import FORMATS, Format, giving
 from e2e.upstream import Received, Reply, Upstream, Wait, error, stream
 from llm_proxy.config.load import Sources, load
+from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.server import Server
 
@@ -45,6 +46,13 @@ class Providers:
         return ", ".join(f"{n} {len(u.requests)}" for n, u in self.upstreams.items() if u.requests)
 
 
+def settings_of(text: str) -> Settings:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "config.yaml")
+        file.write_text(text)
+        return load(Sources(environment=QUIET, config_file=file))
+
+
 @asynccontextmanager
 async def providers(form: Format = CHAT, extra: str = "") -> AsyncIterator[Providers]:
     upstreams = {name: Upstream(giving(Answer(f"I am {name}"), form)) for name in NAMES}
@@ -53,10 +61,7 @@ async def providers(form: Format = CHAT, extra: str = "") -> AsyncIterator[Provi
             f"  {name}: {{type: {form.type}, api_url: {upstream.url}, api_key: key-{name}}}\n"
             for name, upstream in upstreams.items()
         )
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "config.yaml")
-            file.write_text(f"default_backend: left\nbackends:\n{rows}{extra}")
-            settings = load(Sources(environment=QUIET, config_file=file))
+        settings = settings_of(f"default_backend: left\nbackends:\n{rows}{extra}")
         async with Server(snapshot(settings)) as server:
             yield Providers(form, f"http://127.0.0.1:{server.port}", upstreams)
 
@@ -134,14 +139,16 @@ async def test_weights_reach_every_leg_and_a_failing_one_is_replaced() -> None:
 
 async def test_instances_take_turns_and_one_can_be_named() -> None:
     extra = "  right.second: {type: openai-compatible, api_url: THIRD, api_key: key}\n"
-    async with Upstream(giving(Answer("second"), CHAT)) as second:
-        async with providers(extra=extra.replace("THIRD", second.url)) as three:
-            for _ in range(4):
-                await three.ask("right:m")
-            assert (len(three["right"].requests), len(second.requests)) == (2, 2)
-            for _ in range(3):
-                await three.ask("right.second:m")
-            assert len(second.requests) == 5
+    async with (
+        Upstream(giving(Answer("second"), CHAT)) as second,
+        providers(extra=extra.replace("THIRD", second.url)) as three,
+    ):
+        for _ in range(4):
+            await three.ask("right:m")
+        assert (len(three["right"].requests), len(second.requests)) == (2, 2)
+        for _ in range(3):
+            await three.ask("right.second:m")
+        assert len(second.requests) == 5
 
 
 def held(text: str, until: asyncio.Event) -> Callable[[Received], Reply]:
@@ -171,7 +178,10 @@ async def test_the_first_output_wins_a_race_and_the_others_are_closed() -> None:
         soon.set()
         answer = await asking
         assert text_of(answer) == "I was first"
-        assert (answer.headers["x-proxy-backend"], answer.headers["x-proxy-model"]) == ("right", "b")
+        assert (answer.headers["x-proxy-backend"], answer.headers["x-proxy-model"]) == (
+            "right",
+            "b",
+        )
         for name in ("left", "third"):
             await asyncio.wait_for(three[name].last.gone.wait(), 5)
 
@@ -191,7 +201,9 @@ async def test_a_handicapped_leg_starts_first_and_the_others_when_it_fails() -> 
         assert text_of(await three.ask("[handicap=60]left:a!right:b", streamed=True)) == "I am left"
         assert three.asked() == "left 1"
         three["left"].handler = lambda request: error(400, "invalid_request_error", "no")
-        assert text_of(await three.ask("[handicap=60]left:a!right:b", streamed=True)) == "I am right"
+        assert (
+            text_of(await three.ask("[handicap=60]left:a!right:b", streamed=True)) == "I am right"
+        )
         assert three.asked() == "left 2, right 1"
 
 
@@ -248,8 +260,10 @@ async def test_a_leg_too_small_for_the_prompt_is_left_out() -> None:
 async def test_a_wrong_selector_is_refused_in_the_clients_format(client: str) -> None:
     async with providers() as three:
         if client == "gemini":
-            url = f"{three.url}/v1beta/models/left:a%7C%7Cb:generateContent"
-            answer = httpx.post(url, json=FORMATS[client].ask)
+            async with httpx.AsyncClient(base_url=three.url) as http:
+                answer = await http.post(
+                    "/v1beta/models/left:a%7C%7Cb:generateContent", json=FORMATS[client].ask
+                )
         else:
             answer = await three.ask("left:a||b", client=client)
         assert answer.status_code == 400

@@ -153,7 +153,9 @@ def _aliases(value: list[object] | dict[object, object]) -> Mapping[str, object]
             re.compile(name)
         except re.error as error:
             raise ValueError(f"'{name}' is no regular expression: {error}") from None
-        out[name] = target
+        plain = name.removeprefix("^").removesuffix("$")
+        pattern = any(character in plain for character in r"*+?()[]{}|^$\\")
+        out[name if pattern else plain] = target
     return out
 
 
