@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "routing/command_text.h"
+
 namespace llm_proxy {
 namespace {
 
@@ -198,6 +200,20 @@ FailurePolicy parse_failure_policy(const Json& json, const std::string& where) {
   return out;
 }
 
+CommandSettings parse_commands(const Json& json, const std::string& where) {
+  CommandSettings out;
+  Fields fields(json, where);
+  fields.read("enabled", out.enabled);
+  fields.read("prefix", out.prefix);
+  fields.read("session_ttl", out.session_ttl);
+  fields.end();
+  if (!is_command_prefix(out.prefix)) {
+    throw std::invalid_argument(fields.path("prefix") +
+                                ": must be 2 to 10 printable characters, not '" + out.prefix + "'");
+  }
+  return out;
+}
+
 std::map<std::string, FailoverRoute, std::less<>> parse_failover_routes(const Json& json,
                                                                         const std::string& where) {
   if (!json.is_object()) throw std::invalid_argument(where + ": must map models to routes");
@@ -281,6 +297,9 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
     fields.read("anthropic_port", out->anthropic_port.emplace());
   }
   fields.read("exact_token_counts", out->exact_token_counts);
+  if (const Json* commands = fields.child("commands")) {
+    out->commands = parse_commands(*commands, fields.path("commands"));
+  }
   fields.read("reply_headers", out->reply_headers);
   fields.read("access_log", out->access_log);
   fields.read("log_json", out->log_json);

@@ -35,6 +35,13 @@ struct Timeouts {
   std::chrono::milliseconds upstream_idle{60'000};  // a pooled connection nobody uses
 };
 
+// In-chat commands ("!/help") and the sessions they set something in.
+struct CommandSettings {
+  bool enabled = true;
+  std::string prefix = "!/";
+  std::chrono::milliseconds session_ttl{3'600'000};  // unused for so long, a session is forgotten
+};
+
 struct ServerConfig {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8000;  // 0: any free port, see Server::port()
@@ -52,6 +59,7 @@ struct ServerConfig {
   std::map<std::string, std::string> not_installed;  // backends that are not here: how to get them
   std::map<std::string, FailoverRoute, std::less<>> failover_routes;  // by model, "default" or "*"
   FailurePolicy failure_handling;
+  CommandSettings commands;
   ResponseStore::Limits response_store;  // takes effect at start; no entries: nothing is kept
   std::optional<std::uint16_t> anthropic_port;  // Anthropic's API alone, at its root; 0: any free
   bool exact_token_counts = false;  // ask providers that can count, instead of estimating

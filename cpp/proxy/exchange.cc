@@ -11,6 +11,7 @@
 #include "http/status_text.h"
 #include "json/splice.h"
 #include "json/writer.h"
+#include "proxy/chat_commands.h"
 #include "proxy/diagnostics.h"
 #include "proxy/echo_backend.h"
 #include "proxy/hosted_call.h"
@@ -18,6 +19,8 @@
 #include "proxy/model_list.h"
 #include "proxy/param_edits.h"
 #include "proxy/ring_stream.h"
+#include "proxy/session_id.h"
+#include "routing/command_table.h"
 #include "translate/body_edits.h"
 #include "translate/common.h"
 
@@ -28,7 +31,8 @@ constexpr std::string_view kJson = "application/json";
 
 // Fields of a client's request that are not an upstream's business: its connection, its
 // credentials, its browser.
-constexpr std::array<std::string_view, 18> kWithheldFields{"host",
+constexpr std::array<std::string_view, 19> kWithheldFields{"x-lip-route",
+                                                           "host",
                                                            "content-length",
                                                            "content-type",
                                                            "content-encoding",
@@ -98,9 +102,6 @@ std::string without_retry_after(std::string_view lines) {
   });
 }
 
-// Where a session's client says which session it is.
-constexpr std::array<std::string_view, 5> kSessionFields{"x-claude-code-session-id", "session-id",
-                                                         "session_id", "x-session-id", "thread-id"};
 
 // What a client of this format may see: only Anthropic's clients know 529, and only Responses calls
 // an unknown model a 400.
@@ -209,7 +210,8 @@ std::int64_t Exchange::unix_now() const {
 
 std::string_view Exchange::body() const {
   if (replaced_body_) return *replaced_body_;
-  return expanded_body_ ? std::string_view(*expanded_body_) : session_->request().body.view();
+  if (expanded_body_) return *expanded_body_;
+  return without_commands_ ? std::string_view(*without_commands_) : session_->request().body.view();
 }
 
 void Exchange::start() {
@@ -263,6 +265,7 @@ void Exchange::generate() {
   stream_ = peek_.stream;
   record_.model = peek_.model;
   record_.stream = stream_;
+  if (!take_commands()) return;
   if (format_ == WireFormat::openai_responses) {
     auto turn = ResponseTurn::open(context_.responses(), store_owner(), body(), peek_,
                                    context_.worker().now());
@@ -277,12 +280,110 @@ void Exchange::generate() {
   }
 }
 
+// Takes the in-chat commands out of the request and does what they say. False: that was all, and
+// is answered.
+bool Exchange::take_commands() {
+  const auto& settings = snapshot_->config->commands;
+  auto& chats = context_.chats();
+  const bool any = settings.enabled && may_hold_command(body(), settings.prefix);
+  if (!any && chats.empty()) return true;
+  if (!know_session(/*however=*/any)) return true;
+  const auto now = context_.worker().now();
+  auto state = chats.find(chat_id_, now, settings.session_ttl).value_or(SessionState());
+  if (any && decode_request()) {
+    auto found = take_chat_commands(*request_, body(), settings.prefix);
+    for (const auto& command : found.run) {
+      if (!commands_run_.empty()) commands_run_ += ", ";
+      commands_run_ += command.name;
+    }
+    if (!found.run.empty()) {
+      const auto said =
+          run_commands(found.run, {snapshot_->routes, settings.prefix, peek_.model}, state);
+      if (said) chats.put(chat_id_, chat_kind_, state, now);
+      if (!said || found.alone) {
+        answer_command(said ? *said : said.error().message + "\nNothing was sent to the model.");
+        return false;
+      }
+    }
+    if (found.body) {
+      request_.reset();
+      without_commands_ = *std::move(found.body);
+      auto peek = peek_request(body());
+      if (!peek) {
+        send_error(peek.error());
+        return false;
+      }
+      peek->model = std::exchange(peek_.model, {});
+      peek->stream = peek_.stream;
+      peek_ = *std::move(peek);
+    }
+  }
+  if (!state.empty()) chat_ = std::move(state);
+  return true;
+}
+
+// The proxy's own answer, in the client's format.
+void Exchange::answer_command(const std::string& text) {
+  prepare_encoding();
+  const auto encoder = stream_ ? client_codec().stream_encoder(lane_->encode_context)
+                               : client_codec().whole_encoder(lane_->encode_context);
+  const auto answer = std::string(kCommandAnswer) + text;
+  Usage nothing;
+  nothing.input = nothing.output = 0;
+  encoder->on_event(
+      ReplyStart{Text::plain(record_.request_id), Text::plain(peek_.model), unix_now()});
+  encoder->on_event(PartStart{});
+  encoder->on_event(PartDelta{0, Text::plain(answer)});
+  encoder->on_event(PartEnd{0});
+  encoder->on_event(UsageUpdate{nothing});
+  encoder->on_event(Finish{FinishReason::stop, {}, "stop"});
+  note_finish("command");
+  const auto fields = reply_fields({}, false);
+  if (!stream_) return send_reply(200, fields, kJson, std::move(encoder->out()));
+  begin_stream(200, lane_->encode_context.json_array ? kJson : "text/event-stream; charset=utf-8",
+               fields);
+  session_->end_stream(encoder->out(), /*clean=*/true);
+}
+
+// The selector that decides: what the session's commands say, else a header line of the client's,
+// else the model in its body.
+std::string Exchange::routed_by() {
+  const auto header = session_->request().head.fields.value("x-lip-route");
+  const std::string_view model = header.empty() ? std::string_view(peek_.model) : header;
+  if (!chat_) return std::string(model);
+  auto out = session_selector(*chat_, model, snapshot_->routes);
+  if (!chat_->oneoff.empty()) context_.chats().use_oneoff(chat_id_, chat_->oneoff);
+  return out;
+}
+
+bool Exchange::is_first_request() {
+  return know_session(/*however=*/true) &&
+         context_.chats().first_request(chat_id_, chat_kind_, context_.worker().now(),
+                                        snapshot_->config->commands.session_ttl);
+}
+
+// Finds out which session this is; not `however` it takes: only if there is one it could be. A
+// request that cannot be read belongs to none, and hears of it elsewhere.
+bool Exchange::know_session(bool however) {
+  if (!chat_id_.empty()) return true;
+  const auto& client = session_->request();
+  chat_kind_ = SessionStore::Kind::named;
+  chat_id_ = named_session(client, client.body.view());
+  if (!chat_id_.empty()) return however || !context_.chats().empty(chat_kind_);
+  chat_kind_ = SessionStore::Kind::derived;
+  if ((!however && context_.chats().empty(chat_kind_)) || !decode_request()) return false;
+  chat_id_ = derived_session(client, *request_);
+  return true;
+}
+
 void Exchange::dispatch() {
   if (const auto* hint = snapshot_->install_hint(peek_.model)) {
     return send_error({ErrorKind::unknown_model, *hint});
   }
   const auto random = static_cast<std::uint32_t>(std::hash<std::string>()(record_.request_id));
-  auto route = snapshot_->routes.resolve(peek_.model, {random, /*first_request=*/false});
+  const auto selector = routed_by();
+  const bool first = selector.find("[first") != std::string::npos && is_first_request();
+  auto route = snapshot_->routes.resolve(selector, {random, first});
   if (!route) return send_error(route.error());
   route_ = *std::move(route);
   note_losses();
@@ -509,12 +610,8 @@ void Exchange::prepare_encoding() {
 // Whose sealed thinking is whose: the client's key, and its session if it names one.
 std::string Exchange::seal_session() const {
   const auto& request = session_->request();
-  std::string out = request.key;
-  for (const auto name : kSessionFields) {
-    const auto value = request.head.fields.value(name);
-    if (!value.empty()) return out.append(1, '\0').append(value);
-  }
-  return out;
+  const auto field = session_field(request.head);
+  return field.empty() ? request.key : (request.key + '\0').append(field);
 }
 
 // Same format on both sides: the reply's bytes are the client's, whoever wrote the request's.
@@ -650,7 +747,9 @@ void Exchange::set_raw_body(UpstreamRequest& request, const Candidate& candidate
 
 // What is set in the request over what its body says.
 CallParams Exchange::params_for(const Candidate& candidate) const {
-  return candidate.params ? *candidate.params : CallParams();
+  auto out = candidate.params ? *candidate.params : CallParams();
+  if (chat_) out.override_with(chat_->params);
+  return out;
 }
 
 void Exchange::attempt_http(const Backend& backend) {
@@ -893,6 +992,7 @@ std::string Exchange::reply_fields(std::string_view upstream_fields, bool same_f
   redact(out, lane_->key);
   HeadWriter writer(out);
   writer.field("x-proxy-request-id", record_.request_id);
+  if (!commands_run_.empty()) writer.field("x-proxy-command", commands_run_);
   if (snapshot_->config->reply_headers && record_.attempts > 0) {
     writer.field("x-proxy-backend", record_.backend);
     writer.field("x-proxy-model", record_.upstream_model);

@@ -21,6 +21,7 @@
 #include "proxy/side_call.h"
 #include "proxy/upstream_call.h"
 #include "routing/route_table.h"
+#include "routing/session_store.h"
 #include "translate/codec.h"
 
 namespace llm_proxy {
@@ -139,6 +140,11 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void answer_from_ring(RingVerdict verdict);
   void open_ring_stream();
   void refuse_stream(const Error& error);
+  bool take_commands();
+  void answer_command(const std::string& text);
+  std::string routed_by();
+  bool is_first_request();
+  bool know_session(bool however);
   void dispatch();
   void begin_attempts();
   void add_legs(Lane& lane, std::size_t begin, std::size_t end);
@@ -204,6 +210,11 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
 
   RequestPeek peek_;
   bool stream_ = false;
+  std::optional<std::string> without_commands_;  // the client's body, where it held some
+  std::string commands_run_;                     // "model, temperature"
+  SessionStore::Kind chat_kind_ = SessionStore::Kind::named;
+  std::string chat_id_;                       // of the session, where somebody asked
+  std::optional<SessionState> chat_;          // what its commands have set
   std::optional<std::string> replaced_body_;  // by a ring plugin, OpenAI chat
   std::unique_ptr<ResponseTurn> turn_;        // Responses: what it goes on from, what is kept
   std::optional<std::string> expanded_body_;  // the client's, with its past put in

@@ -54,6 +54,7 @@ struct Server::Impl {
   AccessLog log;
   SealStore seals{{}};
   std::optional<ResponseStore> responses;  // from start() on
+  SessionStore sessions;
   ModelCache models;
   std::vector<Seat> seats;
   std::uint16_t port = 0;
@@ -107,7 +108,7 @@ Result<void> Server::start() {
     seat.worker = std::make_unique<Worker>(worker_options);
     seat.context = std::make_unique<WorkerContext>(
         *seat.worker, *environment, self.snapshot, self.log, self.seals, *self.responses,
-        self.models, [this] { return stats(); }, self.hosts.admin.get());
+        self.sessions, self.models, [this] { return stats(); }, self.hosts.admin.get());
     auto listens = self.listen(seat, self.port, /*only_anthropic=*/false);
     if (listens && self.config->anthropic_port) {
       listens = self.listen(seat, self.anthropic_port, /*only_anthropic=*/true);

@@ -16,13 +16,15 @@ constexpr std::chrono::milliseconds kBuried{1000};
 
 WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                              std::shared_ptr<const Snapshot> snapshot, AccessLog& log,
-                             SealStore& seals, ResponseStore& responses, ModelCache& models,
+                             SealStore& seals, ResponseStore& responses, SessionStore& chats,
+                             ModelCache& models,
                              std::function<ServerStats()> stats, AdminHost* admin)
     : worker_(worker),
       pool_(worker, std::move(environment)),
       log_(log),
       seals_(seals),
       responses_(responses),
+      chats_(chats),
       models_(models),
       stats_(std::move(stats)),
       admin_(admin),

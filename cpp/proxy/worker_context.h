@@ -19,6 +19,7 @@
 #include "proxy/response_store.h"
 #include "proxy/server_stats.h"
 #include "proxy/snapshot.h"
+#include "routing/session_store.h"
 #include "translate/seal_store.h"
 
 namespace llm_proxy {
@@ -46,7 +47,8 @@ class WorkerContext {
  public:
   WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                 std::shared_ptr<const Snapshot> snapshot, AccessLog& log, SealStore& seals,
-                ResponseStore& responses, ModelCache& models, std::function<ServerStats()> stats,
+                ResponseStore& responses, SessionStore& chats, ModelCache& models,
+                std::function<ServerStats()> stats,
                 AdminHost* admin = nullptr);
   ~WorkerContext();
   WorkerContext(const WorkerContext&) = delete;
@@ -57,6 +59,7 @@ class WorkerContext {
   AccessLog& log() { return log_; }
   SealStore& seals() { return seals_; }
   ResponseStore& responses() { return responses_; }
+  SessionStore& chats() { return chats_; }
   ModelCache& models() { return models_; }
   ModelLister& lister() { return lister_; }
   // Of the whole server.
@@ -105,6 +108,7 @@ class WorkerContext {
   AccessLog& log_;
   SealStore& seals_;
   ResponseStore& responses_;
+  SessionStore& chats_;
   ModelCache& models_;
   std::function<ServerStats()> stats_;
   AdminHost* admin_;

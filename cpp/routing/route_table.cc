@@ -127,6 +127,8 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
       return Error{ErrorKind::malformed_request, "static_route: " + legs.error().message};
     }
   }
+  // The looks at routes above took turns.
+  for (std::size_t i = 0; i < table.groups_.size(); ++i) table.turns_[i] = 0;
   return table;
 }
 

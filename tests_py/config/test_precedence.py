@@ -32,6 +32,7 @@ SPELLINGS: dict[str, list[tuple[str, object]]] = {
 OVERRIDES: dict[str, list[tuple[str, object]]] = {
     "failure_handling.max_attempts": [("2", 2), ("3", 3), ("4", 4)],
     "failure_handling.max_failover_hops": [("2", 2), ("3", 3), ("4", 4)],
+    "command_prefix": [("#:", "#:"), ("//!", "//!"), ("@#", "@#")],
     "io_threads": [("2", 2), ("3", 3), ("4", 4)],
     "logging.level": [("DEBUG", "DEBUG"), ("warning", "WARNING"), ("ERROR", "ERROR")],
     "backends.default_backend": [

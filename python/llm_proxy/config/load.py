@@ -60,6 +60,7 @@ def load(sources: Sources) -> Settings:
     if not str(values["backends.default_backend"]) and choice.backend:
         put("backends.default_backend", choice.backend, Origin("derived", choice.reason))
     _guard_address(values, origins, put, problems)
+    _guard_prefix(values, origins, problems)
     _guard_admin_keys(values, origins, problems)
     _guard_access(values, origins, backends, problems)
     _guard_logins(sections, problems)
@@ -192,6 +193,19 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _guard_prefix(
+    values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
+) -> None:
+    """What every word begins with would make a command of every word."""
+    prefix = str(values["command_prefix"])
+    printable = all("!" <= c <= "~" and not c.isalnum() and c not in '-_"\\()<>' for c in prefix)
+    if not printable or not 2 <= len(prefix) <= 10 or (len(prefix) == 2 and len(set(prefix)) == 1):
+        message = (
+            f"'{prefix}' is not 2 to 10 signs such as !/ (no blanks, letters, quotes, brackets)"
+        )
+        problems.append(Problem(origins["command_prefix"].where, "command_prefix", message))
 
 
 def _guard_address(

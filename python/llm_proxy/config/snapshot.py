@@ -54,6 +54,11 @@ def snapshot(settings: Settings) -> str:
                 "ttl": settings.seconds("responses.store_seconds"),
             },
             "exact_token_counts": settings.switch("counting.exact"),
+            "commands": {
+                "enabled": not settings.switch("session.disable_interactive_commands"),
+                "prefix": settings.text("command_prefix"),
+                "session_ttl": settings.seconds("session.ttl"),
+            },
             "reply_headers": settings.switch("failure_handling.reply_headers"),
             "model_discovery": settings.switch("models.discovery"),
             "models_fresh": settings.seconds("models.cache_seconds"),

@@ -238,6 +238,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("failure_handling.reply_headers", "switch", True, "tell clients in x-proxy-… headers who answered after how "
             "many attempts; the flag switches it off", ("--no-reply-headers",), ("LLM_PROXY_REPLY_HEADERS",),
             flag_value=False),
+    Setting("command_prefix", "text", "!/", "what in-chat commands begin with: 2 to 10 printable characters",
+            ("--command-prefix",), ("COMMAND_PREFIX",)),
+    Setting("session.disable_interactive_commands", "switch", False, "leave commands in prompts alone: they reach the model "
+            "as they are", ("--disable-interactive-commands",), ("DISABLE_INTERACTIVE_COMMANDS",)),
+    Setting("session.ttl", "seconds", 3600.0, "what a session's commands have set is forgotten after so long without a request",
+            ("--session-ttl",), ("SESSION_TTL",), at_least=1, at_most=30 * 86400),
     Setting("plugins.directory", "text", "", "folder with manifest.yaml of the ring plugins; empty: none",
             ("--plugins-dir",), ("LLM_PROXY_PLUGINS_DIR",)),
     Setting("plugins.enabled", "texts", (), "built-in ring plugins to run, by name; stock: the usual set, all: every one",
