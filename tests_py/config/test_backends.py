@@ -285,3 +285,37 @@ def test_a_server_of_two_formats_is_one_backend(tmp_path: Path) -> None:
 def test_a_local_server_without_a_key_is_given_one(tmp_path: Path) -> None:
     settings = configured({"OLLAMA_API_BASE_URL": "http://127.0.0.1:1"})
     assert settings.backend("ollama").keys == ("ollama",)
+
+
+def test_a_file_an_instance_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "openai.work.yaml").write_text("connector: openai\napi_key: work-key\n")
+    (tmp_path / "anthropic.a.b.yaml").write_text("api_key: [one, two]\napi_url: http://h:1/v1\n")
+    settings = configured({"BACKEND_INSTANCES_DIR": str(tmp_path)})
+    assert settings.backend("openai.work").keys == ("work-key",)
+    assert settings.backend("anthropic.a.b").keys == ("one", "two")
+    assert settings.backend("anthropic.a.b").base_url == "http://h:1/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("openai.yaml", "api_key: k\n", "must be called BACKEND.NAME.yaml"),
+        ("opnai.work.yaml", "api_key: k\n", "no backend is called 'opnai'; did you mean"),
+        ("openai.work.yaml", "connector: anthropic\n", "the file's name says openai"),
+        ("openai.work.yaml", "api_kye: k\n", "openai.work.yaml:1"),
+        ("openai.main.yaml", "api_key: k\n", "is configured twice"),
+    ],
+)
+def test_a_wrong_instance_file_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "instances"
+    folder.mkdir()
+    (folder / name).write_text(text)
+    main = yaml_file(tmp_path, "backends: {openai.main: {api_key: k}}\n")
+    with pytest.raises(ConfigError) as raised:
+        configured({"BACKEND_INSTANCES_DIR": str(folder)}, main)
+    assert message in str(raised.value)
+
+
+def test_a_folder_of_instances_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no folder"):
+        configured({"BACKEND_INSTANCES_DIR": str(tmp_path / "none")})

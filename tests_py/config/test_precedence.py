@@ -11,6 +11,7 @@ from llm_proxy.cli.arguments import parse
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.table import SETTINGS, Setting, Value
+from repo import ROOT
 
 BY_PATH = {setting.path: setting for setting in SETTINGS}
 
@@ -32,6 +33,9 @@ SPELLINGS: dict[str, list[tuple[str, object]]] = {
 OVERRIDES: dict[str, list[tuple[str, object]]] = {
     "failure_handling.max_attempts": [("2", 2), ("3", 3), ("4", 4)],
     "failure_handling.max_failover_hops": [("2", 2), ("3", 3), ("4", 4)],
+    "backends.instances_dir": [
+        (str(ROOT / folder), str(ROOT / folder)) for folder in ("docs", "cpp", "bench")
+    ],
     "command_prefix": [("#:", "#:"), ("//!", "//!"), ("@#", "@#")],
     "io_threads": [("2", 2), ("3", 3), ("4", 4)],
     "logging.level": [("DEBUG", "DEBUG"), ("warning", "WARNING"), ("ERROR", "ERROR")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -46,6 +47,7 @@ def load(sources: Sources) -> Settings:
     for path, (flag, value) in sources.flags.items():
         put(path, value, Origin("cli", flag))
 
+    _instance_files(values, origins, sections, problems)
     _silence(values, origins)
     backends = make_backends(sections, environment, sources.plugin_backends, problems)
     choice = pick_default(
@@ -105,6 +107,40 @@ def _from_tree(
                 problems.append(Problem(where, path, "no such setting" + nearest(name, known)))
 
     walk(root, "")
+
+
+INSTANCE_FILE = re.compile(r"^(?P<connector>[^.]+)\.(?P<name>.+)\.yaml$")
+
+
+def _instance_files(
+    values: dict[str, Value],
+    origins: dict[str, Origin],
+    sections: dict[str, SectionValues],
+    problems: list[Problem],
+) -> None:
+    """One file an instance: openai.work.yaml is the section `backends: openai.work:`."""
+    path = "backends.instances_dir"
+    folder = Path(str(values[path]))
+    if not folder.is_dir():
+        if origins[path].source != "default":
+            problems.append(Problem(origins[path].where, path, f"there is no folder '{folder}'"))
+        return
+    for file in sorted(folder.glob("*.yaml")):
+        match = INSTANCE_FILE.match(file.name)
+        name = file.name.removesuffix(".yaml")
+        if match is None:
+            message = "must be called BACKEND.NAME.yaml, such as openai.work.yaml"
+            problems.append(Problem(str(file), f"backends.{name}", message))
+        elif name in sections:
+            where = sections[name].origin
+            message = f"is configured twice: here and in {where.where}"
+            problems.append(Problem(str(file), f"backends.{name}", message))
+        else:
+            sections[name] = _section(name, read(file), str(file), problems)
+            wanted = sections[name].text("type") or match["connector"]
+            if wanted != match["connector"]:
+                message = f"the file's name says {match['connector']}, not {wanted}"
+                problems.append(Problem(str(file), f"backends.{name}.type", message))
 
 
 def _section(name: str, node: Node, file: str, problems: list[Problem]) -> SectionValues:

@@ -222,6 +222,9 @@ SETTINGS: tuple[Setting, ...] = (
             ("--model-alias",), ("MODEL_ALIASES",)),
     Setting("backends.static_route", "text", "", "who answers whenever a request names no backend: BACKEND:MODEL",
             ("--static-route",), ("STATIC_ROUTE",), also=("static_route",)),
+    Setting("backends.instances_dir", "text", "config/backends/backend-instances",
+            "folder with a file an instance: openai.work.yaml holds what stands under backends: openai.work:",
+            ("--backend-instances-dir",), ("BACKEND_INSTANCES_DIR",)),
     Setting("failover_routes", "routes", {}, "who is asked for a model, in order: MODEL: {elements: [BACKEND:MODEL, ...], "
             "first_token: SECONDS}; 'default' is appended to every other model's own", (), ("FAILOVER_ROUTES",)),
     Setting("failure_handling.enabled", "switch", True, "try again and elsewhere before a client hears of a failure; "
