@@ -20,6 +20,7 @@
 #include "proxy/param_edits.h"
 #include "proxy/ring_stream.h"
 #include "proxy/session_id.h"
+#include "proxy/token_estimate.h"
 #include "routing/command_table.h"
 #include "translate/body_edits.h"
 #include "translate/common.h"
@@ -101,7 +102,6 @@ std::string without_retry_after(std::string_view lines) {
     return !iequals(name, "retry-after") && !iequals(name, "retry-after-ms");
   });
 }
-
 
 // What a client of this format may see: only Anthropic's clients know 529, and only Responses calls
 // an unknown model a 400.

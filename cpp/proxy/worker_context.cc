@@ -17,8 +17,8 @@ constexpr std::chrono::milliseconds kBuried{1000};
 WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                              std::shared_ptr<const Snapshot> snapshot, AccessLog& log,
                              SealStore& seals, ResponseStore& responses, SessionStore& chats,
-                             ModelCache& models,
-                             std::function<ServerStats()> stats, AdminHost* admin)
+                             ModelCache& models, std::function<ServerStats()> stats,
+                             AdminHost* admin)
     : worker_(worker),
       pool_(worker, std::move(environment)),
       log_(log),

@@ -48,8 +48,7 @@ class WorkerContext {
   WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                 std::shared_ptr<const Snapshot> snapshot, AccessLog& log, SealStore& seals,
                 ResponseStore& responses, SessionStore& chats, ModelCache& models,
-                std::function<ServerStats()> stats,
-                AdminHost* admin = nullptr);
+                std::function<ServerStats()> stats, AdminHost* admin = nullptr);
   ~WorkerContext();
   WorkerContext(const WorkerContext&) = delete;
   WorkerContext& operator=(const WorkerContext&) = delete;
