@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/result.h"
 #include "base/worker_post.h"
 
 namespace llm_proxy {
@@ -78,6 +80,12 @@ struct HostedModels {
   std::vector<std::string> models;
 };
 
+// What a backend lends to the engine, where the engine itself speaks to the upstream.
+struct HostedKey {
+  std::string value;         // a secret
+  std::int64_t expires = 0;  // Unix milliseconds; 0: only for those who wait for it
+};
+
 // Every backend of one runtime. Owned by the server, outlives its exchanges; all functions may be
 // called on any worker.
 class BackendHost {
@@ -89,6 +97,10 @@ class BackendHost {
                                            WorkerPost& worker) = 0;
   // What the running backends offer, for GET /v1/models; a backend that fails to say is left out.
   virtual void models(WorkerPost& worker, std::function<void(std::vector<HostedModels>)> done) = 0;
+  // The key of a backend with `hosted_key`; `refused` is one the upstream would not have, or empty.
+  // `done` is called once.
+  virtual void key(std::string instance, std::string refused, WorkerPost& worker,
+                   std::function<void(const Result<HostedKey>&)> done) = 0;
 };
 
 }  // namespace llm_proxy

@@ -247,6 +247,7 @@ Backend parse_backend(const Json& json, const std::string& where) {
   fields.read("timeout", out.timeout);
   fields.read("loop_guard", out.loop_guard);
   fields.read("client_headers", out.client_headers);
+  fields.read("hosted_key", out.hosted_key);
   fields.read("models_path", out.models_path);
   if (const Json* quirks = fields.child("quirks"))
     out.quirks = parse_quirks(*quirks, fields.path("quirks"));

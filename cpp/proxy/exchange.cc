@@ -185,6 +185,7 @@ void Exchange::Lane::note_finish(std::string_view word) {
 
 void Exchange::Lane::stop() {
   over = true;
+  ++key_wait;
   retry.disarm();
   first_token.disarm();
   if (call) call->cancel();
@@ -520,6 +521,7 @@ void Exchange::note_attempt(std::string_view outcome) {
 
 // The failed attempt may still be on the stack.
 void Exchange::drop_call() {
+  ++lane_->key_wait;
   if (lane_->call) lane_->call->cancel();
   context_.bury(std::move(lane_->call));
   context_.bury(std::shared_ptr<Relay>(std::move(lane_->relay)));
@@ -556,7 +558,7 @@ void Exchange::attempt() {
     case Backend::Kind::echo:
       return attempt_echo(backend);
     case Backend::Kind::http:
-      return attempt_http(backend);
+      return backend.hosted_key ? attempt_with_hosted_key(backend) : attempt_http(backend);
     case Backend::Kind::python:
       return attempt_hosted(backend);
   }
@@ -801,6 +803,29 @@ void Exchange::attempt_http(const Backend& backend) {
   call->start();
 }
 
+void Exchange::attempt_with_hosted_key(const Backend& backend) {
+  if (snapshot_->hosts == nullptr) {
+    return on_attempt_failed(
+        {ErrorKind::unavailable, "backend " + backend.name + " needs Python, which is not here"},
+        {}, {});
+  }
+  auto& keys = context_.hosted_keys();
+  if (const auto* held = keys.held(backend.name, context_.worker().clock().unix_millis())) {
+    lane_->key = *held;
+    return attempt_http(backend);
+  }
+  keys.ask(*snapshot_->hosts, backend.name, context_.worker(),
+           [weak = weak_from_this(), lane = lane_,
+            wait = ++lane_->key_wait](const Result<HostedKey>& key) {
+             const auto self = weak.lock();
+             if (!self || self->session_ == nullptr || lane->key_wait != wait) return;
+             self->enter(*lane);
+             if (!key) return self->on_attempt_failed(key.error(), {}, {});
+             lane->key = key->value;
+             self->attempt_http(*self->route_.candidates[lane->leg].backend);
+           });
+}
+
 void Exchange::attempt_hosted(const Backend& backend) {
   if (snapshot_->hosts == nullptr) {
     return on_attempt_failed(
@@ -861,6 +886,13 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
   if (session_ == nullptr) return;
   lane_->first_token.disarm();
   drop_call();
+  const auto& backend = *route_.candidates[lane_->leg].backend;
+  if (backend.hosted_key && !lane_->key.empty() && error.kind == ErrorKind::unauthenticated &&
+      !std::exchange(lane_->key_renewed, true)) {
+    context_.hosted_keys().refused(backend.name, lane_->key);
+    note_attempt("key_renewed");
+    return attempt();
+  }
   redact(error.message, lane_->key);
   redact(verbatim, lane_->key);
   if (turn_ && turn_->knows_past() && !turn_->is_expanded() && !replaced_body_ &&

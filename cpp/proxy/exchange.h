@@ -84,6 +84,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
     std::size_t leg = 0;        // of the attempt under way
     std::size_t key_index = 0;  // likewise
     std::string key;            // likewise; a secret
+    int key_wait = 0;           // which wait for a hosted key is of interest
+    bool key_renewed = false;   // a refused hosted key is renewed once
     std::optional<Failure> last_failure;
     TimePoint retry_at{};
     Deadline retry;
@@ -164,6 +166,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void drop_call();
   void attempt_echo(const Backend& backend);
   void attempt_http(const Backend& backend);
+  void attempt_with_hosted_key(const Backend& backend);
   void attempt_hosted(const Backend& backend);
   Result<void> decode_request();
   void prepare_encoding();

@@ -30,7 +30,7 @@ std::string name_of(WireFormat format, JsonSlice model) {
 
 bool ModelCache::can_list(const Backend& backend) {
   return backend.kind == Backend::Kind::http && backend.models.empty() &&
-         backend.only_models.empty();
+         backend.only_models.empty() && !backend.hosted_key;
 }
 
 ModelCache::Entry& ModelCache::entry(const Backend& backend) {

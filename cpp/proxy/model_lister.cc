@@ -129,7 +129,7 @@ void ModelLister::list(const std::shared_ptr<const Snapshot>& snapshot, Done don
 void ModelLister::ask_hosts(const Snapshot& snapshot, const std::shared_ptr<Waiting>& waiting) {
   const auto& backends = snapshot.config->backends;
   const bool any = std::any_of(backends.begin(), backends.end(), [](const Backend& backend) {
-    return backend.kind == Backend::Kind::python;
+    return backend.kind == Backend::Kind::python || backend.hosted_key;
   });
   if (!any || snapshot.hosts == nullptr) return;
   waiting->hosts_pending = true;

@@ -42,6 +42,7 @@ WorkerContext::~WorkerContext() {
 
 void WorkerContext::publish(std::shared_ptr<const Snapshot> snapshot) {
   snapshot_ = std::move(snapshot);
+  hosted_keys_.clear();
   const auto& timeouts = snapshot_->config->timeouts;
   deadlines_ = {&worker_.deadlines(timeouts.client_head), &worker_.deadlines(timeouts.client_body),
                 &worker_.deadlines(timeouts.client_idle), &worker_.deadlines(timeouts.client_write),

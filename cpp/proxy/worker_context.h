@@ -14,6 +14,7 @@
 #include "net/upstream_pool.h"
 #include "net/worker.h"
 #include "proxy/admin_host.h"
+#include "proxy/hosted_keys.h"
 #include "proxy/model_cache.h"
 #include "proxy/model_lister.h"
 #include "proxy/response_store.h"
@@ -61,6 +62,7 @@ class WorkerContext {
   SessionStore& chats() { return chats_; }
   ModelCache& models() { return models_; }
   ModelLister& lister() { return lister_; }
+  HostedKeys& hosted_keys() { return hosted_keys_; }
   // Of the whole server.
   ServerStats stats() const { return stats_(); }
   AdminHost* admin() { return admin_; }
@@ -111,6 +113,7 @@ class WorkerContext {
   ModelCache& models_;
   std::function<ServerStats()> stats_;
   AdminHost* admin_;
+  HostedKeys hosted_keys_;
   DeadlineLists deadlines_;
   std::list<std::shared_ptr<ClientSession>> sessions_;
   std::vector<std::shared_ptr<void>> graveyard_;

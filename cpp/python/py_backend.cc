@@ -145,6 +145,61 @@ class ModelsWork final : public LaneWork {
   Done done_;
 };
 
+// Asks for a key; whatever happens, `done` is called once on the worker.
+class KeyWork final : public LaneWork {
+ public:
+  using Done = std::function<void(const Result<HostedKey>&)>;
+
+  KeyWork(std::shared_ptr<const PyRef> key, std::string instance, std::string refused,
+          WorkerPost& worker, Done done)
+      : key_(std::move(key)),
+        instance_(std::move(instance)),
+        refused_(std::move(refused)),
+        worker_(worker),
+        done_(std::move(done)) {}
+  ~KeyWork() override {
+    if (done_) tell(gone());
+  }
+
+  void run(Lane& lane) override {
+    auto held = std::make_shared<KeyWork>(key_, std::move(instance_), std::move(refused_), worker_,
+                                          std::exchange(done_, nullptr));
+    (void)lane;
+    try {
+      const py::handle key = held->key_->get();
+      key(held->instance_, held->refused_,
+          py::cpp_function(
+              [held](std::string value, std::int64_t expires) {
+                held->tell(HostedKey{std::move(value), expires});
+              },
+              py::arg("value"), py::arg("expires_millis")),
+          py::cpp_function(
+              [held](int status, std::string code, std::string message) {
+                held->tell(Error{.kind = kind_of_status(status),
+                                 .message = std::move(message),
+                                 .status = status,
+                                 .code = std::move(code)});
+              },
+              py::arg("status"), py::arg("code"), py::arg("message")));
+    } catch (py::error_already_set& raised) {
+      raised.restore();
+      PyErr_WriteUnraisable(held->key_->get());
+    }
+  }
+
+ private:
+  void tell(Result<HostedKey> key) {
+    if (Done done = std::exchange(done_, nullptr))
+      worker_.post([done = std::move(done), key = std::move(key)] { done(key); });
+  }
+
+  std::shared_ptr<const PyRef> key_;
+  std::string instance_;
+  std::string refused_;
+  WorkerPost& worker_;
+  Done done_;
+};
+
 }  // namespace
 
 // ---- on the worker
@@ -221,10 +276,12 @@ void PyBackendCall::abandon() {
 
 // ---- the host
 
-PyBackendHost::PyBackendHost(std::shared_ptr<LaneInbox> inbox, PyRef start, PyRef list_models)
+PyBackendHost::PyBackendHost(std::shared_ptr<LaneInbox> inbox, PyRef start, PyRef list_models,
+                             PyRef key)
     : inbox_(std::move(inbox)),
       start_(std::make_shared<PyRef>(std::move(start))),
-      list_models_(std::make_shared<PyRef>(std::move(list_models))) {}
+      list_models_(std::make_shared<PyRef>(std::move(list_models))),
+      key_(std::make_shared<PyRef>(std::move(key))) {}
 
 std::shared_ptr<HostedCall> PyBackendHost::call(HostedRequest request,
                                                 std::shared_ptr<HostedSink> sink,
@@ -237,6 +294,12 @@ std::shared_ptr<HostedCall> PyBackendHost::call(HostedRequest request,
 void PyBackendHost::models(WorkerPost& worker,
                            std::function<void(std::vector<HostedModels>)> done) {
   inbox_->submit(std::make_unique<ModelsWork>(list_models_, worker, std::move(done)));
+}
+
+void PyBackendHost::key(std::string instance, std::string refused, WorkerPost& worker,
+                        std::function<void(const Result<HostedKey>&)> done) {
+  inbox_->submit(std::make_unique<KeyWork>(key_, std::move(instance), std::move(refused), worker,
+                                           std::move(done)));
 }
 
 void bind_backends(py::module_& module) {
@@ -256,7 +319,7 @@ void bind_backends(py::module_& module) {
                return lane.ref(PyOwned::steal(py::object(bridge.attr(method)).release().ptr()));
              };
              return std::make_shared<PyBackendHost>(lane.inbox(), keep("start"),
-                                                    keep("list_models"));
+                                                    keep("list_models"), keep("key"));
            }),
            py::arg("lane"), py::arg("bridge"));
 }

@@ -72,17 +72,20 @@ class PyBackendCall : public std::enable_shared_from_this<PyBackendCall> {
 // Made on the lane; used from every worker until the server has stopped.
 class PyBackendHost : public BackendHost {
  public:
-  // `start` and `list_models` are the bound methods of the BackendBridge.
-  PyBackendHost(std::shared_ptr<LaneInbox> inbox, PyRef start, PyRef list_models);
+  // `start`, `list_models` and `key` are the bound methods of the BackendBridge.
+  PyBackendHost(std::shared_ptr<LaneInbox> inbox, PyRef start, PyRef list_models, PyRef key);
 
   std::shared_ptr<HostedCall> call(HostedRequest request, std::shared_ptr<HostedSink> sink,
                                    WorkerPost& worker) override;
   void models(WorkerPost& worker, std::function<void(std::vector<HostedModels>)> done) override;
+  void key(std::string instance, std::string refused, WorkerPost& worker,
+           std::function<void(const Result<HostedKey>&)> done) override;
 
  private:
   const std::shared_ptr<LaneInbox> inbox_;
   const std::shared_ptr<const PyRef> start_;
   const std::shared_ptr<const PyRef> list_models_;
+  const std::shared_ptr<const PyRef> key_;
 };
 
 }  // namespace llm_proxy

@@ -44,6 +44,7 @@ struct Backend {
   std::chrono::milliseconds timeout{0};            // silence; 0: the configuration's own
   bool client_headers = true;                      // a client of its format may send it its own
   bool loop_guard = true;                          // tell it that a proxy asks
+  bool hosted_key = false;                         // a Python plugin lends the key; `keys` is empty
   Quirks quirks;
 };
 

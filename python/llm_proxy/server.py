@@ -79,10 +79,12 @@ class Server:
         self._watchdog.start()
         try:
             admin = AdminBridge(self, self._lane.start_task)
+            rings = await self._load_rings(self._lane)
+            backends = self._load_backends(self._lane)
             self._engine = _core.Server(
-                self._config,
-                await self._load_rings(self._lane),
-                self._load_backends(self._lane),
+                self._for_engine(self._config, self._bridge),
+                rings,
+                backends,
                 _core.AdminHost(self._lane, admin.serve),
             )
             if self.plugins is not None:
@@ -195,6 +197,10 @@ class Server:
         self._bridge = BackendBridge(self._app_config, spawn=lane.start_task)
         return self._host_of(lane, self._bridge)
 
+    @staticmethod
+    def _for_engine(config: str, bridge: BackendBridge | None) -> str:
+        return config if bridge is None else bridge.with_native_rows(config)
+
     def _host_of(self, lane: _core.Lane, bridge: BackendBridge) -> _core.BackendHost:
         """The engine's way to the bridge; once the engine has left it, the bridge closes."""
         entrance = _Entrance(bridge)
@@ -225,7 +231,7 @@ class Server:
             bridge = BackendBridge(app_config, spawn=self._lane.start_task)
             host = self._host_of(self._lane, bridge)
         try:
-            self._engine.reload(text, host)
+            self._engine.reload(self._for_engine(text, bridge or self._bridge), host)
         except ValueError:
             if bridge is not None:
                 self._lane.start_task(bridge.close())
@@ -271,7 +277,7 @@ class Server:
 
 
 class _Entrance:
-    """What the engine holds of a bridge: two functions, and by holding them, its life."""
+    """What the engine holds of a bridge: three functions, and by holding them, its life."""
 
     def __init__(self, bridge: BackendBridge) -> None:
         self._bridge = bridge
@@ -281,6 +287,9 @@ class _Entrance:
 
     def list_models(self, done: Any) -> None:
         self._bridge.list_models(done)
+
+    def key(self, *asked: Any) -> None:
+        self._bridge.key(*asked)
 
 
 def _own_address(config: str) -> str:

@@ -33,7 +33,13 @@ from e2e.test_python_backend import FRONTENDS
 from llm_proxy.testing import Received, Reply, ScriptedUpstream
 from repo import ROOT
 
-PACKAGES = ("httpx_backend", "base_class_backends", "oauth_backend", "parrot_backend")
+PACKAGES = (
+    "httpx_backend",
+    "base_class_backends",
+    "oauth_backend",
+    "native_backend",
+    "parrot_backend",
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +140,15 @@ class Provider:
         return Reply(chat_call() if calls else CHAT)
 
 
-BACKENDS = ("my-provider", "tuned-openai", "tuned-anthropic", "tuned-gemini", "renewed")
+BACKENDS = (
+    "my-provider",
+    "tuned-openai",
+    "tuned-anthropic",
+    "tuned-gemini",
+    "renewed",
+    "native",
+)
+RENEWING = ("renewed", "native")
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +167,11 @@ async def proxy(python: Path, upstream: ScriptedUpstream, tmp_path: Path) -> Asy
     backends: dict[str, Any] = {
         name: {"api_key": "key", "api_url": f"{upstream.url}/v1"} for name in BACKENDS
     }
-    backends["renewed"]["extra"] = {
-        "token_url": f"{upstream.url}/token",
-        "refresh_token": "renew-me",
-    }
+    for name in RENEWING:
+        backends[name]["extra"] = {
+            "token_url": f"{upstream.url}/token",
+            "refresh_token": "renew-me",
+        }
     file = tmp_path / "proxy.yaml"
     file.write_text(yaml.safe_dump({"default_backend": "my-provider", "backends": backends}))
     command = (str(python), "-m", "cli")
@@ -189,12 +204,13 @@ async def test_every_package_serves_every_frontend_whole_and_streamed_with_tools
     assert limits <= {9, 777}
 
 
+@pytest.mark.parametrize("backend", RENEWING)
 async def test_a_token_is_renewed_once_for_everyone(
-    proxy: Proxy, upstream: ScriptedUpstream, upstream_script: Provider
+    proxy: Proxy, upstream: ScriptedUpstream, upstream_script: Provider, backend: str
 ) -> None:
     before = upstream_script.tokens
     async with httpx.AsyncClient(base_url=proxy.url, timeout=30) as client:
-        body = {"model": "renewed:m1", "messages": [{"role": "user", "content": "Hello"}]}
+        body = {"model": f"{backend}:m1", "messages": [{"role": "user", "content": "Hello"}]}
         asked = [client.post("/v1/chat/completions", json=body) for _ in range(8)]
         replies = await asyncio.gather(*asked)
     assert [reply.status_code for reply in replies] == [200] * 8

@@ -30,6 +30,7 @@ from llm_proxy.contracts.session import (
 from llm_proxy.plugins.backend_discovery import discover_backends
 from llm_proxy.plugins.backend_dispatch import ConnectorInvoker
 from llm_proxy.plugins.backend_failure import Failure, failure_in_envelope, failure_of, redacted
+from llm_proxy.plugins.backend_native import NativeKeys, with_native_rows
 from llm_proxy.plugins.backend_reply import (
     ChatStream,
     Envelope,
@@ -142,6 +143,7 @@ class BackendBridge:
         self.backends = BackendLifecycleManager(factory, self.config)
         self._invoker = ConnectorInvoker()
         self._spawn = spawn
+        self.keys = NativeKeys(self.backends.acquire, spawn)
         self._calls = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.services = self._build_services(factory, registry)
@@ -173,6 +175,28 @@ class BackendBridge:
 
         async def tell() -> None:
             done(list((await self.models()).items()))
+
+        self._keep(tell())
+
+    def key(
+        self,
+        instance: str,
+        refused: str,
+        done: Callable[[str, int], None],
+        failed: Callable[[int, str, str], None],
+    ) -> None:
+        """The key of a backend that the engine drives, for the engine: one of `done` and `failed`
+        is called, once."""
+
+        async def tell() -> None:
+            try:
+                done(*await self.keys.key(instance, refused))
+            except asyncio.CancelledError:
+                failed(503, "stopping", "The proxy is stopping; ask again in a moment.")
+                raise
+            except Exception as error:
+                failure = failure_of(error, self._secrets(instance))
+                failed(failure.status, failure.code, failure.message)
 
         self._keep(tell())
 
@@ -209,7 +233,11 @@ class BackendBridge:
         if self._capture is not None:
             self._capture.close()
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def with_native_rows(self, config: str) -> str:
+        """The engine's configuration with the backends that it drives itself."""
+        return with_native_rows(config, self._registry, self.config)
+
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self._spawn(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

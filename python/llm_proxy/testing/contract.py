@@ -36,10 +36,10 @@ def backend_problems(factory: Any) -> list[str]:
         return [f"factory(client, config, translation_service) cannot be called: {error}"]
     except Exception as error:
         return [f"the factory failed: {type(error).__name__}: {error}"]
-    return list(_problems(backend))
+    return list(_problems(backend, factory))
 
 
-def _problems(backend: Any) -> Iterator[str]:
+def _problems(backend: Any, factory: Any) -> Iterator[str]:
     initialize = getattr(backend, "initialize", None)
     if not inspect.iscoroutinefunction(initialize):
         yield "initialize must be an async method"
@@ -52,6 +52,11 @@ def _problems(backend: Any) -> Iterator[str]:
         yield from _legacy_problems(asked)
     if not callable(getattr(backend, "get_available_models", None)):
         yield "get_available_models is missing"
+    if hasattr(type(backend), "native_spec"):
+        if not inspect.iscoroutinefunction(getattr(backend, "credentials", None)):
+            yield "credentials must be an async method where there is a native_spec"
+        if getattr(factory, "native_spec", None) is None:
+            yield "native_spec is asked of the factory: it must be the class itself"
     shutdown = getattr(backend, "shutdown", None)
     if shutdown is not None and not callable(shutdown):
         yield "shutdown must be a method"

@@ -1,0 +1,1 @@
+"""An example of a backend plugin whose traffic the engine carries."""
