@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "json/scan.h"
 
@@ -205,6 +206,10 @@ bool JsonReader::scan_string(std::string_view& between_quotes) {
     }
     if (*at_ != '\\') return fail("has a control character inside a string");
     if (end_ - at_ < 2) return fail("is a string without an end");
+    if (at_[1] != 'u') {
+      const char* const here = std::exchange(at_, json_detail::skip_escapes(at_, end_));
+      if (at_ != here) continue;
+    }
     switch (at_[1]) {
       case '"':
       case '\\':

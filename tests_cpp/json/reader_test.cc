@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
+#include <random>
+#include <string>
 #include <vector>
 
 namespace llm_proxy {
@@ -155,6 +158,32 @@ TEST(JsonReader, reads_integers_in_every_spelling) {
   EXPECT_EQ(read("9223372036854775807"), 9223372036854775807);
   EXPECT_EQ(read("1e400"), -999);
   EXPECT_EQ(read("\"12\""), -999);
+}
+
+// Long strings are read in blocks: whatever stands where, the verdict and the extent are those of a
+// reader that looks at one byte after the other.
+TEST(JsonReader, reads_long_strings_as_nlohmann_does_wherever_their_escapes_stand) {
+  constexpr std::array<std::string_view, 12> kPieces{
+      R"(\\)", R"(\")",    R"(\n)",     R"(\/)", R"(\u00e9)", "plain text of some length ",
+      "x",     "\xc3\xa9", R"(\\\\\\)", R"(\x)", R"(\u00g0)", "\x01"};
+  std::minstd_rand dice(1);
+  int accepted = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    // The last three pieces are errors: rare, so that whole strings are read too.
+    std::string text = "\"";
+    const std::size_t length = dice() % 200;
+    while (text.size() < length) text += kPieces[dice() % (dice() % 50 == 0 ? 12 : 9)];
+    text += dice() % 20 == 0 ? "" : "\"";
+    const bool valid = nlohmann::json::accept(text);
+    ASSERT_EQ(accepts(text), valid) << text;
+    if (!valid) continue;
+    ++accepted;
+    JsonReader json(text);
+    Text out;
+    ASSERT_TRUE(json.string(out) && json.finish()) << text;
+    ASSERT_EQ(out.bytes(), std::string_view(text).substr(1, text.size() - 2));
+  }
+  EXPECT_GT(accepted, 5'000);
 }
 
 TEST(Compact, drops_white_space_between_tokens_only) {
