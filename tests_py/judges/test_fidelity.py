@@ -1,6 +1,6 @@
 """The fidelity judge on a sample of the recorded traffic: all 16 pairs, all four directions.
 
-LLM_PROXY_FIDELITY_SAMPLE says how many records of each pair and direction (0: all, two minutes).
+LLM_PROXY_FIDELITY_SAMPLE says how many records of each pair and direction (0: all, a minute).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def test_every_sampled_record_arrives_as_it_was_said(shared: Path, tmp_path: Pat
         [
             *(sys.executable, str(judge), "--profile", str(PROFILE)),
             *("--corpus", str(shared / "corpus"), "--out", str(details), *ISOLATE),
-            *("--sample", os.environ.get("LLM_PROXY_FIDELITY_SAMPLE", "12")),
+            *("--sample", os.environ.get("LLM_PROXY_FIDELITY_SAMPLE", "20")),
         ],
         capture_output=True,
         text=True,
