@@ -20,7 +20,7 @@ NAMES = {
 }
 ROWS = [
     (selector.replace("\\|", "|"), legs.split(", "))
-    for selector, legs in re.findall(r"^\| `([^`]+)` \| ([^|`]+) \|$", PAGE, re.M)
+    for selector, legs in re.findall(r"^\| `((?!!/)[^`]+)` \| ([^|`]+) \|$", PAGE, re.M)
 ]
 COMMANDS = [
     command
