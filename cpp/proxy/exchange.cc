@@ -378,11 +378,11 @@ bool Exchange::know_session(bool however) {
 }
 
 void Exchange::dispatch() {
-  if (const auto* hint = snapshot_->install_hint(peek_.model)) {
+  const auto selector = routed_by();
+  if (const auto* hint = snapshot_->install_hint(selector)) {
     return send_error({ErrorKind::unknown_model, *hint});
   }
   const auto random = static_cast<std::uint32_t>(std::hash<std::string>()(record_.request_id));
-  const auto selector = routed_by();
   const bool first = selector.find("[first") != std::string::npos && is_first_request();
   auto route = snapshot_->routes.resolve(selector, {random, first});
   if (!route) return send_error(route.error());
