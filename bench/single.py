@@ -258,12 +258,25 @@ def httpx_backend(house: House, settings: Settings) -> list[Figure]:
     ]
 
 
+def routing(house: House, settings: Settings) -> list[Figure]:
+    """Finding the route, choosing a key and asking the breaker, of a request that goes well."""
+    program = house.binaries / "route_cost"
+    if not program.exists():
+        raise BenchError("route_cost needs the engine: ./dev build")
+    seen = []
+    for _ in range(settings.repeats):
+        done = subprocess.run([*pinned(PROXY_CORE), program], capture_output=True, check=True)
+        seen.append(float(done.stdout) / 1000)
+    return [Figure("routing/request", "µs", seen, must=1.5)]
+
+
 FIGURES: dict[str, Callable[[House, Settings], list[Figure]]] = {
     "memory": memory,
     "start": cold_start,
     "cancel": cancellation,
     "blocked-loop": blocked_loop,
     "httpx": httpx_backend,
+    "routing": routing,
 }
 
 
