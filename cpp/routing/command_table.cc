@@ -14,7 +14,7 @@ Error wrong(std::string message) {
   return {ErrorKind::malformed_request, std::move(message)};
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   return "'" + std::string(text.substr(0, 80)) + "'";
 }
 
@@ -46,7 +46,8 @@ Answer set_backend(std::string_view name, const CommandContext& context, Session
     return std::string("The backend is the model's own again.");
   }
   if (context.routes.named(name) == nullptr) {
-    return wrong("no backend is called " + quoted(name) + "; there are: " + context.routes.names());
+    return wrong("no backend is called " + in_quotes(name) +
+                 "; there are: " + context.routes.names());
   }
   state.backend = name;
   // A model of another backend would win over it.
@@ -76,7 +77,7 @@ Answer checked(std::string_view selector, const CommandContext& context,
       !state.routes.contains(selector) &&
       std::none_of(route->candidates.begin(), route->candidates.end(), known) &&
       route->candidates.front().model == selector) {
-    return wrong("no backend is called " + quoted(selector.substr(0, colon)) +
+    return wrong("no backend is called " + in_quotes(selector.substr(0, colon)) +
                  "; there are: " + context.routes.names());
   }
   return served_by(*route);
@@ -146,7 +147,7 @@ Answer run_setting(std::string_view name, std::string_view value, const CommandC
     if (row.name == name) return row.set(value, context, state);
   }
   if (find_param(state.params, name) != nullptr) return set_call_param(name, value, state);
-  return wrong("there is no setting " + quoted(name) + "; there are: " + setting_names());
+  return wrong("there is no setting " + in_quotes(name) + "; there are: " + setting_names());
 }
 
 // ---- The commands.
@@ -163,9 +164,9 @@ Answer run_set(const Command& command, const CommandContext& context, SessionSta
   std::set<std::string_view> seen;
   std::string out;
   for (const auto& [name, value] : command.args) {
-    if (name.empty()) return wrong("set needs name=value, not " + quoted(value));
-    if (value.empty()) return wrong("set needs a value for " + quoted(name));
-    if (!seen.insert(name).second) return wrong(quoted(name) + " is set twice");
+    if (name.empty()) return wrong("set needs name=value, not " + in_quotes(value));
+    if (value.empty()) return wrong("set needs a value for " + in_quotes(name));
+    if (!seen.insert(name).second) return wrong(in_quotes(name) + " is set twice");
     auto line = run_setting(name, value, context, state);
     if (!line) return line;
     if (!out.empty()) out += '\n';
@@ -245,7 +246,7 @@ Result<SessionState::Chain*> route_of(const Command& command, SessionState& stat
   if (found != state.routes.end()) return &found->second;
   std::string names;
   for (const auto& [known, chain] : state.routes) names += (names.empty() ? "" : ", ") + known;
-  return wrong("no failover route is called " + quoted(name) +
+  return wrong("no failover route is called " + in_quotes(name) +
                "; there are: " + (names.empty() ? "none" : names));
 }
 
@@ -267,7 +268,7 @@ Answer run_create_route(const Command& command, const CommandContext&, SessionSt
   constexpr std::array<std::string_view, 4> kPolicies{"k", "m", "km", "mk"};
   if (name.empty() || name.size() > 100) return wrong("create-failover-route needs a name");
   if (std::find(kPolicies.begin(), kPolicies.end(), policy) == kPolicies.end()) {
-    return wrong("policy must be k, m, km or mk, not " + quoted(policy));
+    return wrong("policy must be k, m, km or mk, not " + in_quotes(policy));
   }
   if (state.routes.size() == SessionState::kMaxRoutes)
     return wrong("a session has 16 routes at most");
@@ -302,7 +303,7 @@ Answer add_element(const Command& command, const CommandContext& context, Sessio
   for (const auto& [key, value] : command.args) {
     if (key == "name") continue;
     if (key.empty() && std::exchange(first_bare, false)) continue;
-    if (!key.empty() && key != "element") return wrong("there is no " + quoted(key) + " here");
+    if (!key.empty() && key != "element") return wrong("there is no " + in_quotes(key) + " here");
     elements.push_back(value);
   }
   if (elements.empty()) return wrong("an element is missing: name, backend:model");
@@ -397,7 +398,7 @@ Answer run_help(const Command& command, const CommandContext& context, SessionSt
     out.append(context.prefix).append(row.usage).append(": ").append(row.help);
   }
   if (!out.empty()) return out;
-  return wrong("no command is called " + quoted(wanted) + "; there are: " + command_names());
+  return wrong("no command is called " + in_quotes(wanted) + "; there are: " + command_names());
 }
 
 }  // namespace
@@ -410,7 +411,7 @@ Result<std::string> run_commands(const std::vector<Command>& commands,
     const auto row = std::find_if(kCommands.begin(), kCommands.end(),
                                   [&](const Row& known) { return known.name == command.name; });
     if (row == kCommands.end()) {
-      return wrong("no command is called " + quoted(command.name) +
+      return wrong("no command is called " + in_quotes(command.name) +
                    "; there are: " + command_names());
     }
     auto line = row->run(command, context, next);

@@ -21,7 +21,7 @@ Error wrong(std::string_view code, std::size_t position, std::string problem) {
   return out;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   return "'" + std::string(text.substr(0, 60)) + "'";
 }
 
@@ -201,12 +201,12 @@ class Parser {
       if (row == kAnnotations.end()) {
         return wrong(
             kSyntax, from,
-            "no annotation is called " + quoted(key) + "; there are: " + annotation_names());
+            "no annotation is called " + in_quotes(key) + "; there are: " + annotation_names());
       }
       if (!row->set(leg, value)) {
-        return wrong(
-            row->code, from,
-            std::string(key) + " must be " + std::string(row->expected) + ", not " + quoted(value));
+        return wrong(row->code, from,
+                     std::string(key) + " must be " + std::string(row->expected) + ", not " +
+                         in_quotes(value));
       }
       used_.emplace_back(&*row, from);
       from = end + 1;
@@ -221,7 +221,7 @@ class Parser {
       const auto item = text_.substr(from, stop - from);
       const auto equals = item.find('=');
       if (equals == std::string_view::npos || equals == 0) {
-        return wrong(kSyntax, from, "a parameter is written name=value, not " + quoted(item));
+        return wrong(kSyntax, from, "a parameter is written name=value, not " + in_quotes(item));
       }
       const auto name = item.substr(0, equals);
       auto value = percent_decoded(item.substr(equals + 1), from + equals + 1);
