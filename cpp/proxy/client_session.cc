@@ -271,7 +271,7 @@ Result<void> ClientSession::admit() {
     return error;
   }
   if (match.operation == Operation::none) {
-    return Error{ErrorKind::not_found, "there is nothing at " + std::string(head.path)};
+    return Error{ErrorKind::not_found, nothing_at(head.path)};
   }
   if (match.operation == Operation::wrong_method) {
     return Error{ErrorKind::method_not_allowed,

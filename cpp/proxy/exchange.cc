@@ -244,7 +244,7 @@ void Exchange::start() {
     case Operation::hello:
       return send_reply(200, {}, kJson, "{}");
     default:
-      return send_error({ErrorKind::not_found, "there is nothing at " + record_.path});
+      return send_error({ErrorKind::not_found, nothing_at(record_.path)});
   }
 }
 

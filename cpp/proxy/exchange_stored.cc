@@ -10,6 +10,7 @@
 #include "json/reader.h"
 #include "json/writer.h"
 #include "proxy/exchange.h"
+#include "proxy/frontend.h"
 #include "proxy/side_call.h"
 #include "proxy/token_estimate.h"
 #include "translate/common.h"
@@ -183,7 +184,7 @@ void Exchange::answer_stored() {
     const bool head = each.method == "GET" && request.head.method == "HEAD";
     if (each.method == request.head.method || head) row = &each;
   }
-  if (!known) return send_error({ErrorKind::not_found, "there is nothing at " + record_.path});
+  if (!known) return send_error({ErrorKind::not_found, nothing_at(record_.path)});
   if (row == nullptr) {
     return send_error({ErrorKind::method_not_allowed,
                        std::string(request.head.method) + " is not offered at " + record_.path});

@@ -169,6 +169,23 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
   return match;
 }
 
+std::string nothing_at(std::string_view path) {
+  const auto text = "there is nothing at " + std::string(path);
+  const auto whole = without_slashes(path);
+  // A base URL with a part too many ("…/v1" given to an SDK that adds it), or too few.
+  for (const auto& row : kRows) {
+    const bool too_long = whole.size() > row.path.size() && whole.ends_with(row.path);
+    const bool too_short =
+        whole.size() > 1 && row.path.size() > whole.size() && row.path.ends_with(whole);
+    if (too_long || too_short) {
+      return text + ": did you mean " + std::string(row.path) + "? Look at the client's base URL";
+    }
+  }
+  return text +
+         ": clients ask at /v1/chat/completions, /v1/responses, /v1/messages or "
+         "/v1beta/models/MODEL:generateContent; GET /v1/models lists the models";
+}
+
 FrontendMatch match_anthropic(std::string_view method, std::string_view path,
                               std::string_view query, bool upgrade) {
   auto match = match_frontend(method, path, query, upgrade, /*anthropic=*/true);

@@ -51,6 +51,9 @@ struct FrontendMatch {
 FrontendMatch match_frontend(std::string_view method, std::string_view path, std::string_view query,
                              bool upgrade, bool anthropic);
 
+// What to tell a client that asked where nothing is: the path it probably meant, else where to ask.
+std::string nothing_at(std::string_view path);
+
 // The same for the port that has Anthropic's API alone, at its root.
 FrontendMatch match_anthropic(std::string_view method, std::string_view path,
                               std::string_view query, bool upgrade);

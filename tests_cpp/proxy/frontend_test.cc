@@ -71,6 +71,19 @@ TEST(Frontend, reads_gemini_models_with_slashes_colons_and_percents) {
   EXPECT_TRUE(match("POST", "/v1beta/models/m:streamGenerateContent").json_array);
 }
 
+TEST(Frontend, says_which_path_a_wrong_base_url_meant) {
+  const std::vector<std::pair<std::string_view, std::string_view>> cases{
+      {"/v1/v1/chat/completions", "did you mean /v1/chat/completions?"},
+      {"/openai/v1/responses/", "did you mean /v1/responses?"},
+      {"/messages", "did you mean /v1/messages?"},
+      {"/v1/nothing", "GET /v1/models lists the models"},
+      {"/", "GET /v1/models lists the models"},
+  };
+  for (const auto& [path, said] : cases) {
+    EXPECT_NE(nothing_at(path).find(said), std::string::npos) << nothing_at(path);
+  }
+}
+
 TEST(Frontend, takes_one_key_out_of_a_query_and_keeps_the_rest) {
   EXPECT_EQ(without_query_key("alt=sse&key=secret&x=%20y", "key"), "alt=sse&x=%20y");
   EXPECT_EQ(without_query_key("key=secret", "key"), "");

@@ -65,6 +65,12 @@ async def ids(http: httpx.AsyncClient) -> list[str]:
     return [entry["id"] for entry in got.json()["data"]]
 
 
+async def test_the_built_in_answerer_is_listed_too(tmp_path: Path) -> None:
+    async with serving(tmp_path) as http:
+        assert await ids(http) == ["echo"]
+        assert (await http.get("/v1/models/echo")).status_code == 200
+
+
 async def test_every_format_is_listed_from_every_format(tmp_path: Path) -> None:
     async with (
         Upstream(listing(OPENAI)) as chat,

@@ -201,7 +201,8 @@ _ROWS = (
         keyless=True),
     Row("gemini-compatible", "any server that speaks Gemini", "gemini-generate", auth=X_GOOG_API_KEY, keyless=True,
         version_path="/v1beta"),
-    Row("echo", "the built-in answerer", auth=NO_AUTH, keyless=True, default_model="echo", kind="echo"),
+    Row("echo", "the built-in answerer", auth=NO_AUTH, keyless=True, default_model="echo", kind="echo",
+        models=("echo",)),
 )
 # fmt: on
 
