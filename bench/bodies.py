@@ -41,6 +41,17 @@ def small() -> Conversation:
     )
 
 
+# In a body: replaced by other letters in each request, where no cache shall answer.
+VARIED = "qqqqqqqq"
+
+
+def two_kilobytes() -> Conversation:
+    dice = random.Random(11)
+    return Conversation(
+        _prose(dice, 900).strip(), [Turn(user=f"Case {VARIED}. {_prose(dice, 900).strip()}")]
+    )
+
+
 def agent_turn(size: int) -> Conversation:
     """A conversation whose chat form has about `size` bytes."""
     dice = random.Random(20251101)
@@ -251,6 +262,7 @@ FORMATS = {
 
 CONVERSATIONS: dict[str, Callable[[], Conversation]] = {
     "small": small,
+    "2k": two_kilobytes,
     "100k": lambda: agent_turn(100 * 1024),
     "1m": lambda: with_image(1024 * 1024),
 }

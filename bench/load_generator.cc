@@ -3,7 +3,7 @@
 //
 //   load_generator --port N --path P --body FILE [--header "name: value"]... [--connections C]
 //                  [--seconds S] [--requests N] [--rate R] [--stagger-ms M] [--end TEXT] [--same]
-//                  [--hold]
+//                  [--hold] [--vary TEXT]
 //
 // Closed loop: each connection sends its next request when its reply is complete, until S seconds
 // are over or N requests are sent. With --rate the loop is open: requests fall due at fixed times,
@@ -11,7 +11,8 @@
 // spreads the first requests, so that paced streams do not march in step. --end: every reply must
 // end with TEXT. --same: every reply must be byte for byte the first one. --hold: sends one request
 // on each connection, prints "held C" when every reply has begun, and waits for the end of its
-// input.
+// input. --vary: TEXT in the body is replaced by as many letters, other ones in each request, so
+// that no cache answers.
 //
 // One thread, one epoll.
 
@@ -44,6 +45,7 @@ struct Options {
   double rate = 0;
   double stagger_ms = 0;
   std::string end;
+  std::string vary;
   bool same = false;
   bool hold = false;
 };
@@ -267,6 +269,7 @@ class Generator {
                "\r\nuser-agent: bench/1.0\r\naccept: */*\r\ncontent-type: application/json\r\n" +
                options_.headers + "content-length: " + std::to_string(options_.body.size()) +
                "\r\n\r\n" + options_.body;
+    if (!options_.vary.empty()) varied_at_ = request_.find(options_.vary);
     epoll_ = epoll_create1(0);
     timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
     epoll_event event{.events = EPOLLIN, .data = {.ptr = nullptr}};
@@ -364,7 +367,16 @@ class Generator {
     ++busy_;
     if (!reference_from_) reference_from_ = &connection;
     connection.begin(due);
+    if (varied_at_ != std::string::npos) vary();
     send_rest(connection);
+  }
+
+  // The number of this request, in letters.
+  void vary() {
+    auto left = sent_;
+    for (std::size_t i = options_.vary.size(); i-- > 0; left /= 26) {
+      request_[varied_at_ + i] = static_cast<char>('a' + left % 26);
+    }
   }
 
   void send_rest(Connection& connection) {
@@ -532,6 +544,7 @@ class Generator {
 
   Options options_;
   std::string request_;
+  std::size_t varied_at_ = std::string::npos;
   int epoll_ = -1;
   int timer_ = -1;
   std::int64_t armed_ = 0;
@@ -594,6 +607,8 @@ bool read_options(int argc, char** argv, Options& options) {
       options.stagger_ms = std::atof(value);
     } else if (name == "--end") {
       options.end = value;
+    } else if (name == "--vary") {
+      options.vary = value;
     } else {
       return false;
     }

@@ -141,6 +141,8 @@ class Bench:
             seconds = 30
         command += ["--connections", str(connections), "--seconds", f"{seconds:.3f}"]
         command += ["--end", speaks.stream_end if load.stream else "}"]
+        if load.variant.builtins:
+            command += ["--vary", bodies.VARIED]
         if load.rate:
             command += ["--rate", str(load.rate)]
         if load.raw:

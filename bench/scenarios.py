@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.servers import Variant
 
@@ -13,6 +13,18 @@ EVERY_PAIR = {
     "responses": Variant("openai-responses"),
     "gemini": Variant("gemini"),
 }
+# The nine that any ring engine of this kind brings; the stock set has two more.
+DEFAULT_PLUGINS = (
+    "Ingress Auth",
+    "Aider Context Minifier",
+    "PII Neural Masker",
+    "WAF-Aware Cache Lookup",
+    "Smart Router",
+    "Speculative Kill-Switch",
+    "Post-Flight Sanitizer",
+    "JSON Auto-Healer",
+    "Unified Telemetry & FinOps",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,7 @@ class Load:
 
     @property
     def against_plain(self) -> bool:
-        return bool(self.variant.plugins)
+        return bool(self.variant.plugins or self.variant.builtins)
 
 
 def _translated(frontend: str, backend: str) -> list[Load]:
@@ -60,6 +72,10 @@ def _with_plugins(kind: str, count: int, must: float) -> Load:
     )
 
 
+def _with_builtins(name: str, builtins: tuple[str, ...], must: float) -> Load:
+    return Load(name, variant=Variant(builtins=builtins), size="2k", added_must=must, raw=False)
+
+
 def _python(name: str, stream: str, connections: int) -> Load:
     variant = Variant("bench-python", python_backends=True)
     return Load(name, "chat", variant, "small", stream, connections, raw=False, upstream=False)
@@ -78,6 +94,11 @@ LOADS: tuple[Load, ...] = (
     _with_plugins("direct", 5, 10 + 4),
     _with_plugins("eager", 1, 15),
     _with_plugins("eager", 5, 15 + 4),
+    _with_builtins("plugins/defaults", DEFAULT_PLUGINS, 10),
+    *(
+        replace(_with_builtins(f"plugins/default-{n}", (name,), 10), extra=True)
+        for n, name in enumerate(DEFAULT_PLUGINS, 1)
+    ),
     _python("python/small", "", 16),
     _python("python/stream", "unpaced", 4),
     *(

@@ -167,6 +167,7 @@ class Variant:
 
     backend: str = "openai"  # the default backend
     plugins: tuple[str, ...] = ()  # functions of RING_PLUGINS, in PRE_FLIGHT
+    builtins: tuple[str, ...] = ()  # names of plugins that come with the proxy
     python_backends: bool = False
 
 
@@ -370,6 +371,8 @@ class Proxy(Running):
                 manifest += [f"    entrypoint: bench_rings:{name}", f"    priority: {n}"]
             (plugins / "manifest.yaml").write_text("\n".join(manifest) + "\n")
             lines += ["plugins:", f"  directory: {plugins}"]
+        elif self.variant.builtins:
+            lines += ["plugins:", f"  enabled: {json.dumps(self.variant.builtins)}"]
         (self._folder / "config.yaml").write_text("\n".join(lines) + "\n")
 
     def _write_backend_plugin(self) -> Path:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from bench.servers import build_binaries
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,3 +63,37 @@ def test_an_unknown_scenario_is_named() -> None:
     done = bench("--only", "raw/nothing")
     assert done.returncode == 2
     assert "no scenario is called raw/nothing" in done.stderr
+
+
+def test_varied_requests_differ_in_the_marked_letters_only(tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+
+    class Upstream(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        body = tmp_path / "body"
+        body.write_bytes(b'{"a":"qqqq","b":"qq"}')
+        generator = str(build_binaries(None) / "load_generator")
+        command = [generator, "--port", str(server.server_port), "--body", str(body)]
+        command += ["--requests", "30", "--seconds", "30", "--vary", "qqqq"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert json.loads(done.stdout)["ok"] == len(bodies) == len(set(bodies)) == 30
+    assert {(each[:6], len(each[6:10]), each[10:]) for each in bodies} == {
+        (b'{"a":"', 4, b'","b":"qq"}')
+    }
