@@ -7,6 +7,7 @@
 #include "http/head_writer.h"
 #include "http/url.h"
 #include "proxy/exchange.h"
+#include "proxy/web_origin.h"
 
 namespace llm_proxy {
 namespace {
@@ -41,26 +42,7 @@ std::string credential(const RequestHead& head) {
 
 bool is_open_to_all(Operation operation) {
   return operation == Operation::health || operation == Operation::ready ||
-         operation == Operation::hello;
-}
-
-bool is_this_machine(std::string_view url_text) {
-  const auto url = parse_url(url_text);
-  return url && (url->host == "localhost" || url->host == "127.0.0.1" || url->host == "::1");
-}
-
-// A page in the user's browser that reaches for a proxy without keys: its origin is not this
-// machine.
-bool from_foreign_page(const RequestHead& head) {
-  const auto origin = head.fields.value("origin");
-  return !origin.empty() && !is_this_machine(origin);
-}
-
-// Nobody but whoever sits at this machine, who needs no key; not a page whose name was made to
-// point here.
-bool from_this_machine(const RequestHead& head, std::string_view peer) {
-  return (peer.starts_with("127.") || peer == "::1") && !from_foreign_page(head) &&
-         is_this_machine("http://" + std::string(head.fields.value("host")));
+         operation == Operation::hello || operation == Operation::preflight;
 }
 
 }  // namespace
@@ -176,6 +158,8 @@ void ClientSession::parse_head() {
     return;
   }
   if (*size == 0) {
+    request_.head = {};  // its views are of bytes that may move; a 408 must not look at them
+    request_.frontend = {};
     head_bytes_.swap(in_);
     read();
     return;
@@ -190,6 +174,9 @@ void ClientSession::on_head(std::size_t size) {
   request_.frontend = anthropic_ ? match_anthropic(head.method, head.path, head.query, upgrade)
                                  : match_frontend(head.method, head.path, head.query, upgrade,
                                                   head.fields.find("anthropic-version") != nullptr);
+  if (is_preflight(head, snapshot_->config->allowed_origins)) {
+    request_.frontend.operation = Operation::preflight;
+  }
   keep_alive_ = head.keep_alive && !context_.draining();
   body_left_ = head.framing == Framing::length ? head.content_length : 0;
   chunks_.reset();
@@ -246,10 +233,11 @@ Result<void> ClientSession::admit() {
   request_.admin = is_admin(match.operation) && is_administrator();
   if (!request_.admin && !is_open_to_all(match.operation)) {
     if (snapshot_->client_keys.empty()) {
-      if (from_foreign_page(head)) {
+      if (from_foreign_page(head, config.allowed_origins)) {
         return Error{
             ErrorKind::forbidden,
-            "requests from web pages are refused while no client key is set: set API_KEYS"};
+            "requests from web pages are refused while no client key is set: set API_KEYS, "
+            "or list the page's origin in cors.allow_origins"};
       }
     } else if (!snapshot_->client_keys.contains(request_.key)) {
       Error error{
@@ -386,6 +374,7 @@ void ClientSession::write_head(int status, std::string_view content_type, std::s
   writer.status_line(status);
   if (!content_type.empty()) writer.field("content-type", content_type);
   writer.date(context_.worker().clock().unix_seconds());
+  append_origin_fields(request_.head, snapshot_->config->allowed_origins, reply_head_);
   reply_head_ += fields;
 }
 

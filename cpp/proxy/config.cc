@@ -273,6 +273,7 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   }
   fields.read("client_keys", out->client_keys);
   fields.read("admin_keys", out->admin_keys);
+  fields.read("allowed_origins", out->allowed_origins);
   if (const Json* backends = fields.child("backends")) {
     if (!backends->is_array()) throw std::invalid_argument("config.backends: must be a list");
     for (std::size_t i = 0; i < backends->size(); ++i) {

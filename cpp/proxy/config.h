@@ -49,8 +49,9 @@ struct ServerConfig {
   std::uint64_t body_limit = 64u << 20;
   std::uint32_t head_limit = 32u << 10;
   Timeouts timeouts;
-  std::vector<std::string> client_keys;  // empty: no key asked for
-  std::vector<std::string> admin_keys;   // of the admin API; never a client's
+  std::vector<std::string> client_keys;      // empty: no key asked for
+  std::vector<std::string> admin_keys;       // of the admin API; never a client's
+  std::vector<std::string> allowed_origins;  // of web pages: "https://app.example", or "*"
   std::vector<Backend> backends;
   std::string default_backend;  // instance name
   std::string default_model;    // empty: the client's

@@ -21,6 +21,7 @@
 #include "proxy/ring_stream.h"
 #include "proxy/session_id.h"
 #include "proxy/token_estimate.h"
+#include "proxy/web_origin.h"
 #include "routing/command_table.h"
 #include "translate/body_edits.h"
 #include "translate/common.h"
@@ -243,6 +244,8 @@ void Exchange::start() {
       return reactivate();
     case Operation::hello:
       return send_reply(200, {}, kJson, "{}");
+    case Operation::preflight:
+      return send_reply(200, preflight_fields(session_->request().head), {}, {});
     default:
       return send_error({ErrorKind::not_found, nothing_at(record_.path)});
   }

@@ -27,6 +27,7 @@ enum class Operation : std::uint8_t {
   metrics,
   hello,      // HEAD /api/hello: Claude Code asks whether anybody is there
   admin,      // /api/v1/…: answered by the hosting program
+  preflight,  // a browser asks what a page may send
   websocket,  // an upgrade we do not offer: 426 at once
 };
 

@@ -55,6 +55,32 @@ async def test_a_head_that_could_mean_two_things_is_refused(
         assert await works(proxy)
 
 
+SLOW: dict[str, bytes] = {
+    "half a line": b"PO",
+    "half a head": HEAD,
+    "a head in many pieces": HEAD + b"".join(b"x-%d: %s\r\n" % (i, b"y" * 90) for i in range(99)),
+    "half a body": HEAD + LENGTH + b"\r\n" + BODY[:9],
+}
+
+
+@pytest.mark.parametrize("case", SLOW)
+async def test_a_client_that_falls_silent_is_told_so(case: str, start_proxy: StartProxy) -> None:
+    """On a connection that was used before: nothing of the request before is left in the answer."""
+    limits = {f"LLM_PROXY_TIMEOUT_CLIENT_{part}": "0.2" for part in ("HEAD", "BODY")}
+    async with start_proxy(None, "echo", **limits) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"HEAD /v1/models HTTP/1.1\r\nhost: a\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for at in range(0, len(SLOW[case]), 500):
+            writer.write(SLOW[case][at : at + 500])
+            await writer.drain()
+        said = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert said.startswith(b"HTTP/1.1 408 "), said
+        assert b"the request did not arrive in time" in said
+        assert await works(proxy)
+
+
 BODIES: dict[str, tuple[bytes, int]] = {
     "no JSON": (b"{", 400),
     "nothing": (b"", 400),

@@ -27,6 +27,7 @@ def snapshot(settings: Settings) -> str:
             },
             "client_keys": list(settings.client_keys),
             "admin_keys": list(settings.admin_keys),
+            "allowed_origins": list(settings.texts("cors.allow_origins")),
             "backends": [
                 made
                 for backend in settings.backends

@@ -215,6 +215,8 @@ SETTINGS: tuple[Setting, ...] = (
             secret=True),
     Setting("auth.disable_auth", "switch", False, "ask no key of anybody; listens on 127.0.0.1 only",
             ("--disable-auth",), ("DISABLE_AUTH",)),
+    Setting("cors.allow_origins", "texts", (), "web pages that may ask, by origin: https://app.example, or * for every "
+            "page; none: only pages of this machine", (), ("CORS_ALLOW_ORIGINS",)),
     Setting("backends.default_backend", "text", "", "who answers when the model names nobody: NAME or NAME:MODEL",
             ("--default-backend", "--backend"), ("LLM_BACKEND",), also=("default_backend",)),
     Setting("model_aliases", "aliases", {}, "model names that stand for others: NAME=MODEL, repeatable; "
