@@ -1,4 +1,4 @@
-"""Pages in a browser: refused without keys unless this machine's or listed (CORS, Fetch standard)."""
+"""Pages in a browser: without keys only this machine's or a listed one may ask (Fetch, CORS)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,5 @@ async def test_a_star_lists_every_page(start_proxy: StartProxy) -> None:
         got = await http.post(PATHS[0], json=CHAT, headers={"origin": FOREIGN})
         assert (got.status_code, got.headers[NEVER]) == (200, FOREIGN)
         change = {"name": "pii-masker", "enabled": False}
-        admin = await http.post(
-            "/api/v1/plugins/toggle", json=change, headers={"origin": FOREIGN}
-        )
+        admin = await http.post("/api/v1/plugins/toggle", json=change, headers={"origin": FOREIGN})
         assert admin.status_code == 403  # what changes the proxy is for this machine's pages alone
