@@ -54,6 +54,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void on_reply_sent();  // all of it
 
  private:
+  static constexpr std::string_view kJson = "application/json";
+
   // One way to an answer: its attempts, one after the other, and the call under way. A race has
   // several, whoever has the first output stops the others; everything else has one.
   struct Lane final : RelayOwner {

@@ -15,8 +15,6 @@
 namespace llm_proxy {
 namespace {
 
-constexpr std::string_view kJson = "application/json";
-
 // Names a client's key for plugins without telling it: 16 hex digits of its SHA-256.
 std::string key_hash(std::string_view key) {
   if (key.empty()) return {};

@@ -18,7 +18,6 @@
 namespace llm_proxy {
 namespace {
 
-constexpr std::string_view kJson = "application/json";
 constexpr std::chrono::milliseconds kCountPatience{5'000};
 
 enum class Stored : std::uint8_t { retrieve, remove, cancel, list };

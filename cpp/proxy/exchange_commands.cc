@@ -1,0 +1,108 @@
+// The part of an exchange that knows its session: in-chat commands, and what they have set.
+
+#include <utility>
+
+#include "proxy/chat_commands.h"
+#include "proxy/exchange.h"
+#include "proxy/session_id.h"
+#include "routing/command_table.h"
+
+namespace llm_proxy {
+
+// Takes the in-chat commands out of the request and does what they say. False: that was all, and
+// is answered.
+bool Exchange::take_commands() {
+  const auto& settings = snapshot_->config->commands;
+  auto& chats = context_.chats();
+  const bool any = settings.enabled && may_hold_command(body(), settings.prefix);
+  if (!any && chats.empty()) return true;
+  if (!know_session(/*however=*/any)) return true;
+  const auto now = context_.worker().now();
+  auto state = chats.find(chat_id_, now, settings.session_ttl).value_or(SessionState());
+  if (any && decode_request()) {
+    auto found = take_chat_commands(*request_, body(), settings.prefix);
+    for (const auto& command : found.run) {
+      if (!commands_run_.empty()) commands_run_ += ", ";
+      commands_run_ += command.name;
+    }
+    if (!found.run.empty()) {
+      const auto said =
+          run_commands(found.run, {snapshot_->routes, settings.prefix, peek_.model}, state);
+      if (said) chats.put(chat_id_, chat_kind_, state, now);
+      if (!said || found.alone) {
+        answer_command(said ? *said : said.error().message + "\nNothing was sent to the model.");
+        return false;
+      }
+    }
+    if (found.body) {
+      request_.reset();
+      without_commands_ = *std::move(found.body);
+      auto peek = peek_request(body());
+      if (!peek) {
+        send_error(peek.error());
+        return false;
+      }
+      peek->model = std::exchange(peek_.model, {});
+      peek->stream = peek_.stream;
+      peek_ = *std::move(peek);
+    }
+  }
+  if (!state.empty()) chat_ = std::move(state);
+  return true;
+}
+
+// The proxy's own answer, in the client's format.
+void Exchange::answer_command(const std::string& text) {
+  prepare_encoding();
+  const auto encoder = stream_ ? client_codec().stream_encoder(lane_->encode_context)
+                               : client_codec().whole_encoder(lane_->encode_context);
+  const auto answer = std::string(kCommandAnswer) + text;
+  Usage nothing;
+  nothing.input = nothing.output = 0;
+  encoder->on_event(
+      ReplyStart{Text::plain(record_.request_id), Text::plain(peek_.model), unix_now()});
+  encoder->on_event(PartStart{});
+  encoder->on_event(PartDelta{0, Text::plain(answer)});
+  encoder->on_event(PartEnd{0});
+  encoder->on_event(UsageUpdate{nothing});
+  encoder->on_event(Finish{FinishReason::stop, {}, "stop"});
+  note_finish("command");
+  const auto fields = reply_fields({}, false);
+  if (!stream_) return send_reply(200, fields, kJson, std::move(encoder->out()));
+  begin_stream(200, lane_->encode_context.json_array ? kJson : "text/event-stream; charset=utf-8",
+               fields);
+  session_->end_stream(encoder->out(), /*clean=*/true);
+}
+
+// The selector that decides: what the session's commands say, else a header line of the client's,
+// else the model in its body.
+std::string Exchange::routed_by() {
+  const auto header = session_->request().head.fields.value("x-lip-route");
+  const std::string_view model = header.empty() ? std::string_view(peek_.model) : header;
+  if (!chat_) return std::string(model);
+  auto out = session_selector(*chat_, model, snapshot_->routes);
+  if (!chat_->oneoff.empty()) context_.chats().use_oneoff(chat_id_, chat_->oneoff);
+  return out;
+}
+
+bool Exchange::is_first_request() {
+  return know_session(/*however=*/true) &&
+         context_.chats().first_request(chat_id_, chat_kind_, context_.worker().now(),
+                                        snapshot_->config->commands.session_ttl);
+}
+
+// Finds out which session this is; not `however` it takes: only if there is one it could be. A
+// request that cannot be read belongs to none, and hears of it elsewhere.
+bool Exchange::know_session(bool however) {
+  if (!chat_id_.empty()) return true;
+  const auto& client = session_->request();
+  chat_kind_ = SessionStore::Kind::named;
+  chat_id_ = named_session(client, client.body.view());
+  if (!chat_id_.empty()) return however || !context_.chats().empty(chat_kind_);
+  chat_kind_ = SessionStore::Kind::derived;
+  if ((!however && context_.chats().empty(chat_kind_)) || !decode_request()) return false;
+  chat_id_ = derived_session(client, *request_);
+  return true;
+}
+
+}  // namespace llm_proxy
