@@ -187,11 +187,14 @@ async def eager(ctx):
 '''
 
 # The bench's backend plugins: `bench-python` answers at once, `bench-blocking` holds the loop
-# for a second first, `bench-httpx` streams from the mock as a user's connector would.
+# for a second first, `bench-httpx` streams from the mock as a user's connector would, through the
+# client that backends are given; `bench-own-httpx` makes a client of its own.
 BACKEND_PLUGIN = """\
 import json
 import os
 import time
+
+import httpx
 
 from src.connectors.base import LLMBackend
 from src.connectors.contracts import ConnectorChatCompletionsRequest
@@ -275,6 +278,13 @@ class HttpxBackend(BenchBackend):
         return StreamingResponseEnvelope(content=stream())
 
 
+class OwnHttpxBackend(HttpxBackend):
+    backend_type = "bench-own-httpx"
+
+    def __init__(self, client, config, translation_service=None):
+        super().__init__(httpx.AsyncClient(), config, translation_service)
+
+
 def _definition(name, factory):
     return BackendPluginDefinition(
         backend_name=name, factory=factory, plugin_name=name,
@@ -290,8 +300,12 @@ def blocking():
     return _definition("bench-blocking", BlockingBackend)
 
 
-def httpx():
+def given_client():
     return _definition("bench-httpx", HttpxBackend)
+
+
+def own_client():
+    return _definition("bench-own-httpx", OwnHttpxBackend)
 """
 
 # The calls of `bench-httpx` with no proxy around them; prints CPU-µs a stream.
@@ -387,7 +401,8 @@ class Proxy(Running):
             "[llm_proxy_backends]\n"
             "bench-python = bench_backends:python\n"
             "bench-blocking = bench_backends:blocking\n"
-            "bench-httpx = bench_backends:httpx\n"
+            "bench-httpx = bench_backends:given_client\n"
+            "bench-own-httpx = bench_backends:own_client\n"
         )
         return site
 

@@ -32,6 +32,7 @@ from bench.servers import (
 
 BLOCKING = Variant(python_backends=True)
 HTTPX = Variant("bench-httpx", python_backends=True)
+OWN_HTTPX = Variant("bench-own-httpx", python_backends=True)
 
 
 @dataclass
@@ -232,15 +233,17 @@ def generate(house: House, port: int, body: Path, **options: float) -> dict[str,
 
 def httpx_backend(house: House, settings: Settings) -> list[Figure]:
     """What the proxy costs over the httpx calls that a streaming backend plugin makes anyway."""
-    proxy = house.proxy(HTTPX)
     body = house.folder / "httpx.json"
     body.write_bytes(bodies.chat(bodies.small(), "bench", True))
-    generate(house, proxy.port, body, connections=4, seconds=0.5)
-    alone, through = [], []
+    alone: list[float] = []
+    through: dict[Variant, list[float]] = {HTTPX: [], OWN_HTTPX: []}
+    proxies = {variant: house.proxy(variant) for variant in through}
+    for proxy in proxies.values():
+        generate(house, proxy.port, body, connections=4, seconds=0.5)
     for _ in range(settings.repeats):
         done = subprocess.run(
             pinned(PROXY_CORE, house.python, "-c", HTTPX_ALONE, "200"),
-            env=proxy.environment,
+            env=proxies[HTTPX].environment,
             capture_output=True,
             text=True,
             check=False,
@@ -248,13 +251,20 @@ def httpx_backend(house: House, settings: Settings) -> list[Figure]:
         if done.returncode:
             raise BenchError(done.stderr[-500:])
         alone.append(float(done.stdout))
-        cpu = proxy.tree.cpu_us()
-        seen = generate(house, proxy.port, body, connections=4, seconds=10, requests=200)
-        through.append((proxy.tree.cpu_us() - cpu) / seen["ok"])
-    ratios = [with_proxy / without for with_proxy, without in zip(through, alone, strict=True)]
+        for variant, proxy in proxies.items():
+            cpu = proxy.tree.cpu_us()
+            seen = generate(house, proxy.port, body, connections=4, seconds=10, requests=200)
+            through[variant].append((proxy.tree.cpu_us() - cpu) / seen["ok"])
+
+    def ratios(variant: Variant) -> list[float]:
+        return [a / b for a, b in zip(through[variant], alone, strict=True)]
+
     return [
-        Figure("python/httpx-stream", "µs CPU; in nginx's place httpx alone", through, alone),
-        Figure("python/httpx-ratio", "× httpx alone", ratios, must=1.15),
+        Figure(
+            "python/httpx-stream", "µs CPU; in nginx's place httpx alone", through[HTTPX], alone
+        ),
+        Figure("python/httpx-ratio", "× httpx alone", ratios(HTTPX), must=1.15),
+        Figure("python/own-httpx-ratio", "×; the plugin made its client itself", ratios(OWN_HTTPX)),
     ]
 
 

@@ -122,6 +122,35 @@ class ChatFrames:
     def frame(self, chunk: object) -> bytes | None:
         """None: not a plain chunk, look closer."""
 
+@final
+class HttpReply:
+    """One HTTP/1.1 reply as its bytes arrive."""
+
+    def __init__(self, to_head_request: bool) -> None: ...
+    def feed(self, data: bytes | bytearray | memoryview) -> bytes:
+        """What of the body is in `data`. ValueError: this is no HTTP."""
+
+    def on_end(self) -> None:
+        """The connection has ended. ValueError unless that is how this reply ends."""
+
+    @property
+    def has_head(self) -> bool: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def reusable(self) -> bool:
+        """The connection may carry another exchange."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def version(self) -> bytes: ...
+    @property
+    def reason(self) -> bytes: ...
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """As they came: (name, value), both bytes."""
+
 class BackendHostBase: ...
 
 class BackendHost(BackendHostBase):

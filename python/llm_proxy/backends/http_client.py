@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from llm_proxy.backends.http_transport import direct_transport
 from llm_proxy.contracts.sse import SseReader
 
 _TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=60.0, pool=60.0)
@@ -64,10 +65,8 @@ class BackendHttpClient(httpx.AsyncClient):
 
 def build_backend_client(**overrides: Any) -> httpx.AsyncClient:
     """HTTP/2 where the `h2` package is there; nothing of the environment's proxy settings."""
-    settings: dict[str, Any] = {
-        "timeout": _TIMEOUT,
-        "limits": _LIMITS,
-        "http2": importlib.util.find_spec("h2") is not None,
-        "trust_env": False,
-    }
+    http2 = importlib.util.find_spec("h2") is not None
+    settings: dict[str, Any] = {"timeout": _TIMEOUT, "trust_env": False}
+    if "transport" not in overrides:
+        settings["transport"] = direct_transport(limits=_LIMITS, http2=http2, trust_env=False)
     return BackendHttpClient(**{**settings, **overrides})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import urllib.request
 from typing import Any
 
 import httpx
 
+from llm_proxy.backends.http_transport import direct_transport
 from llm_proxy.plugins.backend_api import (
     PLUGIN_HTTP_CAPTURE_CONTEXT_EXTENSION,
     PLUGIN_HTTP_CAPTURED_EXTENSION,
@@ -27,6 +29,9 @@ __all__ = [
     "capture_http_response",
 ]
 
+_ANOTHER_TRANSPORT = frozenset({"transport", "mounts", "proxy", "proxies", "http1", "app"})
+_TOLD_TO_OURS = ("verify", "cert", "trust_env", "http2", "limits")
+
 
 class CaptureAwareAsyncClient(httpx.AsyncClient):
     """Captures each request, and each reply that is not streamed, on behalf of its context.
@@ -38,7 +43,7 @@ class CaptureAwareAsyncClient(httpx.AsyncClient):
     def __init__(
         self, *, capture_context: PluginHttpCaptureContext | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{**_network_of(kwargs), **kwargs})
         self._capture_context = capture_context
 
     async def send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
@@ -53,6 +58,16 @@ class CaptureAwareAsyncClient(httpx.AsyncClient):
         if not kwargs.get("stream"):
             await _capture_once(response, context)
         return response
+
+
+def _network_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Our own transport, where it does what `settings` ask for."""
+    if settings.keys() & _ANOTHER_TRANSPORT:
+        return {}
+    if settings.get("trust_env", True) and urllib.request.getproxies():
+        return {}
+    told = {name: settings[name] for name in _TOLD_TO_OURS if name in settings}
+    return {"transport": direct_transport(**told)}
 
 
 def build_capture_aware_async_client(
