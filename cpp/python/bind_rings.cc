@@ -62,7 +62,8 @@ std::shared_ptr<RingHandlers> handlers_from(const Lane& lane, const py::object& 
         Row{"fill", handlers->fill}, Row{"begin", handlers->begin}, Row{"settle", handlers->settle},
         Row{"failed", handlers->failed}, Row{"timed_out", handlers->timed_out},
         Row{"quarantined", handlers->quarantined}, Row{"stopped", handlers->stopped},
-        Row{"verdict", handlers->verdict}, Row{"reply_change", handlers->reply_change}}) {
+        Row{"verdict", handlers->verdict}, Row{"reply_change", handlers->reply_change},
+        Row{"unsendable", handlers->unsendable}}) {
     row.place = keep(lane, engine.attr(row.name));
   }
   return handlers;
@@ -230,13 +231,10 @@ void bind_lane(py::module_& module) {
           "Seconds the oldest work has waited for the loop, or one turn has lasted.")
       .def(
           "interrupt",
-          [](Lane& lane, double seconds, const py::object& exception) {
-            return lane.interrupt(
-                std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9)),
-                exception.ptr());
-          },
-          py::arg("seconds"), py::arg("exception"),
-          "Raises in the lane's thread if a plugin has been computing for longer. Any thread.")
+          [](Lane& lane, const py::object& exception) { return lane.interrupt(exception.ptr()); },
+          py::arg("exception"),
+          "Raises in the lane's thread if a plugin has been computing for longer than it may. Any "
+          "thread.")
       .def(
           "start_task",
           [](Lane& lane, const py::object& coroutine) {

@@ -378,8 +378,10 @@ void Lane::bury() {
   batch_.clear();
 }
 
-Lane::Step::Step(Lane& lane, std::chrono::steady_clock::time_point since)
-    : lane_(lane), outer_(std::exchange(lane.step_since_, since.time_since_epoch().count())) {}
+Lane::Step::Step(Lane& lane, std::chrono::steady_clock::time_point since,
+                 std::chrono::nanoseconds allowed)
+    : lane_(lane),
+      outer_(std::exchange(lane.step_until_, (since.time_since_epoch() + allowed).count())) {}
 
 Lane::Step::~Step() {
   end();
@@ -387,14 +389,14 @@ Lane::Step::~Step() {
 
 bool Lane::Step::end() {
   if (std::exchange(ended_, true)) return false;
-  lane_.step_since_ = outer_;
+  lane_.step_until_ = outer_;
   if (!std::exchange(lane_.interrupted_, false)) return false;
   PyThreadState_SetAsyncExc(lane_.thread_, nullptr);  // it may have ended before it was hit
   return true;
 }
 
-bool Lane::interrupt(std::chrono::nanoseconds limit, PyObject* exception) {
-  if (step_since_ == 0 || LaneInbox::now() - step_since_ < limit.count()) return false;
+bool Lane::interrupt(PyObject* exception) {
+  if (step_until_ == 0 || LaneInbox::now() < step_until_) return false;
   interrupted_ = PyThreadState_SetAsyncExc(thread_, exception) == 1;
   return interrupted_;
 }

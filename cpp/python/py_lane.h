@@ -158,8 +158,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
   // While one lives, the code of a plugin runs on the lane and may be interrupted.
   class Step {
    public:
-    // `since`: now, on the steady clock.
-    Step(Lane& lane, std::chrono::steady_clock::time_point since);
+    // `since`: now, on the steady clock. `allowed`: how long it may run without giving way.
+    Step(Lane& lane, std::chrono::steady_clock::time_point since, std::chrono::nanoseconds allowed);
     ~Step();
     Step(const Step&) = delete;
     Step& operator=(const Step&) = delete;
@@ -171,9 +171,9 @@ class Lane : public std::enable_shared_from_this<Lane> {
     const std::int64_t outer_;
     bool ended_ = false;
   };
-  // Raises `exception` in the lane's thread if a plugin has been running for longer than `limit`
+  // Raises `exception` in the lane's thread if a plugin has been running for longer than it may
   // without giving way. The one function that another thread may call, with the GIL held.
-  bool interrupt(std::chrono::nanoseconds limit, PyObject* exception);
+  bool interrupt(PyObject* exception);
 
   // Detaches from the loop, cancels the tasks that still run and returns them (a new list) to be
   // awaited.
@@ -238,7 +238,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::vector<Callback<void()>> ending_;
   std::multimap<std::int64_t, LaneDeadline*> deadlines_;
   unsigned long thread_ = 0;
-  std::int64_t step_since_ = 0;  // steady clock, ns; 0: no plugin's code is running
+  std::int64_t step_until_ = 0;  // steady clock, ns; 0: no plugin's code is running
   bool interrupted_ = false;
   bool ticking_ = false;
   std::int64_t next_tick_ = 0;  // when the ticker is due

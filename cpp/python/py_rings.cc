@@ -125,6 +125,16 @@ PyOwned call(const PyRef& handler, PyObject* a, PyObject* b = nullptr, PyObject*
   return result;
 }
 
+// The error that is set, as an exception to hand on. None set: None.
+PyOwned taken_error() {
+  PyObject *type, *value, *trace;
+  PyErr_Fetch(&type, &value, &trace);
+  PyErr_NormalizeException(&type, &value, &trace);
+  Py_XDECREF(type);
+  Py_XDECREF(trace);
+  return value != nullptr ? PyOwned::steal(value) : PyOwned::share(Py_None);
+}
+
 // ---- what a context's lazy fields are filled from
 
 // Shared by a session and by its context, which a plugin may keep for longer. Lane only after
@@ -228,7 +238,7 @@ class ChainRun final : public LaneDeadline {
   template <typename Run>
   auto step(Run run) {
     resumed_ = clock_;
-    Lane::Step watched(*lane_, clock_);
+    Lane::Step watched(*lane_, clock_, allowed_);
     const auto result = run();
     interrupted_ = watched.end() || interrupted_;
     return result;
@@ -255,13 +265,14 @@ class ChainRun final : public LaneDeadline {
   PyOwned plugin_;  // the coroutine of entry(), between its begin and its end
   PyOwned task_;    // the Task that drives us, known once we suspend
   std::size_t at_;
-  const PluginEntry* last_ = nullptr;  // the entry that ran last
-  Clock::time_point started_{};        // of entry()
-  Clock::time_point clock_{};          // when we last looked
-  bool watched_ = false;               // entry() has its deadline armed
-  bool over_limit_ = false;            // entry() was cancelled at its limit
-  Clock::time_point resumed_{};        // when entry() last began to compute
-  bool interrupted_ = false;           // the watchdog stopped it computing
+  const PluginEntry* last_ = nullptr;    // the entry that ran last
+  Clock::time_point started_{};          // of entry()
+  Clock::time_point clock_{};            // when we last looked
+  bool watched_ = false;                 // entry() has its deadline armed
+  bool over_limit_ = false;              // entry() was cancelled at its limit
+  Clock::time_point resumed_{};          // when entry() last began to compute
+  std::chrono::milliseconds allowed_{};  // who computes for longer has missed its exchange
+  bool interrupted_ = false;             // the watchdog stopped it computing
   bool cancelled_ = false;
   bool left_behind_ = false;
   bool stopped_ = false;
@@ -407,6 +418,7 @@ bool ChainRun::begin_next() {
       record.consecutive_errors = 0;
     }
     started_ = clock_;
+    allowed_ = next.timeout + kGrace + kMargin;
     plugin_ =
         PyOwned::steal(step([&] { return PyObject_CallOneArg(next.call.get(), context_.get()); }));
     if (plugin_ && !PyCoro_CheckExact(plugin_.get())) {
@@ -447,7 +459,7 @@ void ChainRun::plugin_ended(bool failed) {
 
 void ChainRun::settle(PyOwned result) {
   if (over_limit_) forgive_cancel();  // it was told to stop and answered instead: good enough
-  if (interrupted_ || Clock::now() - resumed_ > entry().timeout + kGrace + kMargin) {
+  if (interrupted_ || Clock::now() - resumed_ > allowed_) {
     timed_out();  // it computed all the while: the exchange has gone on without it
     return;
   }
@@ -883,7 +895,7 @@ RingVerdict PyRingSession::request_verdict(PyObject* context) {
   BodyChange change = compare_body(data_->request.body, clean ? clean.get() : body);
   if (!change.changed) return verdict;
   if (!python_to_json(clean ? clean.get() : body, verdict.body)) {
-    PyErr_WriteUnraisable(context);
+    call(data_->handlers->unsendable, context, taken_error().get());
     return block(500, "plugin_error", "A plugin left a request body that is not JSON.");
   }
   verdict.kind = RingVerdict::Kind::replace;

@@ -107,6 +107,7 @@ struct RingHandlers {
                   // ended so
   std::shared_ptr<RingTimes> times = std::make_shared<RingTimes>();
   PyRef reply_change;  // (ctx) -> None | (status, headers, body)
+  PyRef unsendable;    // (ctx, exception): what keeps the body they left from being JSON
 };
 
 // One generation of Python plugins.

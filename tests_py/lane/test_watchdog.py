@@ -82,7 +82,7 @@ async def test_a_loop_that_turns_is_left_alone(said: Said) -> None:
 async def test_a_plugin_that_computes_without_end_is_interrupted_and_counted(said: Said) -> None:
     """Even one that catches everything; whoever runs next is not hit."""
     lane = _core.Lane(asyncio.get_running_loop())
-    watchdog = Watchdog(lane.lag, 0.02, lane.interrupt, patience=0.05)
+    watchdog = Watchdog(lane.lag, 0.02, lane.interrupt)
     watchdog.start()
     ran = []
 

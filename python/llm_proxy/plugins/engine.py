@@ -207,6 +207,9 @@ class RingEngine:
         metadata["_block_error_type"] = error_type
         metadata["_block_message"] = message
 
+    def unsendable(self, ctx: PluginContext, error: Any) -> None:
+        logger.error("Plugins have left a request body that is not JSON: %s", error)
+
     # ---- what a chain's end means
 
     def stopped(self, ctx: PluginContext, entry: RingEntry) -> bool:

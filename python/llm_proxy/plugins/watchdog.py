@@ -12,11 +12,10 @@ logger = logging.getLogger("llm_proxy.lane")
 
 LIMIT_SECONDS = 0.5
 BEAT_SECONDS = 0.25
-INTERRUPT_SECONDS = 2.0
 
 
 class PluginInterrupted(BaseException):
-    """Raised in a ring plugin that has been computing for too long without giving way."""
+    """Raised in a plugin that has been computing for longer than it may without giving way."""
 
 
 class Watchdog:
@@ -30,12 +29,10 @@ class Watchdog:
         self,
         lag: Callable[[], float],
         limit: float = LIMIT_SECONDS,
-        interrupt: Callable[[float, type[BaseException]], bool] | None = None,
-        patience: float = INTERRUPT_SECONDS,
+        interrupt: Callable[[type[BaseException]], bool] | None = None,
     ) -> None:
         self._lag = lag
         self._interrupt = interrupt
-        self._patience = patience
         self._limit = limit
         self._watched = threading.get_ident()
         self._stop = threading.Event()
@@ -59,7 +56,7 @@ class Watchdog:
                 said = True
                 self.blocked += 1
                 self._say(lag)
-            if self._interrupt and self._interrupt(self._patience, PluginInterrupted):
+            if self._interrupt and self._interrupt(PluginInterrupted):
                 logger.warning("The plugin that blocks the event loop is interrupted.")
 
     def _say(self, lag: float) -> None:
