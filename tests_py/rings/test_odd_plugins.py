@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import textwrap
 from pathlib import Path
@@ -148,16 +149,57 @@ async def test_nothing_a_plugin_leaves_behind_breaks_the_proxy(tmp_path: Path, r
     assert wrong == []
 
 
+CLASS = "import asyncio, re\nfrom core.plugin_sdk import BasePlugin\nclass run(BasePlugin):\n"
 LOADS = {
-    "exits": "raise SystemExit(3)\n",
-    "is interrupted": "raise KeyboardInterrupt\n",
-    "is cancelled": "import asyncio\nraise asyncio.CancelledError\n",
-    "never loads": "import asyncio\nfrom core.plugin_sdk import BasePlugin\n"
-    "class run(BasePlugin):\n    async def on_load(self):\n        await asyncio.sleep(60)\n",
-    "exits on load": "from core.plugin_sdk import BasePlugin\n"
-    "class run(BasePlugin):\n    async def on_load(self):\n        raise SystemExit(3)\n",
-    "takes a gigabyte of text": "run = 'x' * 1_000\n",
-    "makes no coroutine": "def run(ctx):\n    pass\n",
+    "exits": ("raise SystemExit(3)\n", "SystemExit: 3"),
+    "is interrupted": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+    "is cancelled": ("import asyncio\nraise asyncio.CancelledError\n", "CancelledError"),
+    "ends the process": (
+        "import random\ngetattr(random, '_o' + 's')._exit(0)\n",
+        "importing it ends the process with status 0",
+    ),
+    "crashes": (
+        "import random\ngetattr(random, '_o' + 's').abort()\n",
+        "importing it ends the process with SIGABRT",
+    ),
+    "computes when imported": ("while True:\n    pass\n", "importing it takes more than"),
+    "computes in C when imported": (
+        "import re\nre.match('(a+)+$', 'a' * 60 + 'b')\n",
+        "importing it takes more than",
+    ),
+    "sleeps when imported": (
+        "import asyncio\nasyncio.new_event_loop().run_until_complete(asyncio.sleep(600))\n",
+        "importing it takes more than",
+    ),
+    "computes when imported for good": (
+        "if not __name__.endswith('rehearsed'):\n    while True:\n        pass\n",
+        "importing it takes more than",
+    ),
+    "computes when made": (
+        CLASS + "    def __init__(self, config=None):\n        while True:\n            pass\n",
+        "on_load computes for more than 0.2 s",
+    ),
+    "computes on load": (
+        CLASS + "    async def on_load(self):\n        while True:\n            pass\n",
+        "on_load computes for more than 0.2 s",
+    ),
+    "computes on load between awaits, and on and on": (
+        CLASS + "    async def on_load(self):\n        await asyncio.sleep(0.01)\n"
+        "        for _ in range(3):\n            try:\n                while True:\n"
+        "                    pass\n            except BaseException:\n                pass\n",
+        "on_load computes for more than 0.2 s",
+    ),
+    "never loads": (
+        CLASS + "    async def on_load(self):\n        await asyncio.sleep(60)\n",
+        "on_load takes more than 0.5 s",
+    ),
+    "exits on load": (CLASS + "    async def on_load(self):\n        raise SystemExit(3)\n", "3"),
+    "computes when checked": (
+        "async def run(ctx):\n    while True:\n        pass\n",
+        "the health check failed in bad",
+    ),
+    "is a text": ("run = 'x' * 1_000\n", "neither a BasePlugin class nor an async function"),
+    "makes no coroutine": ("def run(ctx):\n    pass\n", "neither a BasePlugin class nor"),
 }
 
 
@@ -165,15 +207,48 @@ LOADS = {
 async def test_a_plugin_that_ends_loads_or_hangs_its_host_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(loader, "ON_LOAD_SECONDS", 0.05)
+    source, said = LOADS[what]
+    monkeypatch.setattr(loader, "ON_LOAD_SECONDS", 0.5)
+    monkeypatch.setattr(loader, "ON_LOAD_STEP_SECONDS", 0.2)
     (tmp_path / "mine.py").write_text(WORKS.format("first"))
-    (tmp_path / "bad.py").write_text(LOADS[what])
+    (tmp_path / "bad.py").write_text(source)
     async with Server(CONFIG, plugins_dir=tmp_path) as server:
         plugins: PluginManager | None = server.plugins
         assert plugins is not None
         await plugins.install_plugin(entry("mine"))
-        before = files(tmp_path)
-        with pytest.raises(SwapRefused, match="bad"):
-            await plugins.install_plugin(entry("bad"))
-        assert files(tmp_path) == before
+        before, served = files(tmp_path), plugins.generation
+        monkeypatch.setattr(loader, "IMPORT_SECONDS", 1.5)
+        installing = asyncio.create_task(plugins.install_plugin(entry("bad")))
+        answered = 0
+        while not installing.done():
+            assert "dear first" in await answer(server)
+            answered += 1
+        if "imported" in what:  # it takes seconds, and the loop none of them
+            assert answered > 5
+        with pytest.raises(SwapRefused, match="bad") as refused:
+            await installing
+        assert said in str(refused.value)
+        assert (files(tmp_path), plugins.generation) == (before, served)
+        assert "dear first" in await answer(server)
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        assert "dear first" in await answer(server)
+
+
+async def test_a_proxy_starts_without_what_hangs_or_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "IMPORT_SECONDS", 1.5)
+    (tmp_path / "mine.py").write_text(WORKS.format("first"))
+    names = ("computes in C when imported", "ends the process", "computes when imported for good")
+    rows = [entry("mine")]
+    for number, name in enumerate(names):
+        (tmp_path / f"bad{number}.py").write_text(LOADS[name][0])
+        rows.append({**entry(f"bad{number}"), "name": name})
+    (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        assert server.plugins is not None
+        for name in names:
+            meta = server.plugins.get_plugin(name)
+            assert meta is not None and not meta["loaded"]
+            assert LOADS[name][1] in meta["problem"]
         assert "dear first" in await answer(server)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import yaml
 
+from llm_proxy.plugins.gate import compute_plugin_sha256
 from llm_proxy.plugins.swap import SwapRefused
 from llm_proxy.server import Server
 from rings.test_all_at_once import CHAT, CONFIG, ask, until
@@ -103,6 +104,32 @@ async def test_a_refused_install_leaves_everything_as_it_was(tmp_path: Path, bad
         assert "dear first" in await answer(server)
     async with Server(CONFIG, plugins_dir=tmp_path) as server:
         assert "dear first" in await answer(server)
+
+
+async def test_an_installed_file_is_pinned_and_no_other_is_loaded_for_it(tmp_path: Path) -> None:
+    source = tmp_path / "mine.py"
+    source.write_text(WORKS.format("first"))
+    pin = compute_plugin_sha256(source.read_text())
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        plugins = server.plugins
+        assert plugins is not None
+        wrong = {**entry("mine"), "sha256": "0" * 64}
+        with pytest.raises(SwapRefused, match=f"its SHA-256 is {pin}, the pin says 000"):
+            await plugins.install_plugin(wrong)
+        assert files(tmp_path) == {}
+        await plugins.install_plugin(entry("mine"))
+        (row,) = yaml.safe_load((tmp_path / "installed/manifest.yaml").read_text())["plugins"]
+        assert row == {**entry("mine"), "sha256": pin}
+        source.write_text(WORKS.format("second"))
+        with pytest.raises(SwapRefused, match="mine' is not the file that was pinned"):
+            await plugins.hot_swap()
+        assert "dear first" in await answer(server)
+    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+        assert server.plugins is not None
+        meta = server.plugins.get_plugin("mine")
+        assert meta is not None and "not the file that was pinned" in meta["problem"]
+        await server.plugins.install_plugin(entry("mine"))  # who installs it means this one
+        assert "dear second" in await answer(server)
 
 
 async def test_old_plugins_are_unloaded_after_the_swap_that_forgets_them(tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
 import inspect
 import itertools
 import sys
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 from llm_proxy.plugins.context import PluginState
 from llm_proxy.plugins.engine import (
@@ -21,11 +22,17 @@ from llm_proxy.plugins.engine import (
 )
 from llm_proxy.plugins.gate import PluginSecurityError, ast_scan, compute_plugin_sha256
 from llm_proxy.plugins.manifest import ENTRY_POINT_GROUP, ManifestEntry
+from llm_proxy.plugins.patience import aside, on_loop
+from llm_proxy.plugins.rehearsal import rehearse
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook
 from llm_proxy.plugins.wasm_runner import WasmLimits, WasmPlugin, WasmRunner
 
+IMPORT_SECONDS = 30.0
 ON_LOAD_SECONDS = 30.0
+ON_LOAD_STEP_SECONDS = 10.0  # without an await: all Python of the proxy waits for it
+_Plugin = TypeVar("_Plugin", bound=BasePlugin)
 _numbers = itertools.count(1)
+_rehearsed: deque[str] = deque(maxlen=1000)  # digests of files that came to an end
 
 
 async def load_entry(
@@ -37,15 +44,16 @@ async def load_entry(
     if entry.kind == "wasm":
         return await _load_guest(entry, directory, state)
     if entry.point:
-        return await _make(entry, entry.point.load(), state)
+        target = await aside(entry.point.load, IMPORT_SECONDS, "importing it")
+        return await _make(entry, target, state)
     if entry.source == "built-in":
         name, _, symbol = entry.entrypoint.partition(":")
         target = getattr(importlib.import_module(f"llm_proxy.rings.{name}"), symbol)
         return await _make(entry, target, state)
-    module, code, symbol = _from_file(entry, directory)
+    module, source, symbol = _from_file(entry, directory)
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
     try:
-        exec(code, module.__dict__)
+        await _run(module, source)
         if not hasattr(module, symbol):
             raise RuntimeError(f"{Path(str(module.__file__)).name} has no '{symbol}'")
         made = await _make(entry, getattr(module, symbol), state)
@@ -56,13 +64,23 @@ async def load_entry(
     return made
 
 
+async def _run(module: ModuleType, source: str) -> None:
+    """Runs a module's text: first where it can harm nobody, then here, and never on the loop."""
+    path, digest = str(module.__file__), compute_plugin_sha256(source)
+    if digest not in _rehearsed:
+        seconds = IMPORT_SECONDS
+        problem = await aside(lambda: rehearse(source, path, seconds), seconds + 5, "trying it")
+        if problem:
+            raise RuntimeError(problem)
+        _rehearsed.append(digest)
+    code = compile(source, path, "exec")
+    await aside(lambda: exec(code, module.__dict__), IMPORT_SECONDS, "importing it")
+
+
 async def _make(entry: ManifestEntry, target: Any, state: PluginState | None) -> RingEntry:
     ring = entry.hook or _own_ring(target)
     if inspect.isclass(target) and issubclass(target, BasePlugin):
-        instance = target(config=entry.config)
-        instance.state = state
-        async with _limit():
-            await instance.on_load()
+        instance = await _started(lambda: target(config=entry.config), state)
         call, kind = instance.execute, "class"
         timeout = _class_timeout(entry, instance)
     else:
@@ -87,6 +105,18 @@ async def _make(entry: ManifestEntry, target: Any, state: PluginState | None) ->
     return made
 
 
+async def _started(make: Callable[[], _Plugin], state: PluginState | None) -> _Plugin:
+    """The instance, loaded: what its code does on the loop until then has its limits."""
+
+    async def start() -> _Plugin:
+        instance = make()
+        instance.state = state
+        await instance.on_load()
+        return instance
+
+    return await on_loop(start(), ON_LOAD_SECONDS, ON_LOAD_STEP_SECONDS, "on_load")
+
+
 async def _load_guest(
     entry: ManifestEntry, directory: Path | None, state: PluginState | None
 ) -> RingEntry:
@@ -97,10 +127,8 @@ async def _load_guest(
     _pin(entry, hashlib.sha256(module).hexdigest())
     timeout = DEFAULT_TIMEOUT_MS if entry.timeout_ms is None else entry.timeout_ms
     limits = WasmLimits(timeout_ms=timeout, **entry.limits)
-    instance = WasmPlugin(WasmRunner(path, entry.config, limits, module))
-    instance.state = state
-    async with _limit():
-        await instance.on_load()
+    runner = WasmRunner(path, entry.config, limits, module)
+    instance = await _started(lambda: WasmPlugin(runner), state)
     made = RingEntry(
         name=entry.name,
         ring=entry.hook,
@@ -137,7 +165,20 @@ def _inside(directory: Path | None, entrypoint: str, *spellings: str) -> Path:
 
 def _pin(entry: ManifestEntry, digest: str) -> None:
     if entry.sha256 and str(entry.sha256).lower() != digest:
-        raise PluginSecurityError(f"'{entry.name}' is not the file that was pinned: {digest}")
+        raise PluginSecurityError(
+            f"'{entry.name}' is not the file that was pinned: its SHA-256 is {digest}, "
+            f"the pin says {entry.sha256}"
+        )
+
+
+def digest_of(entry: ManifestEntry, directory: Path | None) -> str | None:
+    """The SHA-256 of the file behind an entry; None: there is none, or it has no file."""
+    try:
+        if entry.kind == "wasm":
+            return hashlib.sha256(_guest_file(entry.entrypoint, directory).read_bytes()).hexdigest()
+        return compute_plugin_sha256(_source_of(entry, directory)[1])
+    except (OSError, RuntimeError, ValueError, PluginSecurityError):
+        return None  # loading it says what is wrong
 
 
 def companions(made: RingEntry) -> list[RingEntry]:
@@ -168,51 +209,27 @@ def _own_ring(target: Any) -> PluginHook:
     raise RuntimeError("it does not say its ring: set `hook`, or name it in a manifest")
 
 
-def _limit() -> Any:
-    return _Limit(ON_LOAD_SECONDS)
-
-
-class _Limit:
-    """asyncio.timeout for 3.10 too: cancels the block after so many seconds, as TimeoutError."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._expired = False
-
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expire)
-
-    def _expire(self) -> None:
-        self._expired = True
-        self._task.cancel()
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
-        self._handle.cancel()
-        if self._expired and kind is asyncio.CancelledError:
-            if hasattr(self._task, "uncancel"):
-                self._task.uncancel()
-            raise TimeoutError(f"on_load took more than {self._seconds:g} s") from error
-
-
-def _from_file(entry: ManifestEntry, directory: Path | None) -> tuple[ModuleType, CodeType, str]:
-    """A module that has not run yet, the very code that was scanned, and the name wanted of it."""
+def _from_file(entry: ManifestEntry, directory: Path | None) -> tuple[ModuleType, str, str]:
+    """A module that has not run yet, the very text that was scanned, and the name wanted of it."""
     if entry.entrypoint.startswith(ENTRY_POINT_GROUP + ":"):
         raise RuntimeError(f"no installed package offers {entry.entrypoint.partition(':')[2]!r}")
     if entry.source == "installed" and not entry.allow_inprocess:
         raise PluginSecurityError(
             f"'{entry.name}' was installed and may not run in this process: set allow_inprocess"
         )
-    module, _, symbol = entry.entrypoint.partition(":")
-    if not module or not symbol or ":" in symbol:
-        raise RuntimeError(f"'{entry.entrypoint}' must be of the form folder.module:Name")
-    path = _inside(directory, entry.entrypoint, module.replace(".", "/") + ".py")
-    source = path.read_text(encoding="utf-8")
+    path, source, symbol = _source_of(entry, directory)
     ast_scan(source, entry.name)
     digest = compute_plugin_sha256(source)
     _pin(entry, digest)
     made = ModuleType(f"_llm_proxy_plugin_{digest[:16]}_{next(_numbers)}")
     made.__file__ = str(path)
-    return made, compile(source, str(path), "exec"), symbol
+    return made, source, symbol
+
+
+def _source_of(entry: ManifestEntry, directory: Path | None) -> tuple[Path, str, str]:
+    """The file an entrypoint `folder.module:Name` names, its text, and the name."""
+    module, _, symbol = entry.entrypoint.partition(":")
+    if not module or not symbol or ":" in symbol:
+        raise RuntimeError(f"'{entry.entrypoint}' must be of the form folder.module:Name")
+    path = _inside(directory, entry.entrypoint, module.replace(".", "/") + ".py")
+    return path, path.read_text(encoding="utf-8"), symbol

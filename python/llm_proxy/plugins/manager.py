@@ -20,8 +20,8 @@ from llm_proxy.plugins.engine import (
     RingEntry,
     default_fail_policy,
 )
-from llm_proxy.plugins.loader import companions, load_entry
-from llm_proxy.plugins.manifest import ManifestEntry, read_manifests
+from llm_proxy.plugins.loader import companions, digest_of, load_entry
+from llm_proxy.plugins.manifest import ManifestEntry, parse_row, read_manifests
 from llm_proxy.plugins.sdk import PluginHook
 from llm_proxy.plugins.swap import HEALTH_HEADERS, HEALTH_REQUEST, Edits, SwapRefused, check
 from llm_proxy.plugins.wasm_runner import WasmPlugin
@@ -352,8 +352,13 @@ class PluginManager:
         missing = [key for key in ("name", "hook", "entrypoint") if not entry.get(key)]
         if missing:
             raise ValueError(f"missing: {', '.join(missing)}")
-        await self.hot_swap(lambda edits: edits.with_installed(dict(entry)))
+        await self.hot_swap(lambda edits: edits.with_installed(self._pinned(entry)))
         return True
+
+    def _pinned(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """The entry with the SHA-256 of its file: no other will ever be loaded for it."""
+        pin = entry.get("sha256") or digest_of(parse_row(entry, "installed"), self.plugins_dir)
+        return {**entry, "sha256": pin} if pin else dict(entry)
 
     async def uninstall_plugin(self, name: str) -> bool:
         if not Edits.read(self.plugins_dir).has_installed(name):
