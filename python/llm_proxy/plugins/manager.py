@@ -198,7 +198,9 @@ class PluginManager:
                 break
             await asyncio.sleep(0.001)
         while self._unloading:
-            await asyncio.gather(*self._unloading)
+            # Tasks that are done already let nobody else run, not even their own callbacks.
+            done, _ = await asyncio.wait(self._unloading)
+            self._unloading -= done
         self._store.close()
 
     def _bound(self) -> tuple[_core.Lane, _core.RingHandlers]:
