@@ -1,14 +1,17 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
 namespace llm_proxy {
 
-// Replaces every occurrence of `secret` by "***"; an empty one is no secret.
+// Replaces every occurrence of `secret` by "***". What is shorter than any key is a word that a
+// local server is given for one ("ollama"), and may stand in a text for what it means.
 inline void redact(std::string& text, std::string_view secret) {
   constexpr std::string_view kMask = "***";
-  if (secret.empty()) return;
+  constexpr std::size_t kShortestKey = 8;
+  if (secret.size() < kShortestKey) return;
   for (auto at = text.find(secret); at != std::string::npos;
        at = text.find(secret, at + kMask.size())) {
     text.replace(at, secret.size(), kMask);
