@@ -16,10 +16,22 @@ std::atomic<LogLevel> g_level{LogLevel::info};
 std::mutex
     g_file_mutex;  // a leaf: held for one write, so that a file is never closed under a writer
 int g_file = STDERR_FILENO;
+std::atomic<bool> g_json{false};
 
 constexpr std::array<std::string_view, 5> kLevelNames{"debug", "info", "warning", "error", "off"};
 
+void append_visible(std::string& out, std::string_view text, bool json) {
+  for (const char c : text) {
+    if (json && (c == '"' || c == '\\')) out += '\\';
+    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+  }
+}
+
 }  // namespace
+
+void log_as_json(bool json) {
+  g_json.store(json, std::memory_order_relaxed);
+}
 
 void set_log_level(LogLevel level) {
   g_level.store(level, std::memory_order_relaxed);
@@ -51,12 +63,14 @@ void log_line(LogLevel level, std::string_view text) {
   char millis[8];
   std::snprintf(millis, sizeof millis, ".%03dZ", static_cast<int>(now.tv_nsec / 1'000'000));
 
-  std::string line(stamp, stamped);
-  line += millis;
-  line += ' ';
-  line += kLevelNames[static_cast<std::size_t>(level)];
-  line += ' ';
-  for (const char c : text) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+  const auto name = kLevelNames[static_cast<std::size_t>(level)];
+  const bool json = g_json.load(std::memory_order_relaxed);
+  std::string line(json ? R"({"time":")" : "");
+  line.append(stamp, stamped).append(millis);
+  line.append(json ? R"(","level":")" : " ").append(name);
+  line += json ? R"(","logger":"llm_proxy.engine","message":")" : " ";
+  append_visible(line, text, json);
+  if (json) line += "\"}";
   line += '\n';
 
   const std::lock_guard lock(g_file_mutex);

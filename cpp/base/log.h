@@ -23,8 +23,12 @@ inline bool log_enabled(LogLevel level) {
 // Empty: standard error.
 bool log_to_file(const std::string& path);
 
-// Writes `2026-01-31T12:00:00.123Z warning text`. Line breaks and control characters in `text`
-// become spaces.
+// How its lines look from now on: readable, or a JSON object each.
+void log_as_json(bool json);
+
+// Writes `2026-01-31T12:00:00.123Z warning text`, or
+// `{"time":"...","level":"warning","logger":"llm_proxy.engine","message":"text"}`. Line breaks and
+// control characters in `text` become spaces.
 void log_line(LogLevel level, std::string_view text);
 
 namespace log_detail {

@@ -24,6 +24,24 @@ TEST(Log, writes_one_line_per_call_whatever_the_text_holds) {
   EXPECT_EQ(text.str()[23], 'Z');
 }
 
+TEST(Log, writes_objects_where_they_are_wanted) {
+  const std::string path = testing::TempDir() + "log_test.json";
+  std::remove(path.c_str());
+  ASSERT_TRUE(log_to_file(path));
+  log_as_json(true);
+  log(LogLevel::error, "no \"route\" to C:\\host\n", 7);
+  log_as_json(false);
+  log_to_file("");
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_EQ(text.str().substr(0, 9), R"({"time":")");
+  EXPECT_EQ(
+      text.str().substr(9 + 24),
+      R"(","level":"error","logger":"llm_proxy.engine","message":"no \"route\" to C:\\host  7"})"
+      "\n");
+}
+
 TEST(Log, says_when_a_file_cannot_be_opened) {
   EXPECT_FALSE(log_to_file("/nonexistent/folder/log"));
 }
