@@ -25,7 +25,7 @@ Attempts::Step Attempts::next(TimePoint now) {
     auto& state = legs_[i];
     if (state.done) continue;
     if (state.back_off > now) return wait(state.back_off);
-    const auto pick = state.leg.pool->pick(state.leg.model, now);
+    const auto pick = state.leg.pool->pick(state.leg.model, now, state.leg.sticky);
     if (pick.ready) return ask(i, pick);
     if (state.key_again > now) return wait(state.key_again);
     if (pick.strict && (!soonest || pick.until < *soonest)) soonest = pick.until;
@@ -33,7 +33,7 @@ Attempts::Step Attempts::next(TimePoint now) {
   if (!policy_.enabled && total_ > 0) return {};
   if (soonest && waits_ < kMostWaits && *soonest - now <= policy_.max_silent_wait) {
     ++waits_;
-    return wait(*soonest + jitter(kBackOff));
+    return wait(*soonest + jitter(policy_.back_off));
   }
   return last_resort(now, soonest.has_value()).value_or(Step());
 }
@@ -123,15 +123,15 @@ void Attempts::failed(const Error& error, TimePoint now) {
         state.done = true;
       } else if (named && rest <= kShortWait) {
         state.done = ++state.failures >= policy_.max_attempts;
-        state.key_again = now + rest + jitter(kBackOff);
+        state.key_again = now + rest + jitter(policy_.back_off);
       }
       return;
     case NextStep::retry:
       state.done = ++state.failures >= policy_.max_attempts;
       if (named) {
-        if (rest <= kShortWait) state.back_off = now + rest + jitter(kBackOff);
+        if (rest <= kShortWait) state.back_off = now + rest + jitter(policy_.back_off);
       } else {
-        const auto longest = kBackOff * (1 << std::min(state.failures - 1, 4));
+        const auto longest = policy_.back_off * (1 << std::min(state.failures - 1, 4));
         state.back_off = now + longest / 2 + jitter(longest / 2);
       }
       return;

@@ -31,12 +31,12 @@ class Attempts {
   static constexpr int kMostAttempts = 12;
   static constexpr int kMostWaits = 3;
   static constexpr std::chrono::milliseconds kShortWait{2'000};
-  static constexpr std::chrono::milliseconds kBackOff{300};
 
   struct Leg {
     KeyPool* pool = nullptr;  // outlives the attempts
     std::string_view model;   // likewise
     bool personal = false;    // asked with the client's own credentials: its failures rest no key
+    std::optional<std::uint64_t> sticky{};  // as KeyPool's
   };
   struct Step {
     enum class What : std::uint8_t { ask, wait, give_up } what = What::give_up;

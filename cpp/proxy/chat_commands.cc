@@ -120,6 +120,19 @@ Turn read_turn(const Message& message, std::string_view prefix) {
   return out;
 }
 
+// Whether a conversation itself says with what its commands begin.
+bool changes_prefix(const Request& request, std::string_view standard) {
+  for (const auto& message : request.messages) {
+    if (message.role != Role::user) continue;
+    for (const auto& [part, taken] : read_turn(message, standard).texts) {
+      for (const auto& command : taken.commands) {
+        if (next_prefix(command, standard)) return true;
+      }
+    }
+  }
+  return false;
+}
+
 bool is_ours(const Message& message) {
   if (message.role != Role::assistant || message.parts.empty()) return false;
   const auto* text = std::get_if<TextPart>(&message.parts.front());
@@ -129,8 +142,9 @@ bool is_ours(const Message& message) {
 }  // namespace
 
 ChatCommands take_chat_commands(const Request& request, std::string_view body,
-                                std::string_view prefix) {
+                                std::string_view standard, std::string_view own) {
   ChatCommands out;
+  std::string prefix(own.empty() || changes_prefix(request, standard) ? standard : own);
   Edits edits(body);
   const auto drop = [&](const Message& message) {
     if (const auto range = range_of(message.source, body); range && range->end > range->begin) {
@@ -167,6 +181,13 @@ ChatCommands take_chat_commands(const Request& request, std::string_view body,
     const bool commands = std::any_of(turns.begin(), turns.end(),
                                       [](const Turn& turn) { return !turn.texts.empty(); });
     if (!commands) continue;
+    for (const auto& turn : turns) {
+      for (const auto& [part, taken] : turn.texts) {
+        for (const auto& command : taken.commands) {
+          if (auto next = next_prefix(command, standard)) prefix = *std::move(next);
+        }
+      }
+    }
     const bool blank =
         std::all_of(turns.begin(), turns.end(), [](const Turn& turn) { return turn.blank; });
     if (i == messages.size()) {

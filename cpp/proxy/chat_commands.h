@@ -24,8 +24,9 @@ struct ChatCommands {
   std::optional<std::string> body;
 };
 
-// `request` is decoded from `body`.
+// `request` is decoded from `body`. Commands begin with `standard` until one of them says
+// otherwise; where none does, with the session's own prefix, if it has one.
 ChatCommands take_chat_commands(const Request& request, std::string_view body,
-                                std::string_view prefix);
+                                std::string_view standard, std::string_view own = {});
 
 }  // namespace llm_proxy

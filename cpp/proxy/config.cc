@@ -1,6 +1,7 @@
 #include "proxy/config.h"
 
 #include <algorithm>
+#include <array>
 #include <concepts>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -109,9 +110,31 @@ class Fields {
           "'");
     }
   }
-  static void convert(const Json& json, std::map<std::string, std::string>& out,
+  static void convert(const Json& json, double& out, const std::string& where) {
+    if (!json.is_number()) throw std::invalid_argument(where + ": must be a number");
+    out = json.get<double>();
+  }
+  static void convert(const Json& json, Preference& out, const std::string& where) {
+    constexpr std::array<std::pair<std::string_view, Preference>, 4> kNames{
+        {{"default_first", Preference::default_first},
+         {"round_robin", Preference::round_robin},
+         {"cost", Preference::cost},
+         {"priority", Preference::priority}}};
+    std::string text;
+    convert(json, text, where);
+    for (const auto& [name, preference] : kNames) {
+      if (name == text) {
+        out = preference;
+        return;
+      }
+    }
+    throw std::invalid_argument(
+        where + ": must be default_first, round_robin, cost or priority, not '" + text + "'");
+  }
+  template <typename T, typename Less>
+  static void convert(const Json& json, std::map<std::string, T, Less>& out,
                       const std::string& where) {
-    if (!json.is_object()) throw std::invalid_argument(where + ": must map names to names");
+    if (!json.is_object()) throw std::invalid_argument(where + ": must map names to values");
     for (const auto& [key, value] : json.items()) convert(value, out[key], where + "." + key);
   }
   static void convert(const Json& json, std::vector<ModelAlias>& out, const std::string& where) {
@@ -171,6 +194,7 @@ Quirks parse_quirks(const Json& json, const std::string& where) {
   fields.read("thinking_mode", out.thinking_mode);
   fields.read("system_role", out.system_role);
   fields.read("reasoning_everywhere", out.reasoning_everywhere);
+  fields.read("cumulative_text", out.cumulative_text);
   fields.read("whole_replies", out.whole_replies);
   fields.end();
   return out;
@@ -188,6 +212,19 @@ ResponseStore::Limits parse_response_store(const Json& json, const std::string& 
   return out;
 }
 
+RoutePolicy parse_routing(const Json& json, const std::string& where) {
+  RoutePolicy out;
+  Fields fields(json, where);
+  fields.read("no_instances", out.no_instances);
+  fields.read("no_backends", out.no_backends);
+  fields.read("no_models", out.no_models);
+  fields.read("preference", out.preference);
+  fields.read("by_model", out.by_model);
+  fields.read("by_backend", out.by_backend);
+  fields.end();
+  return out;
+}
+
 FailurePolicy parse_failure_policy(const Json& json, const std::string& where) {
   FailurePolicy out;
   Fields fields(json, where);
@@ -196,6 +233,16 @@ FailurePolicy parse_failure_policy(const Json& json, const std::string& where) {
   fields.read("max_hops", out.max_hops);
   fields.read("max_silent_wait", out.max_silent_wait);
   fields.read("total_budget", out.total_budget);
+  fields.read("back_off", out.back_off);
+  fields.end();
+  return out;
+}
+
+Breaker::Limits parse_breaker(const Json& json, const std::string& where) {
+  Breaker::Limits out;
+  Fields fields(json, where);
+  fields.read("threshold", out.threshold);
+  fields.read("cool_down", out.cool_down);
   fields.end();
   return out;
 }
@@ -249,6 +296,9 @@ Backend parse_backend(const Json& json, const std::string& where) {
   fields.read("client_headers", out.client_headers);
   fields.read("hosted_key", out.hosted_key);
   fields.read("models_path", out.models_path);
+  fields.read("cloud_models_url", out.cloud_models_url);
+  fields.read("routing_cost", out.routing_cost);
+  fields.read("routing_priority", out.routing_priority);
   if (const Json* quirks = fields.child("quirks"))
     out.quirks = parse_quirks(*quirks, fields.path("quirks"));
   fields.end();
@@ -289,8 +339,14 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   if (const Json* routes = fields.child("failover_routes")) {
     out->failover_routes = parse_failover_routes(*routes, fields.path("failover_routes"));
   }
+  if (const Json* routing = fields.child("routing")) {
+    out->routing = parse_routing(*routing, fields.path("routing"));
+  }
   if (const Json* policy = fields.child("failure_handling")) {
     out->failure_handling = parse_failure_policy(*policy, fields.path("failure_handling"));
+  }
+  if (const Json* breaker = fields.child("breaker")) {
+    out->breaker = parse_breaker(*breaker, fields.path("breaker"));
   }
   if (const Json* store = fields.child("response_store")) {
     out->response_store = parse_response_store(*store, fields.path("response_store"));

@@ -12,6 +12,7 @@
 
 #include "proxy/response_store.h"
 #include "routing/backend.h"
+#include "routing/breaker.h"
 #include "routing/failure_table.h"
 #include "routing/route_table.h"
 
@@ -59,7 +60,9 @@ struct ServerConfig {
   std::vector<ModelAlias> model_aliases;
   std::map<std::string, std::string> not_installed;  // backends that are not here: how to get them
   std::map<std::string, FailoverRoute, std::less<>> failover_routes;  // by model, "default" or "*"
+  RoutePolicy routing;
   FailurePolicy failure_handling;
+  Breaker::Limits breaker;
   CommandSettings commands;
   ResponseStore::Limits response_store;  // takes effect at start; no entries: nothing is kept
   std::optional<std::uint16_t> anthropic_port;  // Anthropic's API alone, at its root; 0: any free

@@ -145,11 +145,14 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void open_ring_stream();
   void refuse_stream(const Error& error);
   bool take_commands();
+  bool take_body(std::string body_left);
   void answer_command(const std::string& text);
   std::string routed_by();
   bool is_first_request();
+  std::uint64_t identity(Affinity affinity);
   bool know_session(bool however);
   void dispatch();
+  void dispatch_to(const std::string& selector);
   void begin_attempts();
   void add_legs(Lane& lane, std::size_t begin, std::size_t end);
   void begin_race();
@@ -198,10 +201,10 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void on_keep_alive();
 
   // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth; and a
-  // reply that is streamed by us alone has no bytes to pass on.
+  // reply whose stream is made by us has no bytes to pass on.
   bool same_format(const Backend& backend) const {
     return backend.format == format_ && !replaced_request_ &&
-           !(stream_ && backend.quirks.whole_replies);
+           !(stream_ && (backend.quirks.whole_replies || backend.quirks.cumulative_text));
   }
   const Codec& client_codec() const { return codec(format_); }
   std::string_view body() const;

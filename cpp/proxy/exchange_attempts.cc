@@ -66,13 +66,27 @@ Exchange& Exchange::enter(Lane& lane) {
 }
 
 void Exchange::dispatch() {
-  const auto selector = routed_by();
+  auto selector = routed_by();
   if (const auto* hint = snapshot_->install_hint(selector)) {
     return send_error({ErrorKind::unknown_model, *hint});
   }
-  const auto random = static_cast<std::uint32_t>(std::hash<std::string>()(record_.request_id));
-  const bool first = selector.find("[first") != std::string::npos && is_first_request();
-  auto route = snapshot_->routes.resolve(selector, {random, first});
+  auto& lister = context_.lister();
+  if (!snapshot_->routes.needs_index(selector) || lister.knows(snapshot_)) {
+    return dispatch_to(selector);
+  }
+  // The first who names a model alone waits for what the providers say they have.
+  lister.list(snapshot_, [weak = weak_from_this(), selector](const std::vector<HostedModels>&) {
+    const auto self = weak.lock();
+    if (self && self->session_ != nullptr && !self->done_) self->dispatch_to(selector);
+  });
+}
+
+void Exchange::dispatch_to(const std::string& selector) {
+  RouteTable::Hints hints;
+  hints.random = static_cast<std::uint32_t>(std::hash<std::string>()(record_.request_id));
+  hints.first_request = [this] { return is_first_request(); };
+  hints.identity = [this](Affinity affinity) { return identity(affinity); };
+  auto route = snapshot_->routes.resolve(selector, hints);
   if (!route) return send_error(route.error());
   route_ = *std::move(route);
   note_losses();
@@ -134,7 +148,7 @@ void Exchange::add_legs(Lane& lane, std::size_t begin, std::size_t end) {
     const auto& candidate = route_.candidates[i];
     const auto& backend = *candidate.backend;
     const bool personal = backend.kind == Backend::Kind::http && backend.keys.empty();
-    lane.attempts->add({&snapshot_->key_pool(backend), candidate.model, personal});
+    lane.attempts->add({&snapshot_->key_pool(backend), candidate.model, personal, route_.sticky});
   }
 }
 

@@ -1,5 +1,6 @@
 // The part of an exchange that knows its session: in-chat commands, and what they have set.
 
+#include <functional>
 #include <utility>
 
 #include "proxy/chat_commands.h"
@@ -9,45 +10,59 @@
 
 namespace llm_proxy {
 
-// Takes the in-chat commands out of the request and does what they say. False: that was all, and
-// is answered.
+// Takes the in-chat commands out of the request and does what they say, unless they are switched
+// off. False: that was all, and is answered.
 bool Exchange::take_commands() {
   const auto& settings = snapshot_->config->commands;
   auto& chats = context_.chats();
-  const bool any = settings.enabled && may_hold_command(body(), settings.prefix);
-  if (!any && chats.empty()) return true;
-  if (!know_session(/*however=*/any)) return true;
+  const auto holds = [this](std::string_view prefix) { return may_hold_command(body(), prefix); };
+  bool any = holds(settings.prefix);
+  if (!any && (!settings.enabled || chats.empty())) return true;
   const auto now = context_.worker().now();
-  auto state = chats.find(chat_id_, now, settings.session_ttl).value_or(SessionState());
+  SessionState state;
+  if (settings.enabled) {
+    if (!know_session(/*however=*/any)) return true;
+    state = chats.find(chat_id_, now, settings.session_ttl).value_or(SessionState());
+    any = any || (!state.prefix.empty() && holds(state.prefix));
+  }
   if (any && decode_request()) {
-    auto found = take_chat_commands(*request_, body(), settings.prefix);
-    for (const auto& command : found.run) {
-      if (!commands_run_.empty()) commands_run_ += ", ";
-      commands_run_ += command.name;
-    }
-    if (!found.run.empty()) {
-      const auto said =
-          run_commands(found.run, {snapshot_->routes, settings.prefix, peek_.model}, state);
+    auto found = take_chat_commands(*request_, body(), settings.prefix, state.prefix);
+    if (!found.run.empty() && !settings.enabled) {
+      if (found.alone) {
+        answer_command("Commands are switched off here. Nothing was sent to the model.");
+        return false;
+      }
+    } else if (!found.run.empty()) {
+      for (const auto& command : found.run) {
+        if (!commands_run_.empty()) commands_run_ += ", ";
+        commands_run_ += command.name;
+      }
+      const std::string prefix = state.prefix.empty() ? settings.prefix : state.prefix;
+      const auto said = run_commands(found.run, {snapshot_->routes, prefix, peek_.model}, state);
       if (said) chats.put(chat_id_, chat_kind_, state, now);
       if (!said || found.alone) {
         answer_command(said ? *said : said.error().message + "\nNothing was sent to the model.");
         return false;
       }
     }
-    if (found.body) {
-      request_.reset();
-      without_commands_ = *std::move(found.body);
-      auto peek = peek_request(body());
-      if (!peek) {
-        send_error(peek.error());
-        return false;
-      }
-      peek->model = std::exchange(peek_.model, {});
-      peek->stream = peek_.stream;
-      peek_ = *std::move(peek);
-    }
+    if (found.body && !take_body(*std::move(found.body))) return false;
   }
   if (!state.empty()) chat_ = std::move(state);
+  return true;
+}
+
+// The client's body is this from now on.
+bool Exchange::take_body(std::string body_left) {
+  request_.reset();
+  without_commands_ = std::move(body_left);
+  auto peek = peek_request(body());
+  if (!peek) {
+    send_error(peek.error());
+    return false;
+  }
+  peek->model = std::exchange(peek_.model, {});
+  peek->stream = peek_.stream;
+  peek_ = *std::move(peek);
   return true;
 }
 
@@ -89,6 +104,14 @@ bool Exchange::is_first_request() {
   return know_session(/*however=*/true) &&
          context_.chats().first_request(chat_id_, chat_kind_, context_.worker().now(),
                                         snapshot_->config->commands.session_ttl);
+}
+
+// A number for whose request this is.
+std::uint64_t Exchange::identity(Affinity affinity) {
+  const std::hash<std::string_view> hash;
+  if (affinity == Affinity::session && know_session(/*however=*/true)) return hash(chat_id_);
+  const auto& client = session_->request();
+  return hash(client.key.empty() ? std::string_view(client.peer) : std::string_view(client.key));
 }
 
 // Finds out which session this is; not `however` it takes: only if there is one it could be. A

@@ -1,5 +1,6 @@
 #include "proxy/model_cache.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "json/reader.h"
@@ -28,59 +29,81 @@ std::string name_of(WireFormat format, JsonSlice model) {
 
 }  // namespace
 
-bool ModelCache::can_list(const Backend& backend) {
+bool ModelCache::can_list(const Backend& backend, List list) {
   return backend.kind == Backend::Kind::http && backend.models.empty() &&
-         backend.only_models.empty() && !backend.hosted_key;
+         backend.only_models.empty() && !backend.hosted_key &&
+         (list == List::own || !backend.cloud_models_url.empty());
 }
 
-ModelCache::Entry& ModelCache::entry(const Backend& backend) {
-  auto& out = entries_[backend.name];
-  if (out.base_url != backend.base_url) {
+ModelCache::Entry& ModelCache::entry(const Due& asked) {
+  const auto& backend = *asked.backend;
+  const auto& url = asked.list == List::own ? backend.base_url : backend.cloud_models_url;
+  auto& out = entries_[{backend.name, asked.list}];
+  if (out.url != url) {
+    if (out.models) index_->put(backend.name, {});  // of another server
     out = {};
-    out.base_url = backend.base_url;
+    out.url = url;
   }
   return out;
 }
 
-const ModelCache::Entry* ModelCache::find(const Backend& backend) const {
-  const auto found = entries_.find(backend.name);
-  if (found == entries_.end() || found->second.base_url != backend.base_url) return nullptr;
+const ModelCache::Entry* ModelCache::find(const Backend& backend, List list) const {
+  const auto found = entries_.find({backend.name, list});
+  const auto& url = list == List::own ? backend.base_url : backend.cloud_models_url;
+  if (found == entries_.end() || found->second.url != url) return nullptr;
   return &found->second;
 }
 
-std::vector<const Backend*> ModelCache::take_due(const std::vector<Backend>& backends,
-                                                 std::chrono::milliseconds fresh, TimePoint now) {
+// Its own; and those of its maker's cloud, which nobody but it would pass on.
+std::optional<std::vector<std::string>> ModelCache::models_of(const Backend& backend) const {
+  const auto* own = find(backend, List::own);
+  if (own == nullptr || !own->models) return std::nullopt;
+  auto out = *own->models;
+  if (const auto* cloud = find(backend, List::cloud); cloud != nullptr && cloud->models) {
+    for (const auto& model : *cloud->models) {
+      auto name = model + (model.find(':') == model.npos ? ":cloud" : "-cloud");
+      if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(std::move(name));
+    }
+  }
+  return out;
+}
+
+std::vector<ModelCache::Due> ModelCache::take_due(const std::vector<Backend>& backends,
+                                                  std::chrono::milliseconds fresh, TimePoint now) {
   const std::lock_guard lock(mutex_);
   fresh_ = fresh;
-  std::vector<const Backend*> out;
-  std::map<std::string, Entry, std::less<>> kept;
+  std::vector<Due> out;
+  decltype(entries_) kept;
   for (const auto& backend : backends) {
-    if (!can_list(backend)) continue;
-    auto& known = entry(backend);
-    if (!known.asking && known.next <= now) {
-      known.asking = true;
-      out.push_back(&backend);
+    for (const auto list : {List::own, List::cloud}) {
+      if (!can_list(backend, list)) continue;
+      auto& known = entry({&backend, list});
+      if (!known.asking && known.next <= now) {
+        known.asking = true;
+        out.push_back({&backend, list});
+      }
+      kept.insert(entries_.extract({backend.name, list}));
     }
-    kept.insert(entries_.extract(backend.name));
   }
   entries_ = std::move(kept);  // what no backend has any more is forgotten
   return out;
 }
 
-void ModelCache::answered(const Backend& backend, std::vector<std::string> models, TimePoint now) {
+void ModelCache::answered(const Due& asked, std::vector<std::string> models, TimePoint now) {
   if (models.size() > kMaxModels) models.resize(kMaxModels);
   const std::lock_guard lock(mutex_);
-  auto& known = entry(backend);
+  auto& known = entry(asked);
   known.models = std::move(models);
-  known.next = now + fresh_;
+  known.next = now + (asked.list == List::own ? fresh_ : kCloudFresh);
   known.asking = false;
   known.heard = true;
   known.last_error.clear();
+  if (auto all = models_of(*asked.backend)) index_->put(asked.backend->name, *std::move(all));
 }
 
-void ModelCache::failed(const Backend& backend, const Error& error, TimePoint now) {
+void ModelCache::failed(const Due& asked, const Error& error, TimePoint now) {
   const std::lock_guard lock(mutex_);
-  auto& known = entry(backend);
+  auto& known = entry(asked);
   known.next = now + kAfterFailure;
   known.asking = false;
   known.heard = true;
@@ -90,9 +113,11 @@ void ModelCache::failed(const Backend& backend, const Error& error, TimePoint no
 bool ModelCache::waits_for_first(const std::vector<Backend>& backends) const {
   const std::lock_guard lock(mutex_);
   for (const auto& backend : backends) {
-    if (!can_list(backend)) continue;
-    const auto* known = find(backend);
-    if (known == nullptr || !known->heard) return true;
+    for (const auto list : {List::own, List::cloud}) {
+      if (!can_list(backend, list)) continue;
+      const auto* known = find(backend, list);
+      if (known == nullptr || !known->heard) return true;
+    }
   }
   return false;
 }
@@ -102,8 +127,7 @@ std::vector<HostedModels> ModelCache::known(const std::vector<Backend>& backends
   std::vector<HostedModels> out;
   for (const auto& backend : backends) {
     if (!can_list(backend)) continue;
-    const auto* known = find(backend);
-    if (known != nullptr && known->models) out.push_back({backend.name, *known->models});
+    if (auto models = models_of(backend)) out.push_back({backend.name, *std::move(models)});
   }
   return out;
 }
@@ -113,12 +137,13 @@ std::vector<ModelCache::Listing> ModelCache::listings(const std::vector<Backend>
   std::vector<Listing> out;
   for (const auto& backend : backends) {
     if (!can_list(backend)) continue;
-    const auto* known = find(backend);
+    const auto* known = find(backend, List::own);
     auto& shown = out.emplace_back();
     shown.instance = backend.name;
     if (known == nullptr) continue;
-    shown.known = known->models.has_value();
-    shown.models = known->models ? known->models->size() : 0;
+    const auto models = models_of(backend);
+    shown.known = models.has_value();
+    shown.models = models ? models->size() : 0;
     shown.asking = known->asking;
     shown.last_error = known->last_error;
   }

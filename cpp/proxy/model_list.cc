@@ -51,7 +51,7 @@ std::vector<ListedModel> list_models(const RouteTable& routes,
   std::vector<ListedModel> out;
   std::set<std::string, std::less<>> seen;
   const auto add = [&](std::string id, const std::string& owner) {
-    if (seen.insert(id).second) out.push_back({std::move(id), owner});
+    if (routes.permitted(id) && seen.insert(id).second) out.push_back({std::move(id), owner});
   };
   for (const auto& backend : routes.backends()) {
     for (const auto& model : backend.models) {

@@ -34,26 +34,29 @@ struct ModelLister::Waiting {
 // One provider's list, under way.
 class ModelLister::Fetch final : public ReplySink {
  public:
-  Fetch(ModelLister& lister, std::shared_ptr<const Snapshot> snapshot, const Backend& backend)
-      : lister_(lister), snapshot_(std::move(snapshot)), backend_(backend) {}
+  Fetch(ModelLister& lister, std::shared_ptr<const Snapshot> snapshot, ModelCache::Due asked)
+      : lister_(lister), snapshot_(std::move(snapshot)), asked_(asked) {}
 
   void start() {
-    const auto& target = snapshot_->target(backend_);
+    const auto& backend = *asked_.backend;
+    const bool own = asked_.list == ModelCache::List::own;
+    const auto& target = own ? snapshot_->target(backend) : snapshot_->cloud_list(backend);
     UpstreamRequest request;
     request.method = "GET";
     request.target = &target;
-    request.path = backend_.models_path.empty() ? list_path(backend_.format, target.base_path)
-                                                : backend_.models_path;
+    request.path = !own                          ? target.base_path
+                   : backend.models_path.empty() ? list_path(backend.format, target.base_path)
+                                                 : backend.models_path;
     request.fields = target.fields;
     request.connect_timeout =
         std::min<std::chrono::milliseconds>(snapshot_->config->timeouts.connect, kPatience);
     HeadWriter writer(request.fields);
     writer.field("accept", "application/json");
-    if (backend_.format == WireFormat::anthropic_messages) {
+    if (own && backend.format == WireFormat::anthropic_messages) {
       writer.field("anthropic-version", "2023-06-01");
     }
-    if (!backend_.keys.empty() && !backend_.auth_header.empty()) {
-      writer.field(backend_.auth_header, backend_.auth_prefix + backend_.keys.front());
+    if (own && !backend.keys.empty() && !backend.auth_header.empty()) {
+      writer.field(backend.auth_header, backend.auth_prefix + backend.keys.front());
     }
     call_ = std::make_shared<HttpCall>(lister_.context_, *this, std::move(request));
     call_->start();
@@ -77,22 +80,22 @@ class ModelLister::Fetch final : public ReplySink {
       return failed({kind_of_status(status_), "status " + std::to_string(status_)});
     }
     if (too_long_) return failed({ErrorKind::upstream_garbled, "too long"});
-    auto names = parse_model_names(backend_.format, body_);
+    auto names = parse_model_names(asked_.backend->format, body_);
     if (!names) return failed(names.error());
-    lister_.cache_.answered(backend_, *std::move(names), lister_.context_.worker().now());
+    lister_.cache_.answered(asked_, *std::move(names), lister_.context_.worker().now());
     lister_.on_fetched(*this);
   }
   void on_failure(Error error) override { failed(error); }
 
  private:
   void failed(const Error& error) {
-    lister_.cache_.failed(backend_, error, lister_.context_.worker().now());
+    lister_.cache_.failed(asked_, error, lister_.context_.worker().now());
     lister_.on_fetched(*this);
   }
 
   ModelLister& lister_;
   std::shared_ptr<const Snapshot> snapshot_;
-  const Backend& backend_;
+  ModelCache::Due asked_;
   std::shared_ptr<HttpCall> call_;
   std::string body_;
   int status_ = 0;
@@ -110,6 +113,16 @@ void ModelLister::close() {
   while (!waiting_.empty()) settle(*waiting_.front());
 }
 
+bool ModelLister::knows(const std::shared_ptr<const Snapshot>& snapshot) {
+  if (!snapshot->config->model_discovery) return true;
+  if (known_for_.owner_before(snapshot) || snapshot.owner_before(known_for_)) return false;
+  if (const auto now = context_.worker().now(); now >= look_again_) {
+    look_again_ = now + kLookAgain;
+    list(snapshot, [](const std::vector<HostedModels>&) {});
+  }
+  return true;
+}
+
 void ModelLister::list(const std::shared_ptr<const Snapshot>& snapshot, Done done) {
   const auto& config = *snapshot->config;
   const auto waiting = std::make_shared<Waiting>(*this, snapshot, std::move(done));
@@ -117,8 +130,8 @@ void ModelLister::list(const std::shared_ptr<const Snapshot>& snapshot, Done don
   ask_hosts(*snapshot, waiting);
   if (config.model_discovery) {
     const auto due = cache_.take_due(config.backends, config.models_fresh, context_.worker().now());
-    for (const auto* backend : due) {
-      auto& fetch = fetches_.emplace_back(std::make_shared<Fetch>(*this, snapshot, *backend));
+    for (const auto& asked : due) {
+      auto& fetch = fetches_.emplace_back(std::make_shared<Fetch>(*this, snapshot, asked));
       fetch->start();
     }
   }
@@ -178,6 +191,9 @@ void ModelLister::settle(Waiting& waiting) {
   held->tick.disarm();
   context_.bury(held);  // its tick may be on the stack
   auto models = std::move(held->hosted);
+  for (const auto& backend : models) cache_.index()->put(backend.instance, backend.models);
+  known_for_ = held->snapshot;
+  look_again_ = context_.worker().now() + kLookAgain;
   for (auto& listed : cache_.known(held->snapshot->config->backends)) {
     models.push_back(std::move(listed));
   }

@@ -26,6 +26,7 @@ class ModelLister {
   using Done = std::function<void(const std::vector<HostedModels>&)>;
 
   static constexpr std::chrono::milliseconds kPatience{2000};
+  static constexpr std::chrono::seconds kLookAgain{30};  // at how old what we route by is
   static constexpr std::chrono::milliseconds kTick{50};  // another worker may have heard meanwhile
 
   ModelLister(WorkerContext& context, ModelCache& cache);
@@ -33,6 +34,9 @@ class ModelLister {
   ModelLister(const ModelLister&) = delete;
   ModelLister& operator=(const ModelLister&) = delete;
 
+  // Whether enough is known to route by: somebody has asked under this snapshot, and has been
+  // answered. What is old is asked for in the background.
+  bool knows(const std::shared_ptr<const Snapshot>& snapshot);
   // Calls `done` once, now or later.
   void list(const std::shared_ptr<const Snapshot>& snapshot, Done done);
   // Asks nobody any more; who still waits is answered by what is known.
@@ -52,6 +56,8 @@ class ModelLister {
   ModelCache& cache_;
   std::list<std::shared_ptr<Fetch>> fetches_;
   std::list<std::shared_ptr<Waiting>> waiting_;
+  std::weak_ptr<const Snapshot> known_for_;  // under it somebody was answered
+  TimePoint look_again_{};
 };
 
 }  // namespace llm_proxy

@@ -267,7 +267,10 @@ TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Codec& upstream, con
                 client.format == WireFormat::gemini_generate ? &context : nullptr),
       reader_(kMaxEvent),
       stream_(stream),
-      json_array_(context.json_array) {}
+      json_array_(context.json_array) {
+  if (context.translation->quirks.cumulative_text)
+    new_text_.emplace(static_cast<EventSink&>(*this));
+}
 
 std::string_view TranslatingRelay::stream_content_type() const {
   if (json_array_) return "application/json";
@@ -322,7 +325,7 @@ void TranslatingRelay::transform_stream(std::string_view payload) {
 }
 
 void TranslatingRelay::decode(const SseEvent& event) {
-  const auto decoded = decoder_->on_stream_event(event.event, event.data, *this);
+  const auto decoded = decoder_->on_stream_event(event.event, event.data, events());
   // One unreadable event is skipped once the stream has begun; before that it means another
   // upstream.
   if (!decoded && !committed_ && !stream_error_) stream_error_ = decoded.error();
@@ -336,7 +339,7 @@ Result<void> TranslatingRelay::transform_end() {
     decode(event);
   }
   if (!stream_error_) {
-    if (auto ended = decoder_->on_stream_end(*this); !ended) return ended;
+    if (auto ended = decoder_->on_stream_end(events()); !ended) return ended;
   }
   take_output();
   return {};

@@ -12,6 +12,7 @@
 #include "model/events.h"
 #include "proxy/upstream_call.h"
 #include "translate/codec.h"
+#include "translate/cumulative_text.h"
 #include "translate/seal_store.h"
 
 namespace llm_proxy {
@@ -164,12 +165,14 @@ class TranslatingRelay final : public Relay, private EventSink {
   std::string_view stream_content_type() const override;
   bool client_streams() const override { return stream_; }
   void on_event(const Event& event) override;
+  EventSink& events() { return new_text_ ? static_cast<EventSink&>(*new_text_) : *this; }
   void take_output();
   void decode(const SseEvent& event);
 
   std::unique_ptr<ReplyDecoder> decoder_;
   std::unique_ptr<ReplyEncoder> encoder_;
-  SealRecorder recorder_;  // in front of the encoder
+  SealRecorder recorder_;                   // in front of the encoder
+  std::optional<CumulativeText> new_text_;  // in front of us, where the upstream needs it
   SseReader reader_;
   bool stream_;      // the client wants a stream
   bool json_array_;  // as the elements of one JSON array

@@ -77,7 +77,7 @@ Server::~Server() {
 Result<void> Server::start() {
   auto& self = *impl_;
   auto snapshot = Snapshot::build(self.config, std::move(self.hosts.rings),
-                                  std::move(self.hosts.backends), nullptr);
+                                  std::move(self.hosts.backends), self.models.index(), nullptr);
   if (!snapshot) return std::move(snapshot).error();
   self.snapshot = *std::move(snapshot);
 
@@ -136,7 +136,8 @@ Result<void> Server::reload(std::shared_ptr<const ServerConfig> config,
                             std::shared_ptr<BackendHost> backends) {
   const auto& now = *impl_->snapshot;
   if (!backends) backends = now.hosts;
-  auto snapshot = Snapshot::build(std::move(config), now.rings, std::move(backends), &now);
+  auto snapshot = Snapshot::build(std::move(config), now.rings, std::move(backends),
+                                  impl_->models.index(), &now);
   if (!snapshot) return std::move(snapshot).error();
   impl_->snapshot = *std::move(snapshot);
   impl_->publish();

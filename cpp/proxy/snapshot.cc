@@ -11,10 +11,12 @@ namespace llm_proxy {
 Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const ServerConfig> config,
                                                         std::shared_ptr<RingHost> rings,
                                                         std::shared_ptr<BackendHost> hosts,
+                                                        std::shared_ptr<const ModelIndex> index,
                                                         const Snapshot* before) {
   auto routes = RouteTable::build(
-      config->backends, {config->default_backend, config->default_model, config->model_aliases,
-                         config->failover_routes, config->static_route});
+      config->backends,
+      {config->default_backend, config->default_model, config->model_aliases,
+       config->failover_routes, config->static_route, config->routing, std::move(index)});
   if (!routes) return std::move(routes).error();
   auto keys = ClientKeys::build(config->client_keys);
   if (!keys) return std::move(keys).error();
@@ -27,26 +29,36 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
   }
   auto out = std::make_shared<Snapshot>();
   for (const auto& backend : config->backends) {
+    const auto place = [&](const std::string& text, HttpTarget& target) -> Result<void> {
+      if (text.empty()) return {};
+      auto url = parse_url(text);
+      if (!url) {
+        return Error{ErrorKind::malformed_request,
+                     "backend " + backend.name + ": " + text + ": " + url.error().message};
+      }
+      target.endpoint = Endpoint(*url);
+      target.authority = url->authority();
+      target.base_path = std::move(url->path);
+      HeadWriter writer(target.fields);
+      writer.field("user-agent", "llm-interactive-proxy/" + config->version);
+      // Bodies are watched on their way: a coding would only be taken off again.
+      writer.field("accept-encoding", "identity");
+      return {};
+    };
     auto& target = out->targets.emplace_back();
+    auto& cloud = out->cloud_lists.emplace_back();
     if (backend.kind != Backend::Kind::http) continue;
-    auto url = parse_url(backend.base_url);
-    if (!url) {
-      return Error{ErrorKind::malformed_request,
-                   "backend " + backend.name + ": base_url: " + url.error().message};
+    if (auto placed = place(backend.base_url, target); !placed) return std::move(placed).error();
+    if (auto placed = place(backend.cloud_models_url, cloud); !placed) {
+      return std::move(placed).error();
     }
-    target.endpoint = Endpoint(*url);
-    target.authority = url->authority();
-    target.base_path = std::move(url->path);
     HeadWriter writer(target.fields);
     writer.field("content-type", "application/json");
-    writer.field("user-agent", "llm-interactive-proxy/" + config->version);
-    // Bodies are watched on their way: a coding would only be taken off again.
-    writer.field("accept-encoding", "identity");
     for (const auto& [name, value] : backend.headers) writer.field(name, value);
     if (backend.loop_guard) writer.field(kLoopGuard, "1");
   }
   out->availability = before ? before->availability : std::make_shared<Availability>();
-  out->key_pools = out->availability->pools(config->backends);
+  out->key_pools = out->availability->pools(config->backends, config->breaker);
   out->config = std::move(config);
   out->client_keys = *std::move(keys);
   out->admin_keys = *std::move(admin_keys);
@@ -59,14 +71,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
 void Snapshot::localize(Candidate& candidate) const {
   const auto& all = config->backends;
   auto& model = candidate.model;
-  for (const auto& prefix : candidate.backend->vendor_prefixes) {
-    if (model.size() > prefix.size() && model.starts_with(prefix)) {
-      model.erase(0, prefix.size());
-      break;
-    }
-  }
-  const auto& names = candidate.backend->model_names;
-  if (const auto known = names.find(model); known != names.end()) model = known->second;
+  model = sent_name(*candidate.backend, model);
   // Those of one name follow each other.
   for (auto i = index(*candidate.backend) + 1;
        i < all.size() && all[i].name == candidate.backend->name; ++i) {

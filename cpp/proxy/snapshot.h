@@ -35,12 +35,14 @@ struct Snapshot {
   ClientKeys admin_keys;
   RouteTable routes;
   std::vector<HttpTarget> targets;  // as config->backends; empty ones for those that are not http
+  std::vector<HttpTarget> cloud_lists;  // likewise; empty ones for those that have no such list
   std::shared_ptr<Availability> availability;       // handed from snapshot to snapshot
   std::vector<std::shared_ptr<KeyPool>> key_pools;  // as config->backends
   std::shared_ptr<RingHost> rings;                  // may be null
   std::shared_ptr<BackendHost> hosts;               // of the Python backends; may be null
 
   const HttpTarget& target(const Backend& backend) const { return targets[index(backend)]; }
+  const HttpTarget& cloud_list(const Backend& backend) const { return cloud_lists[index(backend)]; }
   KeyPool& key_pool(const Backend& backend) const { return *key_pools[index(backend)]; }
 
   // The backend that serves this model of `candidate`'s server, where one of them speaks two
@@ -58,6 +60,7 @@ struct Snapshot {
   static Result<std::shared_ptr<const Snapshot>> build(std::shared_ptr<const ServerConfig> config,
                                                        std::shared_ptr<RingHost> rings,
                                                        std::shared_ptr<BackendHost> hosts,
+                                                       std::shared_ptr<const ModelIndex> index,
                                                        const Snapshot* before);
 
  private:

@@ -1,12 +1,16 @@
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "base/log.h"
 #include "proxy/config.h"
 #include "proxy/server.h"
+#include "proxy/snapshot.h"
 #include "python/bind.h"
 #include "python/py_admin.h"
 #include "python/py_backend.h"
@@ -76,9 +80,35 @@ py::list health(const Server& server) {
   return out;
 }
 
+void set_log(const std::string& level, bool json, const std::string& path) {
+  constexpr std::array<std::pair<const char*, LogLevel>, 5> kLevels{{{"DEBUG", LogLevel::debug},
+                                                                     {"INFO", LogLevel::info},
+                                                                     {"WARNING", LogLevel::warning},
+                                                                     {"ERROR", LogLevel::error},
+                                                                     {"CRITICAL", LogLevel::off}}};
+  const auto* known = std::find_if(kLevels.begin(), kLevels.end(),
+                                   [&](const auto& row) { return row.first == level; });
+  if (known == kLevels.end()) throw py::value_error("no log level is called " + level);
+  if (!log_to_file(path)) throw py::value_error("cannot write to " + path);
+  set_log_level(known->second);
+  log_as_json(json);
+}
+
+// What start() would refuse; empty: nothing.
+std::string check_config(const std::string& text) {
+  const auto snapshot =
+      Snapshot::build(parse_server_config(text), nullptr, nullptr, nullptr, nullptr);
+  return snapshot ? std::string() : snapshot.error().message;
+}
+
 }  // namespace
 
 void bind_server(py::module_& module) {
+  module.def("check_config", &check_config, py::arg("config"),
+             "What is wrong with a snapshot's routes, keys and addresses; empty: nothing.");
+  module.def("set_log", &set_log, py::arg("level"), py::arg("json") = false,
+             py::arg("path") = std::string(),
+             "The engine's own log, of the whole process; no path: standard error.");
   py::class_<Server>(module, "Server", "The proxy's engine: workers, and the snapshot they run on.")
       .def(py::init(&make_server), py::arg("config"), py::arg("rings") = nullptr,
            py::arg("backends") = nullptr, py::arg("admin") = nullptr)

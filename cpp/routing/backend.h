@@ -37,15 +37,23 @@ struct Backend {
   std::vector<std::pair<std::string, std::string>> headers;  // sent with every request
   std::vector<std::string> models;                           // known models; empty: any
   std::string models_path;  // where it lists them, below the host; empty: the format's own place
+  // Where else its models are listed: those a local server passes on to its maker's cloud. Their
+  // names get ":cloud", or "-cloud" behind a tag.
+  std::string cloud_models_url;
   // One server, two formats: a second backend of the same name that serves these models alone.
   std::vector<std::string> only_models;
-  std::vector<std::string> vendor_prefixes;        // "zhipu/": taken off a model's name
-  std::map<std::string, std::string> model_names;  // names that the server knows otherwise
-  std::chrono::milliseconds timeout{0};            // silence; 0: the configuration's own
-  bool client_headers = true;                      // a client of its format may send it its own
-  bool loop_guard = true;                          // tell it that a proxy asks
-  bool hosted_key = false;                         // a Python plugin lends the key; `keys` is empty
+  std::vector<std::string> vendor_prefixes;  // "zhipu/": taken off a model's name
+  std::map<std::string, std::string, std::less<>> model_names;  // that the server knows otherwise
+  std::chrono::milliseconds timeout{0};  // silence; 0: the configuration's own
+  bool client_headers = true;            // a client of its format may send it its own
+  bool loop_guard = true;                // tell it that a proxy asks
+  bool hosted_key = false;               // a Python plugin lends the key; `keys` is empty
+  double routing_cost = 1e6;             // of a model that others have too
+  double routing_priority = 0;           // likewise
   Quirks quirks;
 };
+
+// What the server is asked for: `model` without the vendor before it, under the name it has there.
+std::string sent_name(const Backend& backend, std::string_view model);
 
 }  // namespace llm_proxy

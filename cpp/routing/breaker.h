@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -11,16 +12,22 @@ namespace llm_proxy {
 //
 // A plain value on the caller's clock; its owner guards it.
 //
-//   closed ─ kThreshold failures in a row ─► open ─ cool-down ─► half_open: one probe
+//   closed ─ `threshold` failures in a row ─► open ─ cool-down ─► half_open: one probe
 //      ▲────────────── any success ────────────┴──── a failure: open again, twice as long
 class Breaker {
  public:
   enum class State : std::uint8_t { closed, open, half_open };
 
-  static constexpr int kThreshold = 5;
-  static constexpr std::chrono::seconds kFirstCoolDown{5};
-  // After a recovery the upstream is asked again within this and the length of one probe.
-  static constexpr std::chrono::seconds kLongestCoolDown{20};
+  // After a recovery the upstream is asked again within this, or within the first cool-down if that
+  // is longer, and the length of one probe.
+  static constexpr std::chrono::milliseconds kLongestCoolDown{20'000};
+
+  struct Limits {
+    int threshold = 5;  // 0: it never opens
+    std::chrono::milliseconds cool_down{5'000};
+  };
+  // Whatever it is at, from now on.
+  void limit(const Limits& limits) { limits_ = limits; }
 
   // Whether a request may go there now.
   bool allows(TimePoint now) const {
@@ -32,13 +39,17 @@ class Breaker {
     state_ = State::half_open;
     return probing_ = true;
   }
-  void on_success() { *this = {}; }
+  void on_success() {
+    const auto limits = limits_;
+    *this = {};
+    limits_ = limits;
+  }
   void on_failure(TimePoint now, bool probe) {
-    if (state_ == State::closed && ++failures_ >= kThreshold) {
-      open(now, kFirstCoolDown);
+    if (state_ == State::closed) {
+      if (limits_.threshold > 0 && ++failures_ >= limits_.threshold) open(now, limits_.cool_down);
     } else if (probe) {
-      const auto longer = cool_down_ * 2;
-      open(now, longer < kLongestCoolDown ? longer : kLongestCoolDown);
+      const auto longest = std::max(kLongestCoolDown, limits_.cool_down);
+      open(now, std::min(cool_down_ * 2, longest));
     }
   }
   // The client left before the probe was over: the next request probes.
@@ -50,7 +61,7 @@ class Breaker {
   TimePoint until() const { return until_; }
 
  private:
-  void open(TimePoint now, std::chrono::seconds cool_down) {
+  void open(TimePoint now, std::chrono::milliseconds cool_down) {
     state_ = State::open;
     cool_down_ = cool_down;
     until_ = now + cool_down;
@@ -59,7 +70,8 @@ class Breaker {
 
   State state_ = State::closed;
   int failures_ = 0;
-  std::chrono::seconds cool_down_{0};
+  Limits limits_;
+  std::chrono::milliseconds cool_down_{0};
   TimePoint until_{};
   bool probing_ = false;
 };

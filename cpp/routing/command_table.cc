@@ -49,6 +49,9 @@ Answer set_backend(std::string_view name, const CommandContext& context, Session
     return wrong("no backend is called " + in_quotes(name) +
                  "; there are: " + context.routes.names());
   }
+  if (auto allowed = context.routes.permitted(std::string(name) + ":m"); !allowed) {
+    return std::move(allowed).error();
+  }
   state.backend = name;
   // A model of another backend would win over it.
   if (!state.model.empty() && context.routes.names_backend(state.model)) state.model.clear();
@@ -68,9 +71,8 @@ Answer checked(std::string_view selector, const CommandContext& context,
   // likely misspelt.
   const auto colon = selector.find(':');
   const auto known = [&](const Candidate& candidate) {
-    const auto& models = candidate.backend->models;
     return candidate.backend->kind == Backend::Kind::echo ||
-           std::find(models.begin(), models.end(), candidate.model) != models.end();
+           context.routes.has(*candidate.backend, candidate.model);
   };
   if (probe.backend.empty() && is_plain_selector(selector) && colon != selector.npos &&
       colon < selector.find('/') && context.routes.prefix(selector) == nullptr &&
@@ -123,6 +125,16 @@ struct Setting {
 constexpr std::array kSettings{
     Setting{"backend", set_backend},
     Setting{"model", set_model},
+    Setting{"command-prefix",
+            [](std::string_view value, const CommandContext&, SessionState& state) -> Answer {
+              if (!value.empty() && !is_command_prefix(value)) {
+                return wrong(
+                    in_quotes(value) +
+                    " is not 2 to 10 signs such as !/ (no blanks, letters, quotes, brackets)");
+              }
+              state.prefix = value;
+              return "Commands of this session begin with " + state.prefix + " from now on.";
+            }},
     Setting{"project",
             [](std::string_view value, const CommandContext&, SessionState& state) -> Answer {
               state.project = value.substr(0, 200);
@@ -231,6 +243,7 @@ Answer run_status(const Command&, const CommandContext& context, SessionState& s
   if (!state.project.empty() || !state.project_dir.empty()) {
     out += "\nproject: " + or_none(state.project) + ", " + or_none(state.project_dir);
   }
+  if (!state.prefix.empty()) out += "\ncommands begin with " + state.prefix;
   out += "\nbackends: " + context.routes.names();
   for (const auto& [name, chain] : state.routes) {
     out += "\nfailover route " + name + ": " + std::to_string(chain.elements.size()) + " elements";

@@ -263,6 +263,17 @@ std::string_view Command::value(std::string_view wanted) const {
   return {};
 }
 
+std::optional<std::string> next_prefix(const Command& command, std::string_view standard) {
+  constexpr std::string_view kSetting = "command-prefix";
+  for (const auto& [name, value] : command.args) {
+    if (command.name == "set" && name == kSetting && is_command_prefix(value)) return value;
+    if (command.name == "unset" && (name == kSetting || value == kSetting)) {
+      return std::string(standard);
+    }
+  }
+  return std::nullopt;
+}
+
 CommandText take_commands(std::string_view text, std::string_view prefix) {
   CommandText out;
   if (text.find(prefix) == text.npos) return out;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +27,10 @@ struct CommandText {
   std::string rest;    // meaningless without commands
   bool blank = false;  // nothing of the user's own is left
 };
+
+// What begins commands after this one, if it says something about that: the value of
+// set(command-prefix=…), or `standard` after unset(command-prefix).
+std::optional<std::string> next_prefix(const Command& command, std::string_view standard);
 
 // Takes commands out of what a user wrote: lines that hold nothing else, and
 // those at the beginning and the end of the text. Code fences, quoted lines and

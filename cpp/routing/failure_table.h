@@ -46,6 +46,7 @@ struct FailurePolicy {
   int max_hops = 5;                                  // legs after the first
   std::chrono::milliseconds max_silent_wait{5'000};  // for a limited key, when nobody else is free
   std::chrono::milliseconds total_budget{90'000};    // after it no attempt begins
+  std::chrono::milliseconds back_off{300};           // before a second attempt; then twice as long
 };
 
 }  // namespace llm_proxy

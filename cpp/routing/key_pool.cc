@@ -14,7 +14,8 @@ std::chrono::milliseconds left(TimePoint until, TimePoint now) {
 
 }  // namespace
 
-KeyPool::Pick KeyPool::choose(std::string_view model, TimePoint now) const {
+KeyPool::Pick KeyPool::choose(std::string_view model, TimePoint now,
+                              std::optional<std::uint64_t> sticky) const {
   Pick out;
   const auto& instance = *instance_;
   if (instance.rests_until > now) {
@@ -27,7 +28,9 @@ KeyPool::Pick KeyPool::choose(std::string_view model, TimePoint now) const {
     return out;
   }
   const std::size_t count = keys_.size();
-  const std::size_t first = policy_ == Backend::KeyPolicy::fill_first ? 0 : instance.turn % count;
+  const std::size_t first = sticky                                      ? *sticky % count
+                            : policy_ == Backend::KeyPolicy::fill_first ? 0
+                                                                        : instance.turn % count;
   for (std::size_t i = 0; i < count; ++i) {
     const auto index = first + i < count ? first + i : first + i - count;
     const auto& key = *keys_[index];
@@ -36,7 +39,7 @@ KeyPool::Pick KeyPool::choose(std::string_view model, TimePoint now) const {
       const bool better = !out.ready || key.last_limited < keys_[out.key]->last_limited;
       if (better) out.key = index;
       out.ready = true;
-      if (policy_ != Backend::KeyPolicy::least_recently_limited) return out;
+      if (sticky || policy_ != Backend::KeyPolicy::least_recently_limited) return out;
       continue;
     }
     if (out.ready) continue;
@@ -60,15 +63,16 @@ KeyPool::Pick KeyPool::begin(Pick pick, TimePoint now) {
   return pick;
 }
 
-KeyPool::Pick KeyPool::pick(std::string_view model, TimePoint now) {
+KeyPool::Pick KeyPool::pick(std::string_view model, TimePoint now,
+                            std::optional<std::uint64_t> sticky) {
   const std::lock_guard lock(instance_->mutex);
-  const auto chosen = choose(model, now);
+  const auto chosen = choose(model, now, sticky);
   return chosen.ready ? begin(chosen, now) : chosen;
 }
 
 KeyPool::Pick KeyPool::look(std::string_view model, TimePoint now) const {
   const std::lock_guard lock(instance_->mutex);
-  return choose(model, now);
+  return choose(model, now, std::nullopt);
 }
 
 KeyPool::Pick KeyPool::last_resort(std::string_view model, TimePoint now) {
@@ -146,7 +150,8 @@ InstanceHealth KeyPool::health(TimePoint now) const {
   return out;
 }
 
-std::vector<std::shared_ptr<KeyPool>> Availability::pools(const std::vector<Backend>& backends) {
+std::vector<std::shared_ptr<KeyPool>> Availability::pools(const std::vector<Backend>& backends,
+                                                          const Breaker::Limits& breaker) {
   std::map<std::string, std::shared_ptr<KeyPool::Instance>> instances;
   std::vector<std::shared_ptr<KeyPool>> out;
   for (const auto& backend : backends) {
@@ -163,6 +168,7 @@ std::vector<std::shared_ptr<KeyPool>> Availability::pools(const std::vector<Back
     }
     std::vector<std::shared_ptr<KeyPool::Key>> keys;
     const std::lock_guard lock(instance->mutex);
+    instance->breaker.limit(breaker);
     const auto add = [&](std::string_view text) {
       const auto hash = std::hash<std::string_view>()(text);
       for (const auto& key : instance->keys) {

@@ -56,7 +56,9 @@ class KeyPool {
     ErrorKind why = ErrorKind::unavailable;
   };
 
-  Pick pick(std::string_view model, TimePoint now);
+  // `sticky`: a number that stands for one key of them, as long as it serves.
+  Pick pick(std::string_view model, TimePoint now,
+            std::optional<std::uint64_t> sticky = std::nullopt);
   // Where nobody else can serve: an open breaker and a refused key are asked after all, a limited
   // key is not.
   Pick last_resort(std::string_view model, TimePoint now);
@@ -104,7 +106,7 @@ class KeyPool {
       : instance_(std::move(instance)), keys_(std::move(keys)), policy_(policy) {}
 
   // With the lock held.
-  Pick choose(std::string_view model, TimePoint now) const;
+  Pick choose(std::string_view model, TimePoint now, std::optional<std::uint64_t> sticky) const;
   Pick begin(Pick pick, TimePoint now);
 
   std::shared_ptr<Instance> instance_;
@@ -118,7 +120,8 @@ class Availability {
  public:
   // One pool a backend, in their order; what is known of an instance at the same address is kept,
   // key by key. What no backend has any more is forgotten.
-  std::vector<std::shared_ptr<KeyPool>> pools(const std::vector<Backend>& backends);
+  std::vector<std::shared_ptr<KeyPool>> pools(const std::vector<Backend>& backends,
+                                              const Breaker::Limits& breaker = Breaker::Limits());
 
  private:
   std::map<std::string, std::shared_ptr<KeyPool::Instance>> instances_;

@@ -33,23 +33,25 @@ void append_new(std::vector<Candidate> from, Route& route) {
   }
 }
 
+using Legs = std::vector<const SelectorLeg*>;
+
 // The legs in the order in which they are drawn, each among those that are left.
-std::vector<SelectorLeg> drawn(std::vector<SelectorLeg> legs, RouteTable::Hints hints) {
-  std::vector<SelectorLeg> out;
-  auto random = hints.random;
+Legs drawn(Legs legs, std::uint32_t random, const RouteTable::Hints& hints) {
+  Legs out;
   while (!legs.empty()) {
     auto pick = legs.end();
-    if (out.empty() && hints.first_request) {
-      pick = std::find_if(legs.begin(), legs.end(), [](const auto& leg) { return leg.first; });
+    if (out.empty()) {
+      pick = std::find_if(legs.begin(), legs.end(), [](const auto* leg) { return leg->first; });
+      if (pick != legs.end() && !(hints.first_request && hints.first_request())) pick = legs.end();
     }
     if (pick == legs.end()) {
       std::uint64_t total = 0;
-      for (const auto& leg : legs) total += leg.weight;
+      for (const auto* leg : legs) total += leg->weight;
       random = random * 1664525u + 1013904223u;
       auto at = (random * total) >> 32;
-      for (pick = legs.begin(); at >= pick->weight; ++pick) at -= pick->weight;
+      for (pick = legs.begin(); at >= (*pick)->weight; ++pick) at -= (*pick)->weight;
     }
-    out.push_back(std::move(*pick));
+    out.push_back(*pick);
     legs.erase(pick);
   }
   return out;
@@ -97,7 +99,7 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
     for (const auto& model : backend.models) table.by_model_[model].push_back(&backend);
   }
   table.turns_ = std::shared_ptr<std::atomic<std::uint32_t>[]>(
-      new std::atomic<std::uint32_t>[table.groups_.size()]());
+      new std::atomic<std::uint32_t>[table.groups_.size() + 1]());
   std::size_t turn = 0;
   for (auto& [name, group] : table.groups_) group.turn = turn++;
 
@@ -118,7 +120,7 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
       return Error{ErrorKind::malformed_request, where + "elements must name at least one model"};
     }
     Route route;
-    if (auto legs = table.append_legs(chain, route); !legs) {
+    if (auto legs = table.append_legs(chain, {}, route); !legs) {
       return Error{ErrorKind::malformed_request, where + legs.error().message};
     }
   }
@@ -128,7 +130,7 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
     }
   }
   // The looks at routes above took turns.
-  for (std::size_t i = 0; i < table.groups_.size(); ++i) table.turns_[i] = 0;
+  for (std::size_t i = 0; i <= table.groups_.size(); ++i) table.turns_[i] = 0;
   return table;
 }
 
@@ -180,8 +182,8 @@ const Backend* RouteTable::prefix(std::string_view target) const {
 
 bool RouteTable::names_backend(std::string_view selector) const {
   if (is_plain_selector(selector)) return prefix(selector) != nullptr;
-  const auto parsed = parse_selector(selector);
-  return !parsed || std::any_of(parsed->legs.begin(), parsed->legs.end(),
+  const auto parsed = parsed_->parse(selector);
+  return !parsed || std::any_of((*parsed)->legs.begin(), (*parsed)->legs.end(),
                                 [this](const auto& leg) { return prefix(leg.target) != nullptr; });
 }
 
@@ -225,7 +227,27 @@ Result<std::string> RouteTable::named_alias(std::string_view name) const {
   return out;
 }
 
-Result<Route> RouteTable::resolve(std::string_view model, Hints hints) const {
+Result<void> RouteTable::permitted(std::string_view model) const {
+  const auto& policy = settings_.policy;
+  if (!policy.forbids_any() || model.empty() || model.starts_with("alias:")) return {};
+  const auto allows = [&](std::string_view target) -> Result<void> {
+    if (prefix(target) != nullptr) return policy.allows(prefix_of(target));
+    const bool ours = !settings_.static_route.empty() || alias_of(target) ||
+                      settings_.failover_routes.contains(target);
+    return ours ? Result<void>() : policy.allows({});
+  };
+  if (alias_of(model)) return {};
+  if (is_plain_selector(model)) return allows(model);
+  const auto parsed = parsed_->parse(model);
+  if (!parsed) return {};  // it is heard of elsewhere
+  for (const auto& leg : (*parsed)->legs) {
+    if (auto allowed = allows(leg.target); !allowed) return allowed;
+  }
+  return {};
+}
+
+Result<Route> RouteTable::resolve(std::string_view model, const Hints& hints) const {
+  if (auto allowed = permitted(model); !allowed) return std::move(allowed).error();
   std::string renamed;
   if (!aliases_.empty()) {
     if (auto target = alias_of(model)) {
@@ -251,44 +273,54 @@ Result<Route> RouteTable::resolve(std::string_view model, Hints hints) const {
   if (!settings_.static_route.empty() && !names_backend(model)) {
     return resolve_composite(settings_.static_route, hints);
   }
-  if (is_plain_selector(model)) return resolve_plain(model);
+  if (is_plain_selector(model)) return resolve_plain(model, {});
   return resolve_composite(model, hints);
 }
 
-Result<Route> RouteTable::resolve_plain(std::string_view model) const {
+Result<Route> RouteTable::resolve_plain(std::string_view model, Sticky sticky) const {
   const auto& chains = settings_.failover_routes;
-  if (chains.empty()) return resolve_target(model);
+  if (chains.empty()) return resolve_target(model, sticky);
   Route route;
   if (const auto own = chains.find(model); own != chains.end()) {
-    if (auto legs = append_legs(own->second, route); !legs) return std::move(legs).error();
+    if (auto legs = append_legs(own->second, sticky, route); !legs) return std::move(legs).error();
     return route;
   }
-  auto legs = resolve_target(model);
+  auto legs = resolve_target(model, sticky);
   if (!legs) return legs;
   route = *std::move(legs);
   for (const std::string_view name : {"default", "*"}) {
     const auto chain = chains.find(name);
     if (chain == chains.end()) continue;
-    if (auto more = append_legs(chain->second, route); !more) return std::move(more).error();
+    if (auto more = append_legs(chain->second, sticky, route); !more)
+      return std::move(more).error();
     break;
   }
   return route;
 }
 
-Result<Route> RouteTable::resolve_composite(std::string_view text, Hints hints) const {
-  auto selector = parse_selector(text);
-  if (!selector) return std::move(selector).error();
+Result<Route> RouteTable::resolve_composite(std::string_view text, const Hints& hints) const {
+  auto parsed = parsed_->parse(text);
+  if (!parsed) return std::move(parsed).error();
+  const auto& selector = *parsed;
   Route route;
-  if (selector->how == Composition::weighted) {
-    selector->legs = drawn(std::move(selector->legs), hints);
+  auto random = hints.random;
+  if (selector->affinity != Affinity::none && hints.identity) {
+    route.sticky = hints.identity(selector->affinity);
+    random = static_cast<std::uint32_t>(*route.sticky);
   }
+  Legs legs;
   std::chrono::milliseconds longest{0};
-  for (const auto& leg : selector->legs) longest = std::max(longest, leg.handicap);
   for (const auto& leg : selector->legs) {
+    legs.push_back(&leg);
+    longest = std::max(longest, leg.handicap);
+  }
+  if (selector->how == Composition::weighted) legs = drawn(std::move(legs), random, hints);
+  for (const auto* which : legs) {
+    const auto& leg = *which;
     auto one = selector->how == Composition::single && leg.params.empty() && leg.max_context == 0 &&
                        leg.ttft_timeout.count() == 0
-                   ? resolve_plain(leg.target)
-                   : resolve_leg(leg);
+                   ? resolve_plain(leg.target, route.sticky)
+                   : resolve_leg(selector, leg, route.sticky);
     if (!one) return one;
     if (one->first_token.count() > 0) route.first_token = one->first_token;
     const auto begin = route.candidates.size();
@@ -300,24 +332,27 @@ Result<Route> RouteTable::resolve_composite(std::string_view text, Hints hints) 
       append_new(std::move(one->candidates), route);
     }
   }
-  route.ignored = std::move(selector->ignored);
+  route.ignored = selector->ignored;
   return route;
 }
 
 // A leg of a composite: what its target means, with the leg's own wishes.
-Result<Route> RouteTable::resolve_leg(const SelectorLeg& leg) const {
+Result<Route> RouteTable::resolve_leg(const std::shared_ptr<const Selector>& selector,
+                                      const SelectorLeg& leg, Sticky sticky) const {
   auto out = [&]() -> Result<Route> {
     if (const auto target = alias_of(leg.target); target && is_plain_selector(*target)) {
-      return resolve_target(*target);
+      return resolve_target(*target, sticky);
     }
     const auto chain = settings_.failover_routes.find(leg.target);
-    if (chain == settings_.failover_routes.end()) return resolve_target(leg.target);
+    if (chain == settings_.failover_routes.end()) return resolve_target(leg.target, sticky);
     Route route;
-    if (auto legs = append_legs(chain->second, route); !legs) return std::move(legs).error();
+    if (auto legs = append_legs(chain->second, sticky, route); !legs)
+      return std::move(legs).error();
     return route;
   }();
   if (!out) return out;
-  const auto params = leg.params.empty() ? nullptr : std::make_shared<const CallParams>(leg.params);
+  const auto params =
+      leg.params.empty() ? nullptr : std::shared_ptr<const CallParams>(selector, &leg.params);
   for (auto& candidate : out->candidates) {
     candidate.params = params;
     candidate.first_token = leg.ttft_timeout;
@@ -326,20 +361,25 @@ Result<Route> RouteTable::resolve_leg(const SelectorLeg& leg) const {
   return out;
 }
 
-Result<void> RouteTable::append_legs(const FailoverRoute& chain, Route& route) const {
+Result<void> RouteTable::append_legs(const FailoverRoute& chain, Sticky sticky,
+                                     Route& route) const {
   for (const auto& element : chain.elements) {
-    auto legs = is_plain_selector(element) ? resolve_target(element) : [&]() -> Result<Route> {
-      auto selector = parse_selector(element);
-      if (!selector) return std::move(selector).error();
+    auto legs =
+        is_plain_selector(element) ? resolve_target(element, sticky) : [&]() -> Result<Route> {
+      auto parsed = parsed_->parse(element);
+      if (!parsed) return std::move(parsed).error();
+      const auto& selector = *parsed;
       if (selector->how != Composition::single) {
         return Error{ErrorKind::malformed_request,
                      "'" + element + "': an element is one leg, without |, ^ and !"};
       }
       const auto& leg = selector->legs.front();
-      auto one = resolve_target(leg.target);
+      auto one = resolve_target(leg.target, sticky);
       if (!one) return one;
       for (auto& candidate : one->candidates) {
-        if (!leg.params.empty()) candidate.params = std::make_shared<const CallParams>(leg.params);
+        if (!leg.params.empty()) {
+          candidate.params = std::shared_ptr<const CallParams>(selector, &leg.params);
+        }
         candidate.first_token = leg.ttft_timeout;
         candidate.max_context = leg.max_context;
       }
@@ -353,19 +393,20 @@ Result<void> RouteTable::append_legs(const FailoverRoute& chain, Route& route) c
 }
 
 // The instances of a backend, beginning with the one whose turn it is.
-void RouteTable::append_group(const Backend& backend, std::string_view model, Route& route) const {
+void RouteTable::append_group(const Backend& backend, std::string_view model, Sticky sticky,
+                              Route& route) const {
   const auto group = groups_.find(group_name(backend.name));
   const auto& all = group->second.instances;
   const auto first =
-      all.size() < 2
-          ? 0
-          : turns_[group->second.turn].fetch_add(1, std::memory_order_relaxed) % all.size();
+      all.size() < 2 ? 0
+      : sticky       ? *sticky % all.size()
+               : turns_[group->second.turn].fetch_add(1, std::memory_order_relaxed) % all.size();
   for (std::size_t i = 0; i < all.size(); ++i) {
     route.candidates.push_back({all[(first + i) % all.size()], std::string(model)});
   }
 }
 
-Result<Route> RouteTable::resolve_target(std::string_view target) const {
+Result<Route> RouteTable::resolve_target(std::string_view target, Sticky sticky) const {
   Route route;
   // "backend:model": a prefix is a backend only if one of that name exists, and only before the
   // first slash.
@@ -373,7 +414,7 @@ Result<Route> RouteTable::resolve_target(std::string_view target) const {
     const auto model = target.substr(name.size() + 1);
     if (const Backend* backend = named(name)) {
       if (name.find('.') == name.npos) {
-        append_group(*backend, model, route);
+        append_group(*backend, model, sticky, route);
       } else {
         route.candidates.push_back({backend, std::string(model)});
       }
@@ -387,15 +428,12 @@ Result<Route> RouteTable::resolve_target(std::string_view target) const {
       return error;
     }
   }
-  if (const auto known = by_model_.find(target); known != by_model_.end()) {
-    // The default backend first where it knows the model, then the others in the order of the
-    // configuration.
-    for (const Backend* backend : known->second) {
-      route.candidates.push_back({backend, std::string(target)});
-    }
-    std::stable_partition(
-        route.candidates.begin(), route.candidates.end(),
-        [this](const Candidate& candidate) { return candidate.backend == default_; });
+  for (const Backend* backend : holders(target, sticky)) {
+    route.candidates.push_back({backend, std::string(target)});
+  }
+  if (!route.candidates.empty()) return route;
+  if (const Backend* vendor = of_vendor(target)) {
+    append_group(*vendor, target, sticky, route);
     return route;
   }
   if (default_ == nullptr) {
@@ -406,11 +444,86 @@ Result<Route> RouteTable::resolve_target(std::string_view target) const {
   const std::string_view model =
       settings_.default_model.empty() ? target : std::string_view(settings_.default_model);
   if (settings_.default_backend.find('.') == std::string::npos) {
-    append_group(*default_, model, route);
+    append_group(*default_, model, sticky, route);
   } else {
     route.candidates.push_back({default_, std::string(model)});
   }
   return route;
+}
+
+// The backends that have a model, as the configuration or they themselves say; in the order in
+// which to ask them.
+std::vector<const Backend*> RouteTable::holders(std::string_view model, Sticky sticky) const {
+  std::vector<const Backend*> out;
+  if (const auto known = by_model_.find(model); known != by_model_.end()) out = known->second;
+  if (settings_.index && groups_.size() > 1) {
+    const auto named = settings_.index->who_has(std::string(model));
+    // In the order of the configuration; where that lists models, it counts.
+    for (const auto& backend : *backends_) {
+      if (backend.models.empty() && backend.only_models.empty() && !covered(backend) &&
+          std::find(named.begin(), named.end(), backend.name) != named.end()) {
+        out.push_back(&backend);
+      }
+    }
+  }
+  if (out.size() < 2) return out;
+  std::stable_sort(out.begin(), out.end());  // the backends' own order
+  switch (settings_.policy.preference_for(model, out)) {
+    case Preference::default_first:
+      std::stable_partition(out.begin(), out.end(),
+                            [this](const Backend* backend) { return backend == default_; });
+      break;
+    case Preference::round_robin: {
+      const auto turn =
+          sticky ? *sticky : turns_[groups_.size()].fetch_add(1, std::memory_order_relaxed);
+      std::rotate(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(turn % out.size()),
+                  out.end());
+      break;
+    }
+    case Preference::cost:
+      std::stable_sort(out.begin(), out.end(), [](const Backend* a, const Backend* b) {
+        return a->routing_cost < b->routing_cost;
+      });
+      break;
+    case Preference::priority:
+      std::stable_sort(out.begin(), out.end(), [](const Backend* a, const Backend* b) {
+        return a->routing_priority > b->routing_priority;
+      });
+      break;
+  }
+  return out;
+}
+
+// "anthropic/claude-x" where Anthropic itself is configured, and the default backend is a vendor of
+// its own: who sells other vendors' models is asked by their full names.
+const Backend* RouteTable::of_vendor(std::string_view model) const {
+  const auto serves = [model](const Backend& backend) {
+    return std::any_of(backend.vendor_prefixes.begin(), backend.vendor_prefixes.end(),
+                       [model](const auto& prefix) { return model.starts_with(prefix); });
+  };
+  if (default_ == nullptr || default_->vendor_prefixes.empty() || serves(*default_)) return nullptr;
+  const auto found = std::find_if(backends_->begin(), backends_->end(), serves);
+  return found == backends_->end() ? nullptr : &*found;
+}
+
+bool RouteTable::needs_index(std::string_view model) const {
+  if (!settings_.index || groups_.size() < 2) return false;
+  std::string renamed;
+  if (auto target = alias_of(model)) model = renamed = *std::move(target);
+  const auto unknown = [this](std::string_view target) {
+    return !target.empty() && prefix(target) == nullptr && !by_model_.contains(target) &&
+           !settings_.failover_routes.contains(target);
+  };
+  if (!settings_.static_route.empty() && !names_backend(model)) return false;
+  if (is_plain_selector(model)) return unknown(model);
+  const auto parsed = parsed_->parse(model);
+  return parsed && std::any_of((*parsed)->legs.begin(), (*parsed)->legs.end(),
+                               [&](const auto& leg) { return unknown(leg.target); });
+}
+
+bool RouteTable::has(const Backend& backend, std::string_view model) const {
+  const auto all = holders(model, 0);
+  return std::find(all.begin(), all.end(), &backend) != all.end();
 }
 
 }  // namespace llm_proxy

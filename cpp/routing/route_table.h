@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,7 +15,10 @@
 #include "base/result.h"
 #include "routing/backend.h"
 #include "routing/call_params.h"
+#include "routing/model_index.h"
+#include "routing/route_policy.h"
 #include "routing/selector.h"
+#include "routing/selector_cache.h"
 
 namespace llm_proxy {
 
@@ -39,6 +43,7 @@ struct Route {
   std::vector<Candidate> candidates;
   std::vector<Lane> race;                    // of a race; else empty
   std::chrono::milliseconds first_token{0};  // of a stream, until its first output; 0: the general
+  std::optional<std::uint64_t> sticky;       // of {affinity=…}: as KeyPool's
   std::vector<std::string> ignored;          // parameters of the selector that nobody knows
 
   bool has_context_limits() const;
@@ -76,11 +81,15 @@ class RouteTable {
     // By model: the whole chain for it. "default" or "*": appended to every other model's own.
     std::map<std::string, FailoverRoute, std::less<>> failover_routes;
     std::string static_route;  // whoever names no backend gets this selector; empty: off
+    RoutePolicy policy;
+    std::shared_ptr<const ModelIndex> index;  // what backends say they have; may be null
   };
-  // What of a request is not in its selector.
+  // What of a request is not in its selector. The functions are asked where a selector wants to
+  // know, and may be empty.
   struct Hints {
-    std::uint32_t random = 0;    // weights are drawn with it
-    bool first_request = false;  // of its session
+    std::uint32_t random = 0;                         // weights are drawn with it
+    std::function<bool()> first_request;              // of its session
+    std::function<std::uint64_t(Affinity)> identity;  // which session, which client
   };
 
   // `backends` outlives the table. An Error names what is valid where default_backend or a leg of a
@@ -88,14 +97,22 @@ class RouteTable {
   static Result<RouteTable> build(const std::vector<Backend>& backends, Settings settings);
 
   // `model` as the client wrote it: a selector, an alias, or nothing (then the default model).
-  // malformed_request and unknown_model name the place and what would have been valid.
-  Result<Route> resolve(std::string_view model, Hints hints) const;
+  // malformed_request and unknown_model name the place and what would have been valid; forbidden
+  // what the policy says.
+  Result<Route> resolve(std::string_view model, const Hints& hints) const;
   Result<Route> resolve(std::string_view model) const { return resolve(model, Hints()); }
 
   // The instance of that name, or one of the backend of that name.
   const Backend* named(std::string_view instance) const;
   // The backend a target names before its model; null if it names none.
   const Backend* prefix(std::string_view target) const;
+  // Whether the policy lets a client name it so; forbidden if not.
+  Result<void> permitted(std::string_view model) const;
+  // Whether it takes the index to say who serves `model`: a leg names no backend, and no
+  // configuration lists what it names.
+  bool needs_index(std::string_view model) const;
+  // Whether a backend says, or the configuration for it, that it has this model.
+  bool has(const Backend& backend, std::string_view model) const;
   // Whether a selector says by which backend a leg of it is served.
   bool names_backend(std::string_view selector) const;
   const Backend* default_backend() const { return default_; }
@@ -121,12 +138,19 @@ class RouteTable {
   bool covered(const Backend& backend) const;
   std::optional<std::string> alias_of(std::string_view model) const;
   Result<std::string> named_alias(std::string_view name) const;
-  Result<Route> resolve_plain(std::string_view model) const;
-  Result<Route> resolve_composite(std::string_view text, Hints hints) const;
-  Result<Route> resolve_target(std::string_view target) const;
-  Result<Route> resolve_leg(const SelectorLeg& leg) const;
-  void append_group(const Backend& backend, std::string_view model, Route& route) const;
-  Result<void> append_legs(const FailoverRoute& chain, Route& route) const;
+  // A number that stands for one of several: the same one every time, instead of each in turn.
+  using Sticky = std::optional<std::uint64_t>;
+
+  Result<Route> resolve_plain(std::string_view model, Sticky sticky) const;
+  Result<Route> resolve_composite(std::string_view text, const Hints& hints) const;
+  Result<Route> resolve_target(std::string_view target, Sticky sticky) const;
+  Result<Route> resolve_leg(const std::shared_ptr<const Selector>& selector, const SelectorLeg& leg,
+                            Sticky sticky) const;
+  void append_group(const Backend& backend, std::string_view model, Sticky sticky,
+                    Route& route) const;
+  Result<void> append_legs(const FailoverRoute& chain, Sticky sticky, Route& route) const;
+  std::vector<const Backend*> holders(std::string_view model, Sticky sticky) const;
+  const Backend* of_vendor(std::string_view model) const;
 
   const std::vector<Backend>* backends_ = nullptr;
   const Backend* default_ = nullptr;
@@ -134,7 +158,9 @@ class RouteTable {
   std::vector<Alias> aliases_;
   std::map<std::string, const Backend*, std::less<>> by_name_;
   std::map<std::string, Group, std::less<>> groups_;  // by backend
+  // One a group, and the last for models that several groups have.
   std::shared_ptr<std::atomic<std::uint32_t>[]> turns_;
+  std::shared_ptr<SelectorCache> parsed_ = std::make_shared<SelectorCache>();
   std::map<std::string, std::vector<const Backend*>, std::less<>> by_model_;
 };
 

@@ -127,6 +127,7 @@ class Parser {
     if (text_.size() > Selector::kMaxSize) {
       return wrong(kSyntax, Selector::kMaxSize, "a model may have at most 2048 characters");
     }
+    if (auto read = affinity(); !read) return std::move(read).error();
     for (;;) {
       if (auto parsed = leg(); !parsed) return std::move(parsed).error();
       if (at_ == text_.size()) break;
@@ -157,6 +158,21 @@ class Parser {
   }
 
  private:
+  Result<void> affinity() {
+    constexpr std::string_view kBegin = "{affinity=";
+    if (!text_.starts_with('{')) return {};
+    const auto close = text_.find('}');
+    const auto value = text_.substr(0, close).starts_with(kBegin)
+                           ? text_.substr(kBegin.size(), close - kBegin.size())
+                           : std::string_view();
+    if (close == text_.npos || (value != "session" && value != "client")) {
+      return wrong(kSyntax, 0, "'{' begins {affinity=session} or {affinity=client}");
+    }
+    out_.affinity = value == "session" ? Affinity::session : Affinity::client;
+    at_ = close + 1;
+    return {};
+  }
+
   Result<void> leg() {
     SelectorLeg leg;
     while (at_ < text_.size() && text_[at_] == '[') {
@@ -171,7 +187,7 @@ class Parser {
       return wrong(kLeaf, at_ + leg.target.size(),
                    "a model is missing; write model, backend:model or backend.instance:model");
     }
-    if (const auto blank = leg.target.find_first_of(" \t\r\n[]"); blank != leg.target.npos) {
+    if (const auto blank = leg.target.find_first_of(" \t\r\n[]{}"); blank != leg.target.npos) {
       return wrong(kLeaf, at_ + blank, "a model holds no blanks and no brackets");
     }
     if (question != std::string_view::npos) {
@@ -247,7 +263,7 @@ class Parser {
 }  // namespace
 
 bool is_plain_selector(std::string_view text) {
-  return text.find_first_of("|^![?") == std::string_view::npos;
+  return text.find_first_of("|^![?{") == std::string_view::npos;
 }
 
 Result<Selector> parse_selector(std::string_view text) {

@@ -21,6 +21,10 @@ enum class Composition : std::uint8_t {
   race,      // a!b: all at once, the first output wins
 };
 
+// What keeps a request to the same leg, instance and key as the ones before it, as long as they
+// serve: what providers have cached is found again.
+enum class Affinity : std::uint8_t { none, session, client };
+
 // One leg: "[weight=2]openai:gpt-4.1?temperature=0.2".
 struct SelectorLeg {
   std::string_view target;  // "openai:gpt-4.1": of the selector's text
@@ -35,7 +39,8 @@ struct SelectorLeg {
 
 // What a client may write for a model:
 //
-//   selector    := leg | leg ("|" leg)+ | leg ("^" leg)+ | leg ("!" leg)+
+//   selector    := [affinity] (leg | leg ("|" leg)+ | leg ("^" leg)+ | leg ("!" leg)+)
+//   affinity    := "{affinity=" ("session" | "client") "}"
 //   leg         := annotations [backend["." instance] ":"] model ["?" params]
 //   annotations := ("[" key ["=" value] ("," key ["=" value])* "]")*
 //   params      := key "=" value ("&" key "=" value)*     percent-decoded, the last one counts
@@ -46,6 +51,7 @@ struct Selector {
   static constexpr std::size_t kMaxLegs = 16;
 
   Composition how = Composition::single;
+  Affinity affinity = Affinity::none;
   std::vector<SelectorLeg> legs;
   std::vector<std::string> ignored;  // names of parameters nobody knows
 };

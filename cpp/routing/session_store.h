@@ -37,11 +37,12 @@ struct SessionState {
   CallParams params;
   std::string project;
   std::string project_dir;
+  std::string prefix;  // of its commands
   std::map<std::string, Chain, std::less<>> routes;
 
   bool empty() const {
     return backend.empty() && model.empty() && oneoff.empty() && params.empty() &&
-           project.empty() && project_dir.empty() && routes.empty();
+           project.empty() && project_dir.empty() && prefix.empty() && routes.empty();
   }
 };
 

@@ -49,6 +49,7 @@ struct Quirks {
   bool system_role = false;           // role developer is unknown: system
   bool reasoning_everywhere = false;  // assistant messages need some reasoning_content
 
+  bool cumulative_text = false;  // chunks of its streams may repeat all that was said before
   bool whole_replies = false;  // its streams are not to be trusted: asked for whole, streamed by us
 };
 

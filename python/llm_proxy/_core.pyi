@@ -183,6 +183,9 @@ class AdminHost:
 
     def __init__(self, lane: Lane, serve: Callable[..., None]) -> None: ...
 
+def check_config(config: str) -> str: ...
+def set_log(level: str, json: bool = False, path: str = "") -> None: ...
+
 class Server:
     def __init__(
         self,

@@ -235,5 +235,16 @@ TEST(SessionStore, tells_a_sessions_first_request) {
   EXPECT_TRUE(store.first_request("t", SessionStore::Kind::named, {}, hour));
 }
 
+TEST_F(CommandTable, begin_as_the_session_says) {
+  EXPECT_EQ(say("!/set(command-prefix=#:)"),
+            "Commands of this session begin with #: from now on.");
+  EXPECT_EQ(state_.prefix, "#:");
+  EXPECT_EQ(say("!/set(command-prefix=ab)"),
+            "error: 'ab' is not 2 to 10 signs such as !/ (no blanks, letters, quotes, brackets)");
+  EXPECT_EQ(state_.prefix, "#:");
+  EXPECT_EQ(say("!/unset(command-prefix)"), "command-prefix is not set any more.");
+  EXPECT_EQ(state_.prefix, "");
+}
+
 }  // namespace
 }  // namespace llm_proxy

@@ -133,14 +133,14 @@ TEST_F(SelectorRoutes, draw_by_weight_and_keep_the_others_behind) {
   auto table = *RouteTable::build(backends_, settings_);
   int first = 0;
   for (std::uint32_t i = 0; i < 1000; ++i) {
-    const auto route =
-        table.resolve("[weight=3]openai:a^anthropic:b", {i * 2654435761u, /*first_request=*/false});
+    const auto route = table.resolve("[weight=3]openai:a^anthropic:b", {i * 2654435761u, {}, {}});
     ASSERT_EQ(route->candidates.size(), 2u);
     first += route->candidates.front().model == "a" ? 1 : 0;
   }
   EXPECT_NEAR(first, 750, 50);
   for (std::uint32_t i = 0; i < 20; ++i) {
-    EXPECT_EQ(shown(table.resolve("[weight=99]openai:a^[first]anthropic:b", {i, true})),
+    EXPECT_EQ(shown(table.resolve("[weight=99]openai:a^[first]anthropic:b",
+                                  {i, [] { return true; }, {}})),
               "anthropic b, openai a");
   }
 }
@@ -167,6 +167,155 @@ TEST_F(SelectorRoutes, serve_a_backend_that_has_named_instances_only) {
   auto table = *RouteTable::build(backends_, settings_);
   EXPECT_EQ(shown(table.resolve("local:m")), "local.left m, local.right m");
   EXPECT_EQ(shown(table.resolve("local:m")), "local.right m, local.left m");
+}
+
+TEST_F(SelectorRoutes, go_to_who_says_it_has_the_model) {
+  const auto index = std::make_shared<ModelIndex>();
+  settings_.index = index;
+  auto table = *RouteTable::build(backends_, settings_);
+  EXPECT_EQ(shown(table.resolve("mistral-large")), "openai mistral-large");
+  index->put("openrouter", {"mistral-large", "claude-sonnet-4-5", "gpt-4.1"});
+  index->put("gone", {"mistral-large"});
+  EXPECT_EQ(shown(table.resolve("mistral-large")), "openrouter mistral-large");
+  EXPECT_EQ(shown(table.resolve("mistral-large|openai:a")), "openrouter mistral-large, openai a");
+  EXPECT_EQ(shown(table.resolve("claude-sonnet-4-5")),
+            "anthropic claude-sonnet-4-5, openrouter claude-sonnet-4-5");
+  index->put("openrouter", {});
+  EXPECT_EQ(shown(table.resolve("mistral-large")), "openai mistral-large");
+  index->put("openai", {"mistral-large"});  // its configuration lists others
+  index->put("openrouter", {"mistral-large"});
+  EXPECT_EQ(shown(table.resolve("mistral-large")), "openrouter mistral-large");
+}
+
+TEST_F(SelectorRoutes, need_what_providers_say_only_where_nobody_else_knows) {
+  settings_.index = std::make_shared<ModelIndex>();
+  settings_.failover_routes["chain"].elements = {"openai:a"};
+  auto table = *RouteTable::build(backends_, settings_);
+  for (const auto& [selector, want] :
+       std::initializer_list<std::pair<std::string_view, bool>>{{"openai:gpt-x", false},
+                                                                {"gpt-4.1", false},
+                                                                {"fast", false},
+                                                                {"chain", false},
+                                                                {"", false},
+                                                                {"gpt-x", true},
+                                                                {"openai:a|gpt-x", true},
+                                                                {"openai:a|gpt-4.1", false},
+                                                                {"gpt-x?temperature=0", true}}) {
+    EXPECT_EQ(table.needs_index(selector), want) << selector;
+  }
+  settings_.static_route = "openai:a";
+  EXPECT_FALSE(RouteTable::build(backends_, settings_)->needs_index("gpt-x"));
+  backends_.resize(1);
+  settings_ = {};
+  settings_.index = std::make_shared<ModelIndex>();
+  EXPECT_FALSE(RouteTable::build(backends_, settings_)->needs_index("gpt-x"));
+}
+
+TEST_F(SelectorRoutes, ask_first_who_is_preferred_for_the_model) {
+  backends_.resize(4);
+  backends_[3].name = "mirror";
+  for (auto& backend : backends_) {
+    backend.type = backend.name;
+    backend.models = {"m"};
+  }
+  backends_[1].routing_cost = 2;
+  backends_[2].routing_cost = 1;
+  backends_[1].routing_priority = 5;
+  backends_[3].routing_priority = 9;
+  settings_.default_backend = "openrouter";
+  const auto order = [&](Preference preference) {
+    settings_.policy.preference = preference;
+    return all("m");
+  };
+  EXPECT_EQ(order(Preference::default_first), "openrouter m, openai m, anthropic m, mirror m");
+  EXPECT_EQ(order(Preference::cost), "openrouter m, anthropic m, openai m, mirror m");
+  EXPECT_EQ(order(Preference::priority), "mirror m, anthropic m, openai m, openrouter m");
+  settings_.policy.preference = Preference::round_robin;
+  auto table = *RouteTable::build(backends_, settings_);
+  EXPECT_EQ(shown(table.resolve("m")), "openai m, anthropic m, openrouter m, mirror m");
+  EXPECT_EQ(shown(table.resolve("m")), "anthropic m, openrouter m, mirror m, openai m");
+  settings_.policy.by_model["m"] = Preference::priority;
+  EXPECT_EQ(all("m"), "mirror m, anthropic m, openai m, openrouter m");
+  settings_.policy.by_model.clear();
+  settings_.policy.preference = Preference::default_first;
+  settings_.policy.by_backend["anthropic"] = Preference::cost;
+  EXPECT_EQ(all("m"), "openrouter m, openai m, anthropic m, mirror m");
+  for (auto& backend : backends_) backend.type = "anthropic";
+  EXPECT_EQ(all("m"), "openrouter m, anthropic m, openai m, mirror m");
+}
+
+TEST_F(SelectorRoutes, may_be_named_only_as_the_policy_says) {
+  backends_.resize(4);
+  backends_[3].name = "openai.work";
+  settings_.failover_routes["chain"].elements = {"openai:a"};
+  const auto no = [](std::string_view what, std::string_view instead) {
+    return "403 model: whoever runs this proxy has switched off " + std::string(what) + "; write " +
+           std::string(instead);
+  };
+  auto& policy = settings_.policy;
+  policy.no_instances = true;
+  EXPECT_EQ(all("openai.work:a"), no("naming an instance", "model or backend:model"));
+  EXPECT_EQ(all("openai:a|openai.work:b"), no("naming an instance", "model or backend:model"));
+  EXPECT_EQ(all("anthropic:a"), "anthropic a");
+  policy.no_backends = true;
+  EXPECT_EQ(all("openai:a?temperature=0"), no("naming a backend", "model"));
+  EXPECT_EQ(all("gpt-4.1"), "openai gpt-4.1, openai.work gpt-4.1");
+  EXPECT_EQ(all("unknown:a"), "openai unknown:a, openai.work unknown:a");
+  // What the operator has configured may name what it likes.
+  EXPECT_EQ(all("fast"), "openrouter a/b");
+  EXPECT_EQ(all("alias:fast"), "openrouter a/b");
+  EXPECT_EQ(all("best"), "openai gpt-4.1, openai.work gpt-4.1, anthropic claude");
+  EXPECT_EQ(all("chain"), "openai a, openai.work a");
+  policy = {};
+  policy.no_models = true;
+  EXPECT_EQ(all("gpt-4.1"),
+            no("models without a backend", "backend:model or backend.instance:model"));
+  EXPECT_EQ(all("openai.work:a"), "openai.work a");
+  EXPECT_EQ(all("fast"), "openrouter a/b");
+  settings_.static_route = "openai.work:a";
+  EXPECT_EQ(all("gpt-4.1"), "openai.work a");
+}
+
+TEST_F(SelectorRoutes, keep_to_one_instance_and_leg_where_they_are_told_to) {
+  backends_.resize(5);
+  backends_[3].name = "openai.a";
+  backends_[4].name = "openai.b";
+  auto table = *RouteTable::build(backends_, settings_);
+  const auto as = [](std::uint64_t session, std::uint64_t client) {
+    RouteTable::Hints hints;
+    hints.identity = [=](Affinity affinity) {
+      return affinity == Affinity::session ? session : client;
+    };
+    return hints;
+  };
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(shown(table.resolve("{affinity=session}openai:m", as(1, 2))),
+              "openai.a m, openai.b m, openai m");
+    EXPECT_EQ(shown(table.resolve("{affinity=client}openai:m", as(1, 2))),
+              "openai.b m, openai m, openai.a m");
+  }
+  const auto drawn = [&](std::uint64_t session) {
+    return shown(table.resolve("{affinity=session}anthropic:a^openrouter:b", as(session, 0)));
+  };
+  EXPECT_EQ(drawn(7), drawn(7));
+  bool differs = false;
+  for (std::uint64_t session = 0; session < 20; ++session) {
+    differs = differs || drawn(session * 2654435761u) != drawn(7);
+  }
+  EXPECT_TRUE(differs);
+  EXPECT_EQ(table.resolve("{affinity=session}openai:m", as(41, 0))->sticky, 41u);
+  EXPECT_EQ(table.resolve("openai:m", as(41, 0))->sticky, std::nullopt);
+}
+
+TEST_F(SelectorRoutes, are_read_once_and_mean_the_same_ever_after) {
+  auto table = *RouteTable::build(backends_, settings_);
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 500; ++i) {  // more than are kept
+      const auto model = "openai:m" + std::to_string(i);
+      ASSERT_EQ(shown(table.resolve(model + "?top_k=" + std::to_string(i + 1))),
+                "openai m" + std::to_string(i) + "{top_k=" + std::to_string(i + 1) + "}");
+    }
+  }
 }
 
 TEST_F(SelectorRoutes, are_refused_at_start_where_an_alias_can_never_work) {

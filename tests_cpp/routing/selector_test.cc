@@ -67,6 +67,12 @@ TEST(Selector, names_the_place_and_what_would_be_valid) {
            {"openai:",
             "INVALID_LEAF model, character 8: a model is missing; write model, "
             "backend:model or backend.instance:model"},
+           {"{affinity=moon}a",
+            "SYNTAX_ERROR model, character 1: '{' begins {affinity=session} or {affinity=client}"},
+           {"{affinity=session",
+            "SYNTAX_ERROR model, character 1: '{' begins {affinity=session} or {affinity=client}"},
+           {"a|{affinity=session}b",
+            "INVALID_LEAF model, character 3: a model holds no blanks and no brackets"},
            {"a || b", "INVALID_LEAF model, character 2: a model holds no blanks and no brackets"},
            {"a|b^c",
             "UNSUPPORTED_CONSTRUCT model, character 4: '^' cannot be mixed with '|': use "

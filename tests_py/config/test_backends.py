@@ -12,6 +12,7 @@ from llm_proxy.backends.catalog import CATALOG, QUIRKS, Row
 from llm_proxy.config.errors import ConfigError
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.plugin_view import plugin_view
+from llm_proxy.config.routes import unconfigured
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.contracts.app_config import AppConfig
@@ -213,12 +214,15 @@ def test_the_snapshot_holds_what_the_engine_asks_for() -> None:
             "headers": {},
             "models": [],
             "models_path": "",
+            "cloud_models_url": "",
             "only_models": [],
             "vendor_prefixes": ["anthropic/"],
             "model_names": {},
             "timeout": 0.0,
             "client_headers": True,
             "loop_guard": True,
+            "routing_cost": 1e6,
+            "routing_priority": 0.0,
             "quirks": {},
         }
     ]
@@ -319,3 +323,51 @@ def test_a_wrong_instance_file_is_named(name: str, text: str, message: str, tmp_
 def test_a_folder_of_instances_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no folder"):
         configured({"BACKEND_INSTANCES_DIR": str(tmp_path / "none")})
+
+
+def test_what_a_backend_costs_is_told_to_the_engine_and_may_stand_under_extra(
+    tmp_path: Path,
+) -> None:
+    file = yaml_file(
+        tmp_path,
+        "routing: {model_only_missing_cost: 7, model_only_missing_priority: 3}\n"
+        "backends:\n"
+        "  openai: {api_key: k, routing_cost: 1.5, extra: {routing_priority: 9}}\n"
+        "  groq: {api_key: k}\n"
+        "  mine: {type: hosted, extra: {routing_cost: 2, other: kept}}\n",
+    )
+    settings = configured(file=file, plugins=("hosted",))
+    made = {b["name"]: b for b in json.loads(snapshot(settings))["backends"]}
+    costs = {name: (b["routing_cost"], b["routing_priority"]) for name, b in made.items()}
+    assert costs["openai"] == (1.5, 9)
+    assert costs["groq"] == (7, 3)
+    assert costs["mine"] == (2, 3)
+    assert settings.backend("mine").own["extra"] == {"routing_cost": 2, "other": "kept"}
+
+
+def test_a_key_of_the_file_may_be_a_variables(tmp_path: Path) -> None:
+    file = yaml_file(
+        tmp_path,
+        "auth: {api_keys: ['$CLIENTS']}\n"
+        "backends:\n  openai: {api_key: ['${FIRST}', sk-$plain]}\n  groq: {api_key: $SECOND}\n",
+    )
+    environment = {"FIRST": "one", "SECOND": "two", "CLIENTS": "three"}
+    settings = configured(environment, file)
+    assert settings.backend("openai").keys == ("one", "sk-$plain")
+    assert settings.backend("groq").keys == ("two",)
+    assert settings.client_keys == ("three",)
+
+
+def test_routes_that_name_nobody_are_told(tmp_path: Path) -> None:
+    file = yaml_file(
+        tmp_path,
+        "backends: {openai: {api_key: k}}\n"
+        "model_aliases: {fast: '[weight=2]groq:llama^openai:gpt', near: llama3:8b}\n"
+        "failover_routes: {safe: {elements: ['openai:gpt', 'anthropic:claude?top_k=1']}}\n",
+    )
+    assert list(unconfigured(configured(file=file))) == [
+        "model_aliases.fast: 'groq' is not configured, so 'groq:llama' is a model's name to the "
+        "default backend; set GROQ_API_KEY",
+        "failover_routes.safe: 'anthropic' is not configured, so 'anthropic:claude' is a model's "
+        "name to the default backend; set ANTHROPIC_API_KEY",
+    ]

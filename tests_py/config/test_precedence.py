@@ -19,6 +19,7 @@ BY_PATH = {setting.path: setting for setting in SETTINGS}
 SPELLINGS: dict[str, list[tuple[str, object]]] = {
     "text": [("10.0.0.7", "10.0.0.7"), ("10.0.0.8", "10.0.0.8"), ("10.0.0.9", "10.0.0.9")],
     "whole": [("2001", 2001), ("2002", 2002), ("2003", 2003)],
+    "number": [("1.5", 1.5), ("2", 2.0), ("-3.5", -3.5)],
     "seconds": [("1.5", 1.5), ("2.5", 2.5), ("3.5", 3.5)],
     "switch": [("true", True), ("false", False), ("true", True)],
     "texts": [("a,b", ["a", "b"]), ("c", ["c"]), ("d , e", ["d", "e"])],
@@ -28,6 +29,11 @@ SPELLINGS: dict[str, list[tuple[str, object]]] = {
         ('{"e":{"elements":["f"]}}', {"e": {"elements": ["f"], "first_token": 0}}),
     ],
     "mapping": [('{"a":{"b":1}}', {"a": {"b": 1}}), ('{"c":1}', {"c": 1}), ('{"d":2}', {"d": 2})],
+    "names": [
+        ('{"a":"cost"}', {"a": "cost"}),
+        ('{"b":"priority"}', {"b": "priority"}),
+        ('{"c":"round_robin"}', {"c": "round_robin"}),
+    ],
     "aliases": [('{"a":"b"}', {"a": "b"}), ('{"c":"d"}', {"c": "d"}), ("e=f", {"e": "f"})],
 }
 OVERRIDES: dict[str, list[tuple[str, object]]] = {
@@ -48,7 +54,7 @@ OVERRIDES: dict[str, list[tuple[str, object]]] = {
 
 
 def spellings(setting: Setting) -> list[tuple[str, object]]:
-    if setting.choices and setting.path not in OVERRIDES:
+    if setting.kind == "text" and setting.choices and setting.path not in OVERRIDES:
         words = (*setting.choices, *setting.choices)[1:4]
         return [(word, word) for word in words]
     return OVERRIDES.get(setting.path, SPELLINGS[setting.kind])
@@ -159,6 +165,18 @@ def test_every_setting_has_its_default_and_says_so(tmp_path: Path) -> None:
         if setting.path != "backends.default_backend":
             assert settings.values[setting.path] == setting.default
             assert settings.origins[setting.path].source == "default"
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable"),
+    [(setting, variable) for setting in SETTINGS for variable in setting.off_env],
+    ids=lambda value: value if isinstance(value, str) else value.path,
+)
+def test_a_variable_may_mean_the_contrary(setting: Setting, variable: str, tmp_path: Path) -> None:
+    for text, value in (("yes", False), ("0", True)):
+        settings = loaded(tmp_path, env={variable: text})
+        assert settings.values[setting.path] is value
+        assert str(settings.origins[setting.path]) == f"environment ({variable})"
 
 
 def test_a_variable_that_is_set_but_empty_says_nothing(tmp_path: Path) -> None:

@@ -74,6 +74,34 @@ BROKEN_FILES: list[tuple[str, list[str]]] = [
         "backends:\n  openai:\n    headers: {Authorization: x}\n",
         [":3:", "backends.openai.headers", "auth_header"],
     ),
+    (
+        "routing: {disable_backend_ids: true, disable_backend_names: true,"
+        " disable_model_names: true}\n",
+        [":1:", "routing.disable_model_names", "leave one of them"],
+    ),
+    (
+        "routing:\n  model_only_model_overrides: {gpt: cheapest}\n",
+        [":2:", "model_only_model_overrides", "'cheapest'", "cost, priority"],
+    ),
+    (
+        "backends:\n  openai: {routing_cost: cheap}\n",
+        [":2:", "backends.openai.routing_cost", "'cheap'", "a number"],
+    ),
+    (
+        "backends:\n  ollama: {cloud_models_url: ollama.com}\n",
+        [":2:", "backends.ollama.cloud_models_url", "'ollama.com'", "https://host/api/tags"],
+    ),
+    ("static_route: a||b\n", [":1:", "backends.static_route", "character 3", "backend:model"]),
+    ("model_aliases:\n  fast: a|b^c\n", [":1:", "model_aliases", "'fast'", "cannot be mixed"]),
+    ("model_aliases:\n  f(.*): a\\2\n", [":1:", "model_aliases", "has 1 groups"]),
+    (
+        "failover_routes:\n  safe: {elements: ['echo:a', 'echo:a|echo:b']}\n",
+        [":1:", "failover_routes.safe", "an element is one leg"],
+    ),
+    (
+        "backends:\n  openai: {api_key: $NO_SUCH_VARIABLE}\n",
+        [":2:", "backends.openai.api_key", "the environment has no NO_SUCH_VARIABLE"],
+    ),
     ("logging:\n  format: xml\n", [":2:", "logging.format", "'xml'", "json"]),
     ("models:\n  cache_seconds: 0\n", [":2:", "models.cache_seconds", "from 1"]),
 ]

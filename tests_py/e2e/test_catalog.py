@@ -333,7 +333,7 @@ OF_THE_CODEC = {
 
 
 def test_every_quirk_has_its_case() -> None:
-    assert set(QUIRKS) == set(QUIRK_CASES) | OF_THE_CODEC | {"no_thinking"}
+    assert set(QUIRKS) == set(QUIRK_CASES) | OF_THE_CODEC | {"no_thinking", "cumulative_text"}
 
 
 @pytest.mark.parametrize("quirk", QUIRK_CASES)
@@ -365,6 +365,41 @@ async def test_what_a_quirk_has_nothing_against_keeps_its_bytes(tmp_path: Path) 
             b'{"model":"m","messages":[{"role": "user",  "content":"H\\u00e9llo"}],'
             b'"odd":{"b":1.50,"c":"\\/"}}'
         )
+
+
+@four_clients
+async def test_streams_that_repeat_themselves_are_heard_once(client: str, tmp_path: Path) -> None:
+    def reply(request: Received) -> Reply:
+        said = ({"role": "assistant"}, *deltas, {})
+        chunks = [
+            {"choices": [{"index": 0, "delta": d, "finish_reason": None if d else "stop"}]}
+            for d in said
+        ]
+        assert request.json["stream"] is True
+        return stream(
+            [*(f"data: {json.dumps(c)}\n\n".encode() for c in chunks), b"data: [DONE]\n\n"]
+        )
+
+    async with (
+        Upstream(reply) as upstream,
+        one_row(CATALOG["kimi-code"], upstream, tmp_path) as url,
+    ):
+        deltas: list[dict[str, str]] = [
+            {"reasoning_content": "\n"},
+            {"reasoning_content": "\nLet me"},
+            {"reasoning_content": "\nLet me think"},
+            {"content": "Caf\u00e9"},
+            {"content": "Caf\u00e9 is"},
+            {"content": "Caf\u00e9 is open."},
+        ]
+        heard = await ask(url, client, "kimi-code:m", True)
+        assert heard.text == "Caf\u00e9 is open."
+        got = await post(url, client, "kimi-code:m", True)
+        if client in ("chat", "messages"):
+            assert got.text.count("Let me") == 1
+            assert got.text.count(" think") == 1
+        deltas = [{"content": piece} for piece in ("ha", "ha", "haha", " - ", "ha")]
+        assert (await ask(url, client, "kimi-code:m", True)).text == "hahahaha - ha"
 
 
 @four_clients

@@ -389,12 +389,64 @@ async def test_an_unnamed_session_is_known_by_how_it_began() -> None:
         assert (await three.ask("m", messages=other)).headers["x-proxy-backend"] == "left"
 
 
-async def test_commands_can_be_switched_off_and_begin_otherwise() -> None:
-    off = "session: {disable_interactive_commands: true}\n"
-    async with providers(extra=off) as three:
-        messages = [{"role": "user", "content": "!/help"}]
-        await three.ask("m", messages=messages)
-        assert three["left"].last.json["messages"] == messages
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("frontend", ["chat", "responses", "messages", "gemini"])
+async def test_commands_that_are_switched_off_are_taken_out_and_not_run(
+    frontend: str, streamed: bool
+) -> None:
+    async with providers(extra="session: {disable_interactive_commands: true}\n") as three:
+        ask = Client(three.url, "s", streamed).asking(frontend)
+        first = ("user", "!/backend(right)\nSay hello")
+        assert await ask([first]) == "I am left"
+        assert said(sent_to(three, PLAIN, {})) == [("user", "Say hello")]
+        alone = ("user", "!/backend(right)")
+        answer = await ask([first, ("assistant", "I am left"), alone])
+        assert answer == f"{ANSWER}Commands are switched off here. Nothing was sent to the model."
+        turns = [first, ("assistant", "I am left"), alone, ("assistant", answer), ("user", "More")]
+        assert await ask(turns) == "I am left"
+        assert said(sent_to(three, PLAIN, {"left": 1})) == [
+            ("user", "Say hello"),
+            ("assistant", "I am left"),
+            ("user", "More"),
+        ]
+
+
+async def test_a_session_may_let_its_commands_begin_otherwise() -> None:
+    async with providers() as three:
+
+        async def ask(*turns: Turn, session: str = "s") -> str:
+            return await Client(three.url, session, False).asking("chat")(list(turns))
+
+        change = ("user", "!/set(command-prefix=#:)")
+        answer = await ask(change)
+        assert answer == f"{ANSWER}Commands of this session begin with #: from now on."
+        assert "#:backend(name)" in await ask(change, ("assistant", answer), ("user", "#:help"))
+        assert not three.asked()
+        # With its history a conversation says it itself, without any session to remember it.
+        turns = [
+            change,
+            ("assistant", answer),
+            ("user", "#:temperature(0.5)\none"),
+            ("assistant", "two"),
+            ("user", "three\n!/help"),
+        ]
+        for session in ("s", "forgotten"):
+            await ask(*turns, session=session)
+            sent = three["left"].last.json
+            assert [(m["role"], m["content"]) for m in sent["messages"]] == [
+                ("user", "one"),
+                ("assistant", "two"),
+                ("user", "three\n!/help"),
+            ], session
+        # Without it, the session remembers.
+        assert "#:backend(name)" in await ask(("user", "#:help"))
+        await ask(("user", "#:help"), session="other")
+        assert three["left"].last.json["messages"][0]["content"] == "#:help"
+        assert (await ask(("user", "#:unset(command-prefix)"))).startswith(ANSWER)
+        assert "!/backend(name)" in await ask(("user", "!/help"))
+
+
+async def test_commands_can_begin_otherwise() -> None:
     async with providers(extra="command_prefix: '#:'\n") as three:
         messages = [{"role": "user", "content": "!/help"}]
         await three.ask("m", messages=messages)

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from e2e.answers import TEXT
 from e2e.conftest import QUIET
-from e2e.upstream import Received, Reply, Upstream, error, whole
+from e2e.upstream import Received, Reply, Upstream, answering, error, whole
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.server import Server
@@ -209,3 +210,82 @@ async def test_a_list_may_stand_elsewhere(tmp_path: Path) -> None:
     ):
         assert await ids(http) == ["gpt-a", "gpt-b"]
         assert upstream.last.path == "/api/tags?all=1"
+
+
+async def test_a_model_alone_goes_to_who_says_it_has_it(tmp_path: Path) -> None:
+    def having(*names: str) -> Callable[[Received], Reply]:
+        def reply(request: Received) -> Reply:
+            if request.method == "GET":
+                return whole(json.dumps({"data": [{"id": name} for name in names]}).encode())
+            return answering(TEXT)(request)
+
+        return reply
+
+    async with (
+        Upstream(having("gpt-a", "both")) as chat,
+        Upstream(having("claude-a", "both")) as messages,
+        Upstream(lambda _: Reply(silent=True)) as silent,
+        serving(
+            tmp_path,
+            default_backend="openai",
+            backends={
+                "openai": section(chat),
+                "anthropic": section(messages),
+                "silent": section(silent, type="openai-compatible"),
+            },
+        ) as http,
+    ):
+
+        async def asked(model: str) -> str:
+            body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+            answer = await http.post("/v1/chat/completions", json=body)
+            assert answer.status_code == 200, answer.text
+            return answer.headers["x-proxy-backend"]
+
+        began = time.monotonic()
+        assert await asked("claude-a") == "anthropic"
+        assert time.monotonic() - began < 5, "a silent provider keeps the first one waiting, a bit"
+        began = time.monotonic()
+        for model, backend in {
+            "claude-a": "anthropic",
+            "gpt-a": "openai",
+            "both": "openai",
+            "unheard-of": "openai",
+            "anthropic/claude-x": "anthropic",
+            "openai/gpt-x": "openai",
+        }.items():
+            assert await asked(model) == backend, model
+        assert time.monotonic() - began < 1, "and nobody ever after"
+        lists = [r for u in (chat, messages) for r in u.requests if r.method == "GET"]
+        assert len(lists) == 2
+        assert messages.last.json["model"] == "claude-x"
+
+
+async def test_what_ollama_passes_on_to_its_cloud_is_listed_too(tmp_path: Path) -> None:
+    local = {"data": [{"id": "llama3:8b"}]}
+    cloud = {"models": [{"name": "gpt-oss:120b"}, {"name": "glm-4.6"}]}
+    async with (
+        Upstream(listing(local)) as here,
+        Upstream(listing(cloud)) as there,
+        serving(
+            tmp_path,
+            backends={
+                "ollama": {
+                    "api_url": here.url,
+                    "api_key": "key-of-ollama",
+                    "cloud_models_url": f"http://127.0.0.1:{there.port}/api/tags",
+                }
+            },
+        ) as http,
+    ):
+        for _ in range(2):
+            assert await ids(http) == ["llama3:8b", "gpt-oss:120b-cloud", "glm-4.6:cloud"]
+        assert [request.path for request in there.requests] == ["/api/tags"]
+        assert "authorization" not in there.last.headers, "nobody's key goes there"
+    async with (
+        Upstream(listing(local)) as here,
+        serving(
+            tmp_path, backends={"ollama": {"api_url": here.url, "cloud_models_url": "none"}}
+        ) as http,
+    ):
+        assert await ids(http) == ["llama3:8b"]

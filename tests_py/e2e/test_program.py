@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -154,3 +156,29 @@ async def test_it_reads_its_configuration_anew_on_sighup(tmp_path: Path) -> None
             await asyncio.wait_for(proxy.process.stderr.readuntil(b"old configuration stays"), 10)
             await client.post("/v1/chat/completions", json=CHAT)
             assert len(second.requests) == 2
+
+
+async def test_every_line_of_the_log_is_an_object_where_that_is_wanted(tmp_path: Path) -> None:
+    log = tmp_path / "proxy.log"
+    flags = ("--log-format", "json", "--log", str(log), "--no-access-log")
+    async with program(*flags, folder=tmp_path) as proxy:
+        assert proxy.process is not None
+        connections = []
+        open_files = len(os.listdir(f"/proc/{proxy.process.pid}/fd"))
+        limits = (open_files + 5, open_files + 5)
+        resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, limits)
+        for _ in range(20):  # more than it has room for: the engine complains
+            connections.append(await asyncio.open_connection("127.0.0.1", proxy.port))
+        for _ in range(1000):
+            if b"cannot accept" in log.read_bytes():
+                break
+            await asyncio.sleep(0.01)
+        for _, writer in connections:
+            writer.close()
+        proxy.process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(proxy.process.wait(), 20)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"llm_proxy", "llm_proxy.engine"} <= {line["logger"] for line in lines}
+    complaint = next(line for line in lines if line["logger"] == "llm_proxy.engine")
+    assert complaint["level"] == "warning"
+    assert complaint["message"].startswith("cannot accept: ")

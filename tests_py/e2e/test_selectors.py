@@ -291,3 +291,60 @@ async def test_a_static_route_takes_whoever_names_no_backend() -> None:
         await three.ask("right:other")
         assert three["third"].last.json["model"] == "fixed"
         assert three["right"].last.json["model"] == "other"
+
+
+async def test_affinity_keeps_a_session_to_one_instance_and_one_key() -> None:
+    async with providers() as three:
+        rows = "".join(
+            f"  pool.{name}: {{type: openai-compatible, api_url: {three[name].url},"
+            f" api_key: [{name}-1, {name}-2, {name}-3]}}\n"
+            for name in NAMES
+        )
+        async with Server(snapshot(settings_of(f"backends:\n{rows}"))) as server:
+            url = f"http://127.0.0.1:{server.port}/v1/chat/completions"
+
+            async def asked(model: str, session: str) -> tuple[str, str]:
+                headers = {"x-session-id": session}
+                body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+                async with httpx.AsyncClient(timeout=20) as client:
+                    answer = await client.post(url, json=body, headers=headers)
+                name = answer.headers["x-proxy-backend"].removeprefix("pool.")
+                return name, three[name].last.headers["authorization"]
+
+            kept = {s: await asked("{affinity=session}pool:m", s) for s in map(str, range(20))}
+            for session, who in kept.items():
+                assert await asked("{affinity=session}pool:m", session) == who
+            assert {name for name, _ in kept.values()} == set(NAMES)
+            assert len(set(kept.values())) > 3, "keys are spread over sessions too"
+            client = {await asked("{affinity=client}pool:m", s) for s in map(str, range(9))}
+            assert len(client) == 1
+            free = {await asked("pool:m", "1") for _ in range(9)}
+            assert len(free) > 3
+
+
+NAMINGS: list[tuple[str, str, str]] = [
+    ("disable_backend_ids", "left.two:m", "write model or backend:model"),
+    ("disable_backend_names", "left:m", "write model or backend.instance:model"),
+    ("disable_model_names", "m", "write backend:model or backend.instance:model"),
+]
+
+
+@pytest.mark.parametrize("client", FORMATS)
+async def test_a_way_to_name_models_may_be_switched_off(client: str) -> None:
+    for setting, refused, instead in NAMINGS:
+        extra = "  left.two: {type: openai-compatible, api_url: 'http://127.0.0.1:9'}\n"
+        extra += f"routing: {{{setting}: true}}\nmodel_aliases: {{known: 'right:m'}}\n"
+        async with providers(extra=extra) as three:
+            if client == "gemini":
+                url = f"{three.url}/v1beta/models/{refused}:generateContent"
+                async with httpx.AsyncClient(timeout=20) as http:
+                    answer = await http.post(url, json=FORMATS["gemini"].ask)
+            else:
+                answer = await three.ask(refused, client=client)
+            assert answer.status_code == 403, answer.text
+            assert instead in answer.text
+            if client in ("chat", "responses"):
+                assert answer.json()["error"]["code"] == "policy_rejected"
+            assert not three.asked()
+            allowed = await three.ask("known")
+            assert allowed.headers["x-proxy-backend"] == "right"

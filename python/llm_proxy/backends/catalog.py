@@ -37,6 +37,7 @@ QUIRKS: MappingProxyType[str, str] = MappingProxyType(
         "thinking_mode": "thinking_mode is switched on unless the request says",
         "system_role": "messages of role developer become role system",
         "reasoning_everywhere": "assistant messages without reasoning_content are given a blank one",
+        "cumulative_text": "chunks of a stream that repeat all that was said lose what is not new",
         "whole_replies": "asked for whole replies only; a streaming client's stream is made here",
     }
 )
@@ -89,6 +90,7 @@ class Row:
     quirks: tuple[str, ...] = ()
     models: tuple[str, ...] = ()  # for servers that cannot list theirs
     models_path: str = ""  # for servers that list theirs elsewhere than the format says
+    cloud_models_url: str = ""  # where its maker lists what it passes on to a cloud
     model_names: Headers = ()  # (as asked, as the server knows it)
     other: OtherFormat | None = None
     client_headers: bool = True  # a client of the same format may send it headers of its own
@@ -152,7 +154,7 @@ _ROWS = (
     Row("kimi-code", "Kimi for Coding", base_url="https://api.kimi.com/coding/v1", key_env="KIMI_API_KEY",
         url_env=("KIMI_API_BASE_URL",), default_model="kimi-for-coding", vendors=("moonshot", "moonshotai", "kimi"),
         quirks=("reasoning_content", "reasoning_everywhere", "no_reasoning_object", "max_tokens", "token_floor",
-                "system_role"),
+                "system_role", "cumulative_text"),
         client_headers=False, loop_guard=False),
     Row("opencode-go", "OpenCode Go", base_url="https://opencode.ai/zen/go/v1", key_env="OPENCODE_GO_API_KEY",
         url_env=("OPENCODE_GO_API_BASE_URL",), quirks=("no_reasoning_object",),
@@ -189,7 +191,7 @@ _ROWS = (
         url_env=("CEREBRAS_API_BASE_URL",), vendors=("cerebras",)),
     Row("ollama", "Ollama", base_url="http://127.0.0.1:11434/v1", key_env="OLLAMA_API_KEY",
         url_env=("OLLAMA_API_BASE_URL",), keyless=True, no_key="ollama", vendors=("ollama",),
-        quirks=("max_tokens", "no_reasoning_object")),
+        quirks=("max_tokens", "no_reasoning_object"), cloud_models_url="https://ollama.com/api/tags"),
     Row("lmstudio", "LM Studio", base_url="http://127.0.0.1:1234/v1", key_env="LMSTUDIO_API_KEY",
         url_env=("LMSTUDIO_API_BASE_URL",), keyless=True),
     Row("vllm", "vLLM", key_env="VLLM_API_KEY", url_env=("VLLM_API_BASE_URL",), keyless=True),

@@ -135,5 +135,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         known = [flag for action in made._actions for flag in action.option_strings]
         flag = unknown[0].split("=", 1)[0]
         close = nearest(flag, known).split(" Known:")[0].rstrip(".")
+        if flag in ("check-config", "config", "plugins", "serve"):
+            close = f"; commands stand first: llm-proxy {flag} ..."
         raise ConfigError([Problem("", "", f"no such argument: {flag}{close} (see --help)")])
     return namespace

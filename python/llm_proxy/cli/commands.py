@@ -87,6 +87,10 @@ def _check_config(argv: Sequence[str]) -> int:
     settings = Configuration(argv).settings()
     model = f":{settings.default_model}" if settings.default_model else ""
     print(f"The configuration is good. Default backend: {settings.default_backend}{model}")
+    from llm_proxy.config.routes import unconfigured
+
+    for line in unconfigured(settings):
+        print(f"note: {line}")
     return 0
 
 

@@ -14,11 +14,12 @@ import signal
 import sys
 from datetime import datetime, timezone
 
-from llm_proxy import __version__
+from llm_proxy import __version__, _core
 from llm_proxy.cli.commands import Configuration
 from llm_proxy.config.errors import ConfigError
 from llm_proxy.config.explain import describe
 from llm_proxy.config.plan import plan, waits_for_a_start
+from llm_proxy.config.routes import unconfigured
 from llm_proxy.config.settings import Settings
 from llm_proxy.server import Server
 
@@ -49,6 +50,8 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, on_stop, signum)
     server = server_of(settings)
+    for line in unconfigured(settings):
+        logger.warning("%s", line)
     async with server:
         reread = Reread(configuration, settings, server)
         server.reread = reread
@@ -63,7 +66,7 @@ class Reread:
     """Reads the configuration anew and hands it to the server: all of it, or nothing."""
 
     def __init__(self, configuration: Configuration, settings: Settings, server: Server) -> None:
-        self.settings = settings
+        self.settings = self._at_start = settings
         self._configuration = configuration
         self._server = server
         self._one_at_a_time = asyncio.Lock()
@@ -82,7 +85,7 @@ class Reread:
                 raise
             later = waits_for_a_start(self.settings, settings)
             self.settings = settings
-            logging.getLogger().setLevel(settings.text("logging.level"))
+            _log_from(settings.text("logging.level"), self._at_start)
             return later
 
     def on_signal(self) -> None:
@@ -159,6 +162,14 @@ def _log_to(settings: Settings) -> None:
     handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
     readable = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if settings.text("logging.format") == "json" else readable)
-    logging.basicConfig(level=settings.text("logging.level"), handlers=[handler], force=True)
+    logging.basicConfig(handlers=[handler], force=True)
+    _log_from(settings.text("logging.level"), settings)
     # httpx writes whole URLs at INFO, and a URL may hold a key.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _log_from(level: str, settings: Settings) -> None:
+    """Python's log and the engine's: the same lines, the same place."""
+    logging.getLogger().setLevel(level)
+    as_json = settings.text("logging.format") == "json"
+    _core.set_log(level, as_json, settings.text("logging.log_file"))

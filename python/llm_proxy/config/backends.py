@@ -46,6 +46,10 @@ class SectionValues:
         assert isinstance(value, tuple)
         return value
 
+    def number(self, key: str) -> float | None:
+        value = self.values.get(key)
+        return float(value) if isinstance(value, (int, float)) else None
+
     def mapping(self, key: str) -> Mapping[str, object]:
         value = self.values.get(key, {})
         assert isinstance(value, Mapping)
@@ -123,6 +127,8 @@ def _plugin(name: str, plugin: str, section: SectionValues) -> Backend:
         section.origin,
         keys=section.texts("api_key"),
         models=section.texts("models"),
+        routing_cost=section.number("routing_cost"),
+        routing_priority=section.number("routing_priority"),
         own={
             path: section.values[path]
             for path in ("timeout", *(row.path for row in PLUGIN_ROWS))
@@ -168,6 +174,7 @@ def _instance(
         headers=_headers(row, section),
         models=section.texts("models") or row.models,
         models_path=section.text("models_path") or row.models_path,
+        cloud_models_url=_cloud_list(name, row, section, problems),
         quirks=section.texts("quirks") if "quirks" in section.values else row.quirks,
         vendors=section.texts("vendors") if "vendors" in section.values else row.vendors,
         model_names={
@@ -178,8 +185,24 @@ def _instance(
         timeout=_timeout(row, section, environment, problems),
         client_headers=bool(section.values.get("client_headers", row.client_headers)),
         loop_guard=bool(section.values.get("loop_guard", row.loop_guard)),
+        routing_cost=section.number("routing_cost"),
+        routing_priority=section.number("routing_priority"),
         example_model=row.default_model,
     )
+
+
+def _cloud_list(name: str, row: Row, section: SectionValues, problems: list[Problem]) -> str:
+    given = section.text("cloud_models_url")
+    if not given:
+        return row.cloud_models_url
+    if given.lower() == "none":
+        return ""
+    key = f"backends.{name}.cloud_models_url"
+    place = section.origins.get("cloud_models_url", section.origin).where
+    parts = urlsplit(given)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path:
+        problems.append(Problem(place, key, f"'{given}' is not a URL like https://host/api/tags"))
+    return given
 
 
 def _auth(row: Row, section: SectionValues) -> Auth:
@@ -329,7 +352,6 @@ class Choice:
     backend: str
     model: str = ""
     reason: str = ""
-    notes: list[str] = field(default_factory=list)
 
 
 def pick_default(

@@ -11,6 +11,7 @@ from pathlib import Path
 from llm_proxy.backends.catalog import PERSONAL_BACKENDS
 from llm_proxy.config.backends import SectionValues, make_backends, pick_default
 from llm_proxy.config.errors import ConfigError, Problem, nearest
+from llm_proxy.config.routes import engine_problem
 from llm_proxy.config.settings import DEFAULT, Backend, Origin, Settings
 from llm_proxy.config.table import BACKEND_SETTINGS, SETTINGS, Setting, Value
 from llm_proxy.config.tree import Node, read
@@ -48,6 +49,7 @@ def load(sources: Sources) -> Settings:
         put(path, value, Origin("cli", flag))
 
     _instance_files(values, origins, sections, problems)
+    _keys_of_variables(values, origins, sections, environment, problems)
     _silence(values, origins)
     backends = make_backends(sections, environment, sources.plugin_backends, problems)
     choice = pick_default(
@@ -66,11 +68,13 @@ def load(sources: Sources) -> Settings:
     _guard_admin_keys(values, origins, problems)
     _guard_access(values, origins, backends, problems)
     _guard_logins(sections, problems)
+    _guard_routing(values, origins, problems)
     if problems:
         raise ConfigError(problems)
-    return Settings(
-        values, origins, choice.backends, choice.backend, choice.model, tuple(choice.notes)
-    )
+    settings = Settings(values, origins, choice.backends, choice.backend, choice.model)
+    if (problem := engine_problem(settings)) is not None:
+        raise ConfigError([problem])
+    return settings
 
 
 def _from_tree(
@@ -81,7 +85,8 @@ def _from_tree(
     problems: list[Problem],
 ) -> None:
     places = {place: setting for setting in SETTINGS for place in (setting.path, *setting.also)}
-    whole_sections = {place.rpartition(".")[0] for place in places} - {""}
+    parts = [place.split(".") for place in places]
+    whole_sections = {".".join(part[:depth]) for part in parts for depth in range(1, len(part))}
 
     def walk(node: Node, prefix: str) -> None:
         for name, child in node.children():
@@ -143,6 +148,43 @@ def _instance_files(
                 problems.append(Problem(str(file), f"backends.{name}.type", message))
 
 
+VARIABLE = re.compile(r"^\$(?:\{(\w+)\}|(\w+))$")
+
+
+def _keys_of_variables(
+    values: dict[str, Value],
+    origins: dict[str, Origin],
+    sections: Mapping[str, SectionValues],
+    environment: Mapping[str, str],
+    problems: list[Problem],
+) -> None:
+    """A key of the file may be a variable's: `api_key: ${MY_KEY}`."""
+
+    def of(value: Value, origin: Origin, path: str) -> Value:
+        if not isinstance(value, tuple) or origin.source != "config":
+            return value
+        out = []
+        for text in value:
+            variable = VARIABLE.match(text)
+            name = (variable[1] or variable[2]) if variable else ""
+            found = environment.get(name, "").strip() if name else text
+            if name and not found:
+                problems.append(Problem(origin.where, path, f"the environment has no {name}"))
+            elif found:
+                out.append(found)
+        return tuple(out)
+
+    for setting in SETTINGS:
+        if setting.secret:
+            path = setting.path
+            values[path] = of(values[path], origins[path], path)
+    for name, section in sections.items():
+        if "api_key" in section.origins:
+            origin = section.origins["api_key"]
+            value = of(section.values["api_key"], origin, f"backends.{name}.api_key")
+            section.put("api_key", value, origin)
+
+
 def _section(name: str, node: Node, file: str, problems: list[Problem]) -> SectionValues:
     where = f"{file}:{node.line}"
     out = SectionValues(Origin("config", where))
@@ -156,13 +198,25 @@ def _section(name: str, node: Node, file: str, problems: list[Problem]) -> Secti
     places = {
         place: setting for setting in BACKEND_SETTINGS for place in (setting.path, *setting.also)
     }
-    for key, child in node.children():
+    for key, child in _with_extra(node, places):
         path, spot = f"backends.{name}.{key}", f"{file}:{child.line}"
         if key not in places:
             problems.append(Problem(spot, path, "no such setting" + nearest(key, places)))
             continue
         _take(places[key], path, child, spot, out.put, problems)
     return out
+
+
+def _with_extra(node: Node, places: Mapping[str, Setting]) -> Iterable[tuple[str, Node]]:
+    """The settings of a backend; those that the reference keeps under `extra` by themselves."""
+    for key, child in node.children():
+        if key != "extra" or not isinstance(child.value, dict):
+            yield key, child
+            continue
+        own = [(f"extra.{inner}", part) for inner, part in child.children()]
+        yield from ((path, part) for path, part in own if path in places)
+        if not own or any(path not in places for path, _ in own):
+            yield key, child
 
 
 def _take(
@@ -188,9 +242,16 @@ def _from_environment(
     problems: list[Problem],
 ) -> None:
     for setting in SETTINGS:
-        given = [name for name in setting.env if environment.get(name, "").strip()]
+        names = (*setting.env, *setting.off_env)
+        given = [name for name in names if environment.get(name, "").strip()]
         try:
-            if setting.kind == "texts" and given:
+            if given and given[0] in setting.off_env:
+                put(
+                    setting.path,
+                    not setting.from_text(environment[given[0]]),
+                    Origin("environment", given[0]),
+                )
+            elif setting.kind == "texts" and given:
                 merged = [
                     part for name in given for part in _texts(setting.from_text(environment[name]))
                 ]
@@ -292,6 +353,16 @@ def _guard_logins(sections: Mapping[str, SectionValues], problems: list[Problem]
     for name, kept in second_logins(connectors):
         message = f"is a personal login, and '{kept}' is one already: keep one of the two"
         problems.append(Problem(sections[name].origin.where, f"backends.{name}", message))
+
+
+def _guard_routing(
+    values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
+) -> None:
+    """Some way to name a model must be left."""
+    paths = [f"routing.disable_{form}" for form in ("backend_ids", "backend_names", "model_names")]
+    if all(values[path] for path in paths):
+        message = "all three are switched off: clients could name nothing; leave one of them"
+        problems.append(Problem(origins[paths[-1]].where, paths[-1], message))
 
 
 def _guard_access(

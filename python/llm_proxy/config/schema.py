@@ -12,6 +12,7 @@ _NAMES: dict[str, object] = {"type": "object", "additionalProperties": _TEXT}
 _TYPES: dict[str, dict[str, object]] = {
     "text": _TEXT,
     "whole": {"type": "integer"},
+    "number": {"type": "number"},
     "seconds": {"type": "number"},
     "switch": {"type": "boolean"},
     "texts": {"type": ["array", "string"], "items": {"type": ["string", "integer"]}},
@@ -40,6 +41,8 @@ def _of(setting: Setting) -> dict[str, object]:
         out["description"] = setting.help
     if setting.choices and setting.kind == "text":
         out = {**out, "type": "string", "enum": list(setting.choices)}
+    if setting.choices and setting.kind == "names":
+        out["additionalProperties"] = {"enum": list(setting.choices)}
     if setting.choices and setting.kind == "texts":
         out["items"] = {"enum": list(setting.choices)}
     if setting.at_least is not None:

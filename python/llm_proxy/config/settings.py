@@ -42,6 +42,7 @@ class Backend:
     headers: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     models_path: str = ""
+    cloud_models_url: str = ""
     quirks: tuple[str, ...] = ()
     vendors: tuple[str, ...] = ()
     model_names: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +50,8 @@ class Backend:
     timeout: float = 0.0
     client_headers: bool = True
     loop_guard: bool = True
+    routing_cost: float | None = None
+    routing_priority: float | None = None
     example_model: str = ""
     own: Mapping[str, Value] = field(default_factory=dict, repr=False)  # a plugin's own settings
 
@@ -62,7 +65,6 @@ class Settings:
     backends: tuple[Backend, ...]
     default_backend: str
     default_model: str
-    notes: tuple[str, ...] = ()  # what a user should know and no setting says
 
     def text(self, path: str) -> str:
         return str(self.values[path])
@@ -72,10 +74,13 @@ class Settings:
         assert isinstance(value, int)
         return value
 
-    def seconds(self, path: str) -> float:
+    def number(self, path: str) -> float:
         value = self.values[path]
         assert isinstance(value, (int, float))
         return float(value)
+
+    def seconds(self, path: str) -> float:
+        return self.number(path)
 
     def switch(self, path: str) -> bool:
         return self.values[path] is True

@@ -31,7 +31,7 @@ def snapshot(settings: Settings) -> str:
             "backends": [
                 made
                 for backend in settings.backends
-                for made in (_backend(backend), *_others(backend))
+                for made in (_backend(backend, settings), *_others(backend, settings))
             ],
             "default_backend": settings.default_backend,
             "default_model": settings.default_model,
@@ -42,12 +42,27 @@ def snapshot(settings: Settings) -> str:
             "static_route": settings.text("backends.static_route"),
             "model_aliases": settings.names("model_aliases"),
             "failover_routes": settings.mapping("failover_routes"),
+            "routing": {
+                "no_instances": settings.switch("routing.disable_backend_ids"),
+                "no_backends": settings.switch("routing.disable_backend_names"),
+                "no_models": settings.switch("routing.disable_model_names"),
+                "preference": settings.text("routing.model_only_preference_policy"),
+                "by_model": settings.names("routing.model_only_model_overrides"),
+                "by_backend": settings.names("routing.model_only_backend_family_overrides"),
+            },
             "failure_handling": {
                 "enabled": settings.switch("failure_handling.enabled"),
                 "max_attempts": settings.whole("failure_handling.max_attempts"),
                 "max_hops": settings.whole("failure_handling.max_failover_hops"),
                 "max_silent_wait": settings.seconds("failure_handling.max_silent_wait"),
                 "total_budget": settings.seconds("failure_handling.total_timeout_budget"),
+                "back_off": settings.seconds("failure_handling.min_retry_wait"),
+            },
+            "breaker": {
+                "threshold": settings.whole("resilience.circuit_breaker.failure_threshold")
+                if settings.switch("resilience.circuit_breaker.enabled")
+                else 0,
+                "cool_down": settings.seconds("resilience.circuit_breaker.open_cooldown_seconds"),
             },
             "response_store": {
                 "entries": settings.whole("responses.store_entries"),
@@ -72,7 +87,8 @@ def snapshot(settings: Settings) -> str:
     )
 
 
-def _backend(backend: Backend) -> dict[str, object]:
+def _backend(backend: Backend, settings: Settings) -> dict[str, object]:
+    missing = "routing.model_only_missing_"
     return {
         "name": backend.name,
         "type": backend.type,
@@ -86,22 +102,29 @@ def _backend(backend: Backend) -> dict[str, object]:
         "headers": dict(backend.headers),
         "models": list(backend.models),
         "models_path": backend.models_path,
+        "cloud_models_url": backend.cloud_models_url,
         "only_models": [],
         "vendor_prefixes": [f"{vendor}/" for vendor in backend.vendors],
         "model_names": dict(backend.model_names),
         "timeout": backend.timeout,
         "client_headers": backend.client_headers,
         "loop_guard": backend.loop_guard,
+        "routing_cost": settings.number(missing + "cost")
+        if backend.routing_cost is None
+        else backend.routing_cost,
+        "routing_priority": settings.number(missing + "priority")
+        if backend.routing_priority is None
+        else backend.routing_priority,
         "quirks": dict.fromkeys(backend.quirks, True),
     }
 
 
-def _others(backend: Backend) -> Iterator[dict[str, object]]:
+def _others(backend: Backend, settings: Settings) -> Iterator[dict[str, object]]:
     """The same server once more for each further format it speaks."""
     for other in backend.others:
         auth = AUTH_OF_FORMAT[other.format]
         yield {
-            **_backend(backend),
+            **_backend(backend, settings),
             "format": other.format,
             "auth_header": auth.header,
             "auth_prefix": auth.prefix,

@@ -14,10 +14,11 @@ from typing import Literal
 from llm_proxy.backends.catalog import FORMATS, QUIRKS
 
 Kind = Literal[
-    "text", "whole", "seconds", "switch", "texts", "names", "aliases", "routes", "mapping"
+    "text", "whole", "number", "seconds", "switch", "texts", "names", "aliases", "routes", "mapping"
 ]
 Value = str | int | float | bool | tuple[str, ...] | Mapping[str, object]
 
+PREFERENCES = ("default_first", "round_robin", "cost", "priority")
 KEY_POLICIES = ("round-robin", "fill-first", "least-recently-limited")
 TRUE_WORDS = ("1", "true", "yes", "on")
 FALSE_WORDS = ("0", "false", "no", "off")
@@ -36,6 +37,7 @@ class Setting:
     at_most: float | None = None
     secret: bool = False
     flag_value: bool = True  # of a switch: what giving the flag means
+    off_env: tuple[str, ...] = ()  # of a switch: variables that mean the contrary
     words: tuple[tuple[str, str], ...] = ()  # flags that stand for a value each
     also: tuple[str, ...] = ()  # other places in YAML that mean the same
     plugin_only: bool = False  # of a backend: nothing to a catalog row
@@ -57,9 +59,9 @@ class Setting:
                 return self.from_tree(json.loads(text))
             except json.JSONDecodeError:
                 raise ValueError(f"must be JSON, {self._expected()}") from None
-        if self.kind in ("whole", "seconds"):
+        if self.kind in ("whole", "seconds", "number"):
             try:
-                return self.from_tree(float(text) if self.kind == "seconds" else int(text))
+                return self.from_tree(int(text) if self.kind == "whole" else float(text))
             except ValueError as error:
                 if "invalid literal" in str(error) or "could not convert" in str(error):
                     raise ValueError(f"'{text}' is not {self._expected()}") from None
@@ -77,7 +79,7 @@ class Setting:
             return folded.get(text.lower(), text)
         if self.kind == "whole" and isinstance(value, int) and number:
             return int(self._in_range(value))
-        if self.kind == "seconds" and isinstance(value, (int, float)) and number:
+        if self.kind in ("seconds", "number") and isinstance(value, (int, float)) and number:
             return self._in_range(float(value))
         if self.kind == "switch" and isinstance(value, bool):
             return value
@@ -101,6 +103,9 @@ class Setting:
             and isinstance(value, dict)
             and all(isinstance(part, (str, int, float)) for part in value.values())
         ):
+            for part in value.values():
+                if self.choices and part not in self.choices:
+                    raise ValueError(f"'{part}' is not one of {', '.join(self.choices)}")
             return {str(name): str(part) for name, part in value.items()}
         if self.kind == "mapping" and isinstance(value, dict):
             return value
@@ -126,6 +131,7 @@ class Setting:
         return {
             "text": f"one of {', '.join(self.choices)}" if self.choices else "a text",
             "whole": f"a whole number{bounds}",
+            "number": f"a number{bounds}",
             "seconds": f"a number of seconds{bounds}",
             "switch": "true or false",
             "texts": "a list of texts",
@@ -186,14 +192,22 @@ def _routes(value: dict[object, object]) -> Mapping[str, object]:
     return out
 
 
-def _timeout(name: str, default: float, text: str) -> Setting:
+def _timeout(
+    name: str,
+    default: float,
+    text: str,
+    flags: tuple[str, ...] = (),
+    env: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
+) -> Setting:
     return Setting(
         f"timeouts.{name}",
         "seconds",
         default,
         text,
-        flags=(f"--timeout-{name.replace('_', '-')}",),
-        env=(f"LLM_PROXY_TIMEOUT_{name.upper()}",),
+        flags=(f"--timeout-{name.replace('_', '-')}", *flags),
+        env=(f"LLM_PROXY_TIMEOUT_{name.upper()}", *env),
+        also=also,
         at_least=0,
         at_most=86400,
     )
@@ -229,24 +243,49 @@ SETTINGS: tuple[Setting, ...] = (
             ("--backend-instances-dir",), ("BACKEND_INSTANCES_DIR",)),
     Setting("failover_routes", "routes", {}, "who is asked for a model, in order: MODEL: {elements: [BACKEND:MODEL, ...], "
             "first_token: SECONDS}; 'default' is appended to every other model's own", (), ("FAILOVER_ROUTES",)),
+    Setting("routing.disable_backend_ids", "switch", False, "refuse requests that name an instance, openai.2:MODEL: 403 "
+            "policy_rejected", ("--disable-routing-with-backend-ids",), ("DISABLE_ROUTING_WITH_BACKEND_IDS",)),
+    Setting("routing.disable_backend_names", "switch", False, "the same for those that name a backend, openai:MODEL",
+            ("--disable-routing-with-backend-names",), ("DISABLE_ROUTING_WITH_BACKEND_NAMES",)),
+    Setting("routing.disable_model_names", "switch", False, "the same for those that name a model alone",
+            ("--disable-routing-with-only-model-names",), ("DISABLE_ROUTING_WITH_ONLY_MODEL_NAMES",)),
+    Setting("routing.model_only_preference_policy", "text", "default_first", "who is asked first for a model that several "
+            "backends have: default_first, each in turn, the lowest routing_cost or the highest routing_priority",
+            ("--model-only-preference-policy",), ("MODEL_ONLY_PREFERENCE_POLICY",), choices=PREFERENCES),
+    Setting("routing.model_only_model_overrides", "names", {}, "the same for single models: MODEL: POLICY",
+            choices=PREFERENCES),
+    Setting("routing.model_only_backend_family_overrides", "names", {}, "the same where all who have the model are "
+            "instances of one backend: BACKEND: POLICY", choices=PREFERENCES),
+    Setting("routing.model_only_missing_cost", "number", 1e6, "routing_cost of who names none"),
+    Setting("routing.model_only_missing_priority", "number", 0.0, "routing_priority of who names none"),
     Setting("failure_handling.enabled", "switch", True, "try again and elsewhere before a client hears of a failure; "
             "the flag switches it off", ("--disable-failure-handling",), ("LLM_PROXY_FAILURE_HANDLING",),
-            flag_value=False),
+            flag_value=False, off_env=("DISABLE_FAILURE_HANDLING",)),
     Setting("failure_handling.max_attempts", "whole", 3, "attempts on one provider for one request",
             ("--max-attempts",), ("LLM_PROXY_MAX_ATTEMPTS",), at_least=1, at_most=10),
     Setting("failure_handling.max_failover_hops", "whole", 5, "providers asked after the first", ("--max-failover-hops",),
-            ("MAX_FAILOVER_HOPS",), at_least=0, at_most=10),
+            ("FAILURE_HANDLING_MAX_FAILOVER_HOPS", "MAX_FAILOVER_HOPS"), at_least=0, at_most=10),
     Setting("failure_handling.max_silent_wait", "seconds", 5.0, "longest wait for a limited key when nobody else is free",
-            ("--max-silent-wait",), ("MAX_SILENT_WAIT",), at_least=0, at_most=600),
+            ("--max-silent-wait",), ("FAILURE_HANDLING_MAX_SILENT_WAIT", "MAX_SILENT_WAIT"), at_least=0, at_most=600),
     Setting("failure_handling.total_timeout_budget", "seconds", 90.0, "after it no further attempt begins",
-            ("--total-timeout-budget",), ("TOTAL_TIMEOUT_BUDGET",), at_least=0, at_most=86400),
+            ("--total-timeout-budget",), ("FAILURE_HANDLING_TOTAL_TIMEOUT_BUDGET", "TOTAL_TIMEOUT_BUDGET"), at_least=0, at_most=86400),
+    Setting("failure_handling.min_retry_wait", "seconds", 0.3, "before a provider is asked a second time; then twice as "
+            "long each time, with jitter", ("--min-retry-wait",), ("FAILURE_HANDLING_MIN_RETRY_WAIT",),
+            at_least=0.05, at_most=30),
+    Setting("resilience.circuit_breaker.enabled", "switch", True, "leave a provider alone for a while that has failed again "
+            "and again", (), ("LLM_PROXY_CIRCUIT_BREAKER",)),
+    Setting("resilience.circuit_breaker.failure_threshold", "whole", 5, "failures in a row that open it", (),
+            ("LLM_PROXY_CIRCUIT_BREAKER_THRESHOLD",), at_least=1, at_most=10_000),
+    Setting("resilience.circuit_breaker.open_cooldown_seconds", "seconds", 5.0, "until one request finds out whether it works "
+            "again; twice as long after each that fails, up to 20", (), ("LLM_PROXY_CIRCUIT_BREAKER_COOLDOWN",),
+            at_least=0.1, at_most=30),
     Setting("failure_handling.reply_headers", "switch", True, "tell clients in x-proxy-… headers who answered after how "
             "many attempts; the flag switches it off", ("--no-reply-headers",), ("LLM_PROXY_REPLY_HEADERS",),
             flag_value=False),
     Setting("command_prefix", "text", "!/", "what in-chat commands begin with: 2 to 10 printable characters",
             ("--command-prefix",), ("COMMAND_PREFIX",)),
-    Setting("session.disable_interactive_commands", "switch", False, "leave commands in prompts alone: they reach the model "
-            "as they are", ("--disable-interactive-commands",), ("DISABLE_INTERACTIVE_COMMANDS",)),
+    Setting("session.disable_interactive_commands", "switch", False, "run no in-chat commands; they are taken out of what is "
+            "sent all the same", ("--disable-interactive-commands",), ("DISABLE_INTERACTIVE_COMMANDS",)),
     Setting("session.ttl", "seconds", 3600.0, "what a session's commands have set is forgotten after so long without a request",
             ("--session-ttl",), ("SESSION_TTL",), at_least=1, at_most=30 * 86400),
     Setting("plugins.directory", "text", "", "folder with manifest.yaml of the ring plugins; empty: none",
@@ -273,7 +312,8 @@ SETTINGS: tuple[Setting, ...] = (
     _timeout("stream_idle", 300.0, "silence inside a provider's answer"),
     _timeout("first_token", 0.0, "a stream's first output, after which the next provider is asked; 0: any time"),
     _timeout("drain", 30.0, "requests under way when the proxy is told to stop"),
-    _timeout("keep_alive", 10.0, "silence after which a streaming client gets a sign of life"),
+    _timeout("keep_alive", 10.0, "silence after which a streaming client gets a sign of life",
+             ("--keepalive-interval",), ("FAILURE_HANDLING_KEEPALIVE_INTERVAL",), ("failure_handling.keepalive_interval",)),
     _timeout("upstream_idle", 60.0, "a kept connection to a provider that nobody uses"),
     Setting("models.discovery", "switch", True, "ask providers what models they have, when a client lists them; the flag "
             "switches it off", ("--no-model-discovery",), ("LLM_PROXY_MODEL_DISCOVERY",), flag_value=False),
@@ -324,11 +364,16 @@ BACKEND_SETTINGS: tuple[Setting, ...] = (
     Setting("headers", "names", {}, "headers sent with every request"),
     Setting("models", "texts", (), "the models it has; empty: any"),
     Setting("models_path", "text", "", "where it lists its models, as a path with query; unset: the format's own place"),
+    Setting("cloud_models_url", "text", "", "where the models are listed that it passes on to its maker's cloud; none: none"),
     Setting("formats", "mapping", {}, "further formats of the same server by model: FORMAT: [MODEL, ...]"),
     Setting("model_names", "names", {}, "models it knows under another name: NAME: NAME-SENT"),
     Setting("vendors", "texts", (), "what may stand before a model's name and a slash, and is not sent"),
     Setting("quirks", "texts", (), "deviations from the format", choices=tuple(QUIRKS)),
     Setting("timeout", "seconds", 0.0, "how long its silence is borne; 0: as timeouts says", at_least=0, at_most=86400),
+    Setting("routing_cost", "number", 0.0, "what it costs; counts under routing.model_only_preference_policy: cost",
+            also=("extra.routing_cost",)),
+    Setting("routing_priority", "number", 0.0, "how much it is preferred; counts under priority",
+            also=("extra.routing_priority",)),
     Setting("client_headers", "switch", True, "clients of its format may send it headers of their own"),
     Setting("loop_guard", "switch", True, "it is told that a proxy asks; false to chain two of these proxies"),
     Setting("credentials_path", "text", "", "where a plugin backend finds its credentials", plugin_only=True),
