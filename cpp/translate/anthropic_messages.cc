@@ -1401,14 +1401,15 @@ class MessagesReplyEncoder : public ReplyEncoder {
   explicit MessagesReplyEncoder(const EncodeContext& context) : context_(context) {}
 
  protected:
-  enum class Block : std::uint8_t { none, text, thinking, redacted, call, wrapped_call };
+  enum class Block : std::uint8_t { none, text, refusal, thinking, redacted, call, wrapped_call };
 
   Block block_of(const PartStart& start) {
     alias_ = nullptr;
     switch (start.kind) {
       case PartKind::text:
-      case PartKind::refusal:
         return Block::text;
+      case PartKind::refusal:
+        return Block::refusal;
       case PartKind::thinking:
         return start.redacted ? Block::redacted : Block::thinking;
       case PartKind::raw:
@@ -1463,7 +1464,8 @@ class MessagesReplyEncoder : public ReplyEncoder {
   Usage usage_;
 };
 
-// A reply as Messages events.
+// A reply as Messages events. A refusal is text here, and half of one looks like half an answer: it
+// is told when the reply goes on behind it or ends well.
 class StreamEncoder : public MessagesReplyEncoder {
  public:
   using MessagesReplyEncoder::MessagesReplyEncoder;
@@ -1517,11 +1519,22 @@ class StreamEncoder : public MessagesReplyEncoder {
     out_ += "}\n\n";
   }
 
+  void tell_refusal() {
+    if (refusal_.empty()) return;
+    start_block(R"({"type":"text","text":""})");
+    delta(R"({"type":"text_delta","text":")", Text::escaped(refusal_));
+    stop_block();
+    refusal_.clear();
+  }
+
   void on(const PartStart& start) {
+    tell_refusal();
     block_ = block_of(start);
     seal_behind_.clear();
     buffer_.clear();
     switch (block_) {
+      case Block::refusal:
+        return;
       case Block::none:
         if (start.owner == kFormat && !start.raw.empty()) {
           std::string on_one_line;
@@ -1555,6 +1568,8 @@ class StreamEncoder : public MessagesReplyEncoder {
         return;
       case Block::text:
         return delta(R"({"type":"text_delta","text":")", part.text);
+      case Block::refusal:
+        return part.text.escape_to(refusal_);
       case Block::thinking:
         return delta(R"({"type":"thinking_delta","thinking":")", part.text);
       case Block::call:
@@ -1589,7 +1604,9 @@ class StreamEncoder : public MessagesReplyEncoder {
       JsonWriter(wrapped).begin_object().member("input", std::string_view(buffer_)).end_object();
       delta(R"({"type":"input_json_delta","partial_json":")", Text::plain(wrapped));
     }
-    if (block_ != Block::none && block_ != Block::redacted) stop_block();
+    const bool open =
+        block_ != Block::none && block_ != Block::refusal && block_ != Block::redacted;
+    if (open) stop_block();
     if (!seal_behind_.empty()) {
       // Gemini's signature on a text: carried by an empty thinking block behind it.
       start_block(R"({"type":"thinking","thinking":"","signature":""})");
@@ -1602,6 +1619,7 @@ class StreamEncoder : public MessagesReplyEncoder {
   void on(const UsageUpdate& update) { usage_ = update.usage; }
 
   void on(const Finish& finish) {
+    tell_refusal();
     std::string data;
     JsonWriter json(data);
     json.begin_object().member("type", "message_delta").key("delta").begin_object();
@@ -1619,6 +1637,7 @@ class StreamEncoder : public MessagesReplyEncoder {
   bool started_ = false;
   std::uint32_t index_ = 0;
   std::string delta_head_, seal_behind_, buffer_;
+  std::string refusal_;  // escaped; not told yet
 };
 
 // A reply as one message, written on Finish.
@@ -1666,6 +1685,7 @@ class WholeEncoder : public MessagesReplyEncoder {
         block = raw_;
         break;
       case Block::text:
+      case Block::refusal:
         if (text_.empty()) break;
         json.begin_object()
             .member("type", "text")

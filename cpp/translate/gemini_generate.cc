@@ -761,10 +761,6 @@ class RequestEncoder {
   Result<void> run() {
     if (request_.format == kFormat) return same_format();
     if (auto lost = lose_rest(request_, translation_); !lost) return lost;
-    if (!request_.previous_response_id.empty())
-      refuse("previous_response_id", "this upstream keeps no responses");
-    if (!request_.conversation.empty())
-      refuse("conversation", "this upstream keeps no conversations");
     json_.begin_object();
     const std::size_t first = system();
     contents(first);
@@ -1773,7 +1769,16 @@ class Encoder final : public ReplyEncoder {
     }
   }
 
+  // A refusal is text here, and half of one looks like half an answer: it is told when the reply
+  // goes on behind it or ends well.
+  void tell_refusal() {
+    if (refusal_.empty()) return;
+    add_text(Text::escaped(refusal_), false);
+    refusal_.clear();
+  }
+
   void on(const PartStart& part) {
+    tell_refusal();
     kind_ = part.kind;
     redacted_ = part.redacted;
     arguments_.clear();
@@ -1799,8 +1804,9 @@ class Encoder final : public ReplyEncoder {
     if (delta.text.empty()) return;
     switch (kind_) {
       case PartKind::text:
-      case PartKind::refusal:
         return add_text(delta.text, false);
+      case PartKind::refusal:
+        return delta.text.escape_to(refusal_);
       case PartKind::thinking:
         return add_text(delta.text, true);
       case PartKind::tool_call:
@@ -1845,6 +1851,7 @@ class Encoder final : public ReplyEncoder {
   void on(const UsageUpdate& update) { usage_ = update.usage; }
 
   void on(const Finish& finish) {
+    tell_refusal();
     if (!signature_.empty()) add_signature(false);
     std::string_view word = "STOP";
     switch (finish.reason) {
@@ -1981,6 +1988,7 @@ class Encoder final : public ReplyEncoder {
   std::string name_, call_id_;  // escaped
   std::string arguments_;       // plain
   std::string signature_;       // escaped; waits for the part that carries it
+  std::string refusal_;         // escaped; not told yet
   std::string parts_;           // JSON, comma separated
 };
 

@@ -86,6 +86,59 @@ TEST(StreamCut, every_cut_gives_the_same_output) {
   }
 }
 
+// Messages and Gemini have no other place for a refusal than the text of the answer.
+TEST(StreamCut, half_a_refusal_is_not_told_as_half_an_answer) {
+  constexpr std::string_view kStart =
+      "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Well.\"}}]}"
+      "\n\n"
+      "data: {\"choices\":[{\"index\":0,\"delta\":{\"refusal\":\"I'm sorry, I \"}}]}\n\n";
+  constexpr std::string_view kRest =
+      "data: {\"choices\":[{\"index\":0,\"delta\":{\"refusal\":\"can't.\"}}]}\n\n";
+  constexpr std::string_view kEnd =
+      "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+      "data: [DONE]\n\n";
+  struct Way {
+    WireFormat to;
+    std::string_view text;  // how the format tells a piece of text
+  };
+  for (const Way& way : {Way{WireFormat::anthropic_messages, R"({"type":"text_delta","text":"@"})"},
+                         Way{WireFormat::gemini_generate, R"("parts":[{"text":"@"}])"}}) {
+    const auto told = [&](std::string_view text) {
+      std::string piece(way.text);
+      return piece.replace(piece.find('@'), 1, text);
+    };
+    Request request;
+    Translation translation;
+    auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation);
+    auto encoder = codec(way.to).stream_encoder({&request, &translation, 7, "seed"});
+    const auto feed = [&](std::string_view text) {
+      for (const test::Frame& frame : test::frames_of(text)) {
+        EXPECT_TRUE(decoder->on_stream_event(frame.event, frame.data, *encoder));
+      }
+    };
+    feed(kStart);
+    feed(kRest);
+    EXPECT_NE(encoder->out().find(told("Well.")), std::string::npos);
+    EXPECT_EQ(encoder->out().find("sorry"), std::string::npos) << encoder->out();
+    // Broken off here, it stays unsaid.
+    encoder->on_event(Error{ErrorKind::upstream_cut, "The stream broke."});
+    EXPECT_EQ(encoder->out().find("sorry"), std::string::npos) << encoder->out();
+
+    auto again = codec(way.to).stream_encoder({&request, &translation, 7, "seed"});
+    auto fresh = codec(WireFormat::openai_chat).reply_decoder(translation);
+    for (const std::string_view text : {kStart, kRest, kEnd}) {
+      for (const test::Frame& frame : test::frames_of(text)) {
+        EXPECT_TRUE(fresh->on_stream_event(frame.event, frame.data, *again));
+      }
+    }
+    EXPECT_TRUE(fresh->on_stream_end(*again));
+    const std::size_t answer = again->out().find(told("Well."));
+    const std::size_t refusal = again->out().find(told("I'm sorry, I can't."));
+    EXPECT_LT(answer, refusal);
+    EXPECT_NE(refusal, std::string::npos) << again->out();
+  }
+}
+
 // The events of `text` in the given pieces, as the reader gives them.
 std::string events(const std::vector<std::string_view>& pieces) {
   std::string out;
