@@ -1,9 +1,10 @@
 """Where the fidelity judge and this proxy differ, and why the proxy stays as it is.
 
 Each row was looked at by hand; anything the judge says beyond them is a fault of ours. A record is
-named by the end of its id, so that a new record of the same kind is looked at again. `why` names
+named by the end of its id, so that a new record of the same kind is looked at again. `why` quotes
 the rule that asks for what the proxy does (section of the wire format notes, rule of failover) and
-what in the judge does not know it.
+names what in the judge does not know it; `shown_by` is what a doubter may look at: a record of the
+corpus in which the provider or the recorded client did the same, or the SDK's type.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class Dispute:
     codes: str  # what the judge calls it, joined by +
     records: tuple[str, ...]
     why: str
+    shown_by: str
 
 
 DISPUTES = (
@@ -24,9 +26,13 @@ DISPUTES = (
         "response",
         "bytes",
         ("24beba", "c4d177", "dfb7ec"),
-        "failover rule 10: a 200 that holds an error, or no JSON at all, is a failure before the "
-        "commit point: another provider may serve, and the client gets a status that its SDK "
-        "understands. The judge has one rule for all raw bytes (response(), same_bytes)",
+        "9.3: 'If the failure comes before the first content byte, do not send 200'; failover 10: "
+        "'error-in-200 … count as failures before the commit point'. The judge's rule for raw "
+        "bytes has no exception for replies that are none (response(), same_bytes), where for "
+        "other pairs it allows just this (compare.LOSS: error-start)",
+        "24beba is a failed response without content, c4d177 an error object, dfb7ec the line "
+        "'method=POST pathname=…': the official SDKs make an answer without choices of the last "
+        "two",
     ),
     Dispute(
         "response",
@@ -35,40 +41,63 @@ DISPUTES = (
         "an empty legacy function_call (no name, no arguments) beside the text is a server's zero "
         "value, not a call: nobody could answer it, and a call without a name is a 400 in every "
         "format. The judge takes any non-empty object for a call (facts.read_c)",
+        "the same messages hold audio, custom, refusal, id and finish_reason, all empty; a server "
+        "that writes its whole struct",
     ),
-    Dispute("response", "call", ("4a7225", "d92835"), "the same, beside a real call"),
+    Dispute(
+        "response",
+        "call",
+        ("4a7225", "d92835"),
+        "the same, beside a real call",
+        "the recorded client answered one call, not two: 656b85 and 6f3b1b are its next requests",
+    ),
     Dispute(
         "response",
         "sig",
         ("32f76a", "5c0be5", "8bc452", "f72f5d"),
-        "a stream gives a reasoning item's token twice, in output_item.done and, sealed anew, in "
-        "response.completed; both are good, and only the first comes before the calls that follow "
-        "it, where section 8 wants it (complete in output_item.done). The judge reads the second "
-        "alone (facts.read_r: r_body of the final response)",
+        "8: encrypted_content is 'complete only in output_item.done', which comes before the call "
+        "it belongs to. OpenAI seals the same item anew for response.completed (13 of the 13 "
+        "sealed items it streams in the corpus; same length, another token), when Messages and "
+        "Gemini have long been told the call. The judge reads the second alone (facts.read_r: "
+        "r_body of the final response)",
+        "the recorded client sent the token of output_item.done back, and OpenAI took it: "
+        "pai-openai-openai-responses-phase-streamed-on-part-start-1-ac8f0e, status 200",
     ),
     Dispute(
-        "cut",
-        "text",
-        ("452e6d", "4da2d0", "5500f1", "7b87e0"),
-        "7.1: the model's own refusal is text in Messages and Gemini, and it was said. The judge's "
-        "cut() counts text parts alone, where its compare_response() folds refusals in for them",
+        "turn",
+        "turn-sig",
+        ("32f76a", "5c0be5", "f72f5d"),
+        "the same token, sent back",
+        "the same record",
     ),
-    Dispute("turn", "turn-sig", ("32f76a", "5c0be5", "f72f5d"), "the same token, sent back"),
     Dispute(
         "request",
         "effort",
-        ("3e5feb", "8c63fd", "98245d"),
-        "7.8: max becomes the largest budget, and 24576 is the most that Gemini 2.5 Flash takes; "
-        "section 8, 5: thinking is switched off in a tool loop that began without, else Messages "
-        "answers 400. The judge allows one step of effort only (compare: 'effort')",
+        ("98245d",),
+        "7.8: 'xhigh, max' become 'max budget', which for gemini-2.5-flash is 24576; more is a "
+        "400. The judge allows one step of effort, and counts 24576 as two steps below max "
+        "(compare.rank)",
+        "7.8 gives the same 24576 for high: Gemini has no step above it",
+    ),
+    Dispute(
+        "request",
+        "effort",
+        ("3e5feb", "8c63fd"),
+        "8, way 5: 'when the last assistant turn has tool_use, switch thinking off for this call "
+        "(a tool_use turn without its thinking block is a 400 with thinking on)'. The judge wants "
+        "the effort to arrive in some form (compare: 'effort')",
+        "the thinking of these turns is Gemini's, and claude-sonnet-4-5 knows no effort but "
+        "through thinking (2.1)",
     ),
     Dispute(
         "request",
         "tools",
         ("09ae86", "0cd89e", "841874", "92ae39", "970abc", "d13d63", "e099df"),
-        "real clients, 5: tools of an additional_tools item are lifted: Codex sends no others, and "
-        "a model that is not told of them cannot go on. The judge reads the key `tools` alone "
-        "(reqfacts.req_r)",
+        "real clients, 5.3: 'R additional_tools input item …: lift'; 4: 'A translator that reads "
+        "tools only gives the model no tools: the run ends with exit 0 and a useless answer'. The "
+        "judge reads the key tools alone (reqfacts.req_r) and calls the lifted ones too many",
+        "the recorded model calls the tool that stands in additional_tools: e099df, whose request "
+        "has no other",
     ),
     Dispute(
         "request",
@@ -90,29 +119,35 @@ DISPUTES = (
             "d19ddd",
             "d34607",
         ),
-        "7.5: a required subset goes to Messages as those tools and 'any', and here the subset is "
-        "all tools. The judge allows it only where fewer tools arrive (compare: 'subset')",
+        "7.5, subset to Messages: 'send only those tools (any if required)'. Here the required "
+        "subset is all tools, so any means the same. The judge allows it only where fewer tools "
+        "arrive or in another order (compare: 'subset')",
+        "Messages has auto, any, one tool and none (SDK: ToolChoiceParam): no other word exists",
     ),
     Dispute(
         "request",
         "file",
         ("71c1d3", "b817a6"),
-        "7.4: a text file goes to Messages as a document of source text, its base64 decoded: base64"
-        " there is for PDF, and the SDK's types say so. The judge compares digests of base64 only "
-        "(compare_turn: key)",
+        "7.4: a text file goes to Messages as 'document source text', its base64 decoded. The "
+        "judge compares digests of base64 only (compare_turn: key)",
+        "the SDK's Base64PDFSourceParam takes application/pdf alone, PlainTextSourceParam the text",
     ),
     Dispute(
         "request",
         "result-media",
         ("2b3915",),
-        "the text of a text document stays in the result, where Chat, Responses and Gemini take "
-        "text; the judge looks for a file (reqfacts.media_key)",
+        "7.4: a text file to Chat is 'inline as text', to Responses 'input_file or inline', to "
+        "Gemini 'text/plain or text', and results of Chat take text alone. The judge allows it in "
+        "a message (compare_turn: inline), not in a result (reqfacts.media_key)",
+        "the words of the document stand in the result that arrives",
     ),
     Dispute(
         "request",
         "result",
         ("0dece7",),
-        "a search_result block's text is kept: without it the tool's answer is empty. The judge "
-        "reads blocks of type text alone (reqfacts.texts)",
+        "16.12: 'in a format without a place for them their result text stays': without the text "
+        "of its search_result block the tool's answer is empty. The judge reads blocks of type "
+        "text alone (reqfacts.texts)",
+        "the recorded model answers from that text",
     ),
 )
