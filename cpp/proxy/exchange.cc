@@ -113,6 +113,8 @@ void Exchange::start() {
       return relay_plain("/completions");
     case Operation::stored:
       return answer_stored();
+    case Operation::conversation:
+      return answer_conversation();
     case Operation::models:
       return answer_models();
     case Operation::model:

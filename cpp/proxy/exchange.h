@@ -117,6 +117,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   bool ask_for_count();
   void answer_count(std::int64_t tokens);
   void answer_stored();
+  void answer_conversation();
+  void keep_command_answer(std::string_view answer);
   void ask_beside(const Backend& backend, std::string_view method, std::string path,
                   std::string body, std::chrono::milliseconds patience,
                   std::function<void(SideCall::Answer)> done);
@@ -124,7 +126,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   std::string_view past_keeper() const;
   void expand_past();
   void settle_past(const Backend& backend);
-  void restore_previous_id(WireFormat upstream);
+  void restore_past_names(WireFormat upstream);
   void keep_whole(int status, std::string_view body);
   void keep_stream(std::string_view bytes);
   void answer_models();

@@ -83,6 +83,7 @@ void Exchange::answer_command(const std::string& text) {
   encoder->on_event(Finish{FinishReason::stop, {}, "stop"});
   note_finish("command");
   const auto fields = reply_fields({}, false);
+  keep_command_answer(encoder->out());
   if (!stream_) return send_reply(200, fields, kJson, std::move(encoder->out()));
   begin_stream(200, lane_->encode_context.json_array ? kJson : "text/event-stream; charset=utf-8",
                fields);

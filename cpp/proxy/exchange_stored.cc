@@ -9,6 +9,7 @@
 #include "http/url.h"
 #include "json/reader.h"
 #include "json/writer.h"
+#include "proxy/conversations.h"
 #include "proxy/exchange.h"
 #include "proxy/frontend.h"
 #include "proxy/side_call.h"
@@ -118,7 +119,7 @@ Result<std::string> told_here(Stored what, const StoredResponse& response, std::
     case Stored::list:
       break;
   }
-  return encode_input_items(response, query);
+  return encode_list(listed_items(response, /*with_output=*/false), query);
 }
 
 }  // namespace
@@ -144,13 +145,17 @@ void Exchange::settle_past(const Backend& backend) {
   if (!raw || !turn_->leaves_past_to(backend.name)) expand_past();
 }
 
-// What the reply says of the response it goes on from: the client's own word, which an upstream of
-// another kind never heard.
-void Exchange::restore_previous_id(WireFormat upstream) {
-  if (!turn_ || !turn_->is_expanded() || turn_->previous_id().empty()) return;
+// What the reply says of what it goes on from: the client's own word, which an upstream of another
+// kind never heard.
+void Exchange::restore_past_names(WireFormat upstream) {
+  if (!turn_ || !turn_->is_expanded()) return;
+  const bool same = upstream == WireFormat::openai_responses;
   for (auto& [key, value] : request_->members) {
-    if (key != "previous_response_id") continue;
-    value = upstream == WireFormat::openai_responses ? "null" : turn_->previous_id();
+    if (key == "previous_response_id" && !turn_->previous_id().empty()) {
+      value = same ? "null" : turn_->previous_id();
+    } else if (key == "conversation" && !turn_->conversation_object().empty()) {
+      value = same ? "null" : turn_->conversation_object();
+    }
   }
 }
 
@@ -191,7 +196,7 @@ void Exchange::answer_stored() {
   const auto id = percent_decode(rest.substr(0, slash)).value_or(std::string());
   auto& store = context_.responses();
   auto response = store.find(store_owner(), id, context_.worker().now());
-  if (!response || response->id != id) {
+  if (!response || !response->is_response || response->id != id) {
     Error error{ErrorKind::not_found, "no response is stored here under the id '" + id + "'"};
     error.code = "response_not_found";
     return send_error(error);
@@ -226,6 +231,31 @@ void Exchange::answer_stored() {
                self->send_reply(answer.status, self->reply_fields({}, false), kJson,
                                 std::move(answer.body));
              });
+}
+
+void Exchange::answer_conversation() {
+  const auto& request = session_->request();
+  const ConversationCall call{request.head.method,    request.frontend.rest,
+                              request.frontend.query, body(),
+                              record_.request_id,     unix_now()};
+  auto told = llm_proxy::answer_conversation(context_.responses(), store_owner(), call,
+                                             context_.worker().now());
+  if (!told) return send_error(told.error());
+  send_reply(200, reply_fields({}, false), kJson, *std::move(told));
+}
+
+// The proxy's own answer to a command, so that the client may go on from it.
+void Exchange::keep_command_answer(std::string_view answer) {
+  if (format_ != WireFormat::openai_responses) return;
+  auto turn = ResponseTurn::open(context_.responses(), store_owner(), body(), peek_,
+                                 context_.worker().now());
+  if (!turn || !*turn) return;
+  (*turn)->leave_out();
+  if (stream_) {
+    (*turn)->on_stream(answer, {});
+  } else {
+    (*turn)->on_whole(answer, {});
+  }
 }
 
 // Asks an upstream something whose answer is no reply of a model.

@@ -84,7 +84,7 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
       !encoded) {
     return encoded;
   }
-  restore_previous_id(backend.format);
+  restore_past_names(backend.format);
   note_losses();
   prepare_encoding();
   return {};

@@ -144,6 +144,14 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
     match.rest = rest;
     return match;
   }
+  if (auto rest = path; take_prefix(rest, "/v1/conversations")) {
+    if (rest.empty() || take_prefix(rest, "/")) {
+      match.format = kResponses;
+      match.operation = Operation::conversation;
+      match.rest = rest;
+      return match;
+    }
+  }
   if (auto rest = path; take_prefix(rest, "/v1/diagnostics/backends/") && rest.size() > 11 &&
                         rest.ends_with("/reactivate")) {
     match.operation = method == "POST" ? Operation::reactivate : Operation::wrong_method;

@@ -15,11 +15,12 @@ enum class Operation : std::uint8_t {
   wrong_method,  // the path exists, the method does not
   generate,      // one of the four formats
   count_tokens,
-  embeddings,   // relayed to a backend of the same format
-  completions,  // OpenAI's legacy completions, likewise
-  models,       // a list
-  model,        // one of it
-  stored,       // /v1/responses/{id} and what hangs below it
+  embeddings,    // relayed to a backend of the same format
+  completions,   // OpenAI's legacy completions, likewise
+  models,        // a list
+  model,         // one of it
+  stored,        // /v1/responses/{id} and what hangs below it
+  conversation,  // /v1/conversations and what hangs below it
   health,
   ready,
   diagnostics,  // what every backend is at

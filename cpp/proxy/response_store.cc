@@ -54,7 +54,6 @@ void append_items(std::string_view items, std::string& out) {
   out += items;
 }
 
-// An item as the API lists it: its id, and content in parts.
 void write_listed(JsonSlice item, std::string_view seed, std::uint64_t position, JsonWriter& json) {
   const bool is_message = member(item, "type").empty() || string_member(item, "type") == "message";
   const bool from_model = string_member(item, "role") == "assistant";
@@ -162,12 +161,15 @@ Result<std::unique_ptr<ResponseTurn>> ResponseTurn::open(ResponseStore& store,
     turn->previous_id_ = previous;
     const auto id = Text::escaped(previous.substr(1, previous.size() - 2)).decode();
     turn->before_ = store.find(owner, id, now);
+    if (turn->before_ && turn->before_->id != id) turn->before_ = nullptr;
   } else if (!conversation.empty()) {
     turn->conversation_ =
         conversation.starts_with('"')
             ? Text::escaped(conversation.substr(1, conversation.size() - 2)).decode()
             : string_member(conversation, "id").decode();
-    turn->before_ = store.find(owner, turn->conversation_, now);
+    turn->before_ = find_conversation(store, owner, turn->conversation_, now);
+    JsonWriter json(turn->conversation_object_);
+    json.begin_object().member("id", std::string_view(turn->conversation_)).end_object();
   }
   if (turn->before_ && !turn->before_->whole) turn->before_ = nullptr;
   return turn;
@@ -216,7 +218,7 @@ void ResponseTurn::on_whole(std::string_view body, std::string_view instance) {
 }
 
 void ResponseTurn::on_stream(std::string_view bytes, std::string_view instance) {
-  if (kept_ || !wanted_) return;
+  if (kept_ || (!wanted_ && conversation_.empty())) return;
   SseEvent event;
   for (auto got = reader_.next(bytes, event); got && *got; got = reader_.next(bytes, event)) {
     const auto type =
@@ -228,48 +230,66 @@ void ResponseTurn::on_stream(std::string_view bytes, std::string_view instance) 
 }
 
 void ResponseTurn::keep(JsonSlice response, std::string_view instance) {
-  if (kept_ || !wanted_ || !response.starts_with('{')) return;
+  if (kept_ || !response.starts_with('{')) return;
   auto id = string_member(response, "id").decode();
   if (id.empty() || string_member(response, "status") == "failed") return;
   kept_ = true;
   auto stored = std::make_shared<StoredResponse>();
   stored->id = id;
   stored->body = response;
-  stored->output = inside(member(stored->body, "output"));
-  stored->input = input_;
+  if (!left_out_) {
+    stored->output = inside(member(stored->body, "output"));
+    stored->input = input_;
+  }
   if (member(response, "store") != "false") stored->holder = instance;
   stored->before = before_;
   stored->whole = before_ || expanded_ || (previous_id_.empty() && conversation_.empty());
-  if (!conversation_.empty()) store_.put(owner_, conversation_, stored, now_);
-  store_.put(owner_, id, std::move(stored), now_);
+  // A conversation goes on whether or not the turn is kept as a response; one that was deleted
+  // meanwhile does not come back.
+  if (before_ && find_conversation(store_, owner_, conversation_, now_)) {
+    store_.put(owner_, conversation_, stored, now_);
+  }
+  if (wanted_) store_.put(owner_, id, std::move(stored), now_);
 }
 
 // ---- lists
 
-std::string encode_input_items(const StoredResponse& response, std::string_view query) {
-  // All that the model was given: what came before, and this turn's.
+ResponseStore::Entry find_conversation(const ResponseStore& store, std::string_view owner,
+                                       std::string_view id, TimePoint now) {
+  return id.starts_with(kConversationPrefix) ? store.find(owner, id, now) : nullptr;
+}
+
+ListedItem listed_item(JsonSlice item, std::string_view seed, std::uint64_t position) {
+  ListedItem out;
+  JsonWriter json(out.json);
+  write_listed(item, seed, position, json);
+  out.id = string_member(out.json, "id").decode();
+  return out;
+}
+
+std::vector<ListedItem> listed_items(const StoredResponse& last, bool with_output) {
   std::vector<const StoredResponse*> turns;
-  for (auto* at = &response; at != nullptr; at = at->before.get()) turns.push_back(at);
-  std::vector<std::string> items;  // as listed
-  std::vector<std::string> ids;
+  for (auto* at = &last; at != nullptr; at = at->before.get()) turns.push_back(at);
+  std::vector<ListedItem> items;
   const auto add = [&](std::string_view joined, std::string_view seed) {
     const std::string array = '[' + std::string(joined) + ']';
     JsonReader reader(array);
     reader.begin_array();
     JsonSlice item;
     for (std::uint64_t position = 0; reader.next_item() && reader.value(item); ++position) {
-      JsonWriter json(items.emplace_back());
-      write_listed(item, seed, position, json);
-      ids.push_back(string_member(items.back(), "id").decode());
+      items.push_back(listed_item(item, seed, position));
     }
   };
   for (auto turn = turns.rbegin(); turn != turns.rend(); ++turn) {
     add((*turn)->input, (*turn)->id);
-    if (*turn != &response) add((*turn)->output, (*turn)->id + "out");
+    if (with_output || *turn != &last) add((*turn)->output, (*turn)->id + "out");
   }
+  return items;
+}
+
+std::string encode_list(std::vector<ListedItem> items, std::string_view query) {
   if (query_value(query, "order").value_or("desc") != "asc") {
     std::reverse(items.begin(), items.end());
-    std::reverse(ids.begin(), ids.end());
   }
   std::size_t limit = 20, first = 0;
   if (const auto text = query_value(query, "limit")) {
@@ -277,18 +297,19 @@ std::string encode_input_items(const StoredResponse& response, std::string_view 
     limit = std::clamp<std::size_t>(limit, 1, 100);
   }
   if (const auto after = query_value(query, "after")) {
-    const auto at = std::find(ids.begin(), ids.end(), *after);
-    if (at != ids.end()) first = static_cast<std::size_t>(at - ids.begin()) + 1;
+    const auto at = std::find_if(items.begin(), items.end(),
+                                 [&](const ListedItem& each) { return each.id == *after; });
+    if (at != items.end()) first = static_cast<std::size_t>(at - items.begin()) + 1;
   }
   const auto end = std::min(items.size(), first + limit);
   std::string out;
   JsonWriter json(out);
   json.begin_object().member("object", "list").key("data").begin_array();
-  for (auto at = first; at < end; ++at) json.raw(items[at]);
+  for (auto at = first; at < end; ++at) json.raw(items[at].json);
   json.end_array();
   if (first < end) {
-    json.member("first_id", std::string_view(ids[first]));
-    json.member("last_id", std::string_view(ids[end - 1]));
+    json.member("first_id", std::string_view(items[first].id));
+    json.member("last_id", std::string_view(items[end - 1].id));
   } else {
     json.member_null("first_id").member_null("last_id");
   }

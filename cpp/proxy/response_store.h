@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -28,6 +29,7 @@ struct StoredResponse {
   std::string_view output;  // the response's output items, likewise: a piece of `body`
   std::string holder;       // the instance that keeps it too; empty: nobody
   bool whole = true;        // false: it went on from something only the holder knows
+  bool is_response = true;  // false: what a conversation began with, or was given between turns
   std::shared_ptr<const StoredResponse> before;
   std::shared_ptr<std::atomic<std::size_t>> account;  // the store's, set by it
 
@@ -96,17 +98,21 @@ class ResponseTurn {
                                                     std::string_view body, const RequestPeek& peek,
                                                     TimePoint now);
 
-  // Whether the past is ours to add: a response in the store, or any conversation.
-  bool knows_past() const { return before_ != nullptr || !conversation_.empty(); }
+  // Whether the past is ours to add.
+  bool knows_past() const { return before_ != nullptr; }
   // Whether the upstream called `instance` may be left to add it: it keeps it, or we know nothing.
   bool leaves_past_to(std::string_view instance) const {
-    return before_ == nullptr || before_->holder == instance;
+    return before_ == nullptr || (conversation_.empty() && before_->holder == instance);
   }
   // `body` with the past in its input, and nothing that points to it.
   std::string expanded(std::string_view body, const RequestPeek& peek);
   bool is_expanded() const { return expanded_; }
   // The response it goes on from, as JSON; empty: none.
   std::string_view previous_id() const { return previous_id_; }
+  // The conversation it goes on in, as the reply names it; empty: none.
+  std::string_view conversation_object() const { return conversation_object_; }
+  // The proxy itself answers: a later turn goes on as if this one had not been.
+  void leave_out() { left_out_ = true; }
   // Whether `error` is an upstream's word that it knows no such past.
   static bool is_unknown_past(const Error& error);
 
@@ -126,14 +132,31 @@ class ResponseTurn {
   std::string input_;         // items, joined by commas
   std::string previous_id_;   // a JSON string
   std::string conversation_;  // decoded
+  std::string conversation_object_;
   ResponseStore::Entry before_;
   bool wanted_ = true;  // the client did not say store: false
+  bool left_out_ = false;
   bool kept_ = false;
   bool expanded_ = false;
   SseReader reader_{32u << 20};
 };
 
-// GET …/input_items: a page of them as the API lists them, with ids. `query` as sent.
-std::string encode_input_items(const StoredResponse& response, std::string_view query);
+inline constexpr std::string_view kConversationPrefix = "conv_";
+
+// The last turn of a conversation that is kept here; null: none of that name is.
+ResponseStore::Entry find_conversation(const ResponseStore& store, std::string_view owner,
+                                       std::string_view id, TimePoint now);
+
+// An item as the API lists it: with an id, and content in parts. Ids it lacks are made of `seed`
+// and `position`.
+struct ListedItem {
+  std::string id, json;
+};
+ListedItem listed_item(JsonSlice item, std::string_view seed, std::uint64_t position);
+
+// All that the model was given with `last`, in order; with what it said to it.
+std::vector<ListedItem> listed_items(const StoredResponse& last, bool with_output);
+// A page of them, as `query` (as sent) asks for it.
+std::string encode_list(std::vector<ListedItem> items, std::string_view query);
 
 }  // namespace llm_proxy

@@ -500,7 +500,13 @@ void lose(Translation& translation, Loss::Class what, std::string_view field,
 }
 
 Result<void> lose_rest(const Request& request, Translation& translation) {
-  if (!request.previous_response_id.empty() || !request.conversation.empty()) {
+  if (!request.conversation.empty()) {
+    Error error{ErrorKind::not_found, "Conversation with id '" + request.conversation.decode() +
+                                          "' not found: it was not made here, or is forgotten"};
+    error.param = "conversation";
+    return error;
+  }
+  if (!request.previous_response_id.empty()) {
     Error error = refusal_of("previous_response_id", "needs a store this backend does not have");
     error.code = "previous_response_not_found";
     return error;

@@ -2107,6 +2107,7 @@ class Encoder final : public ReplyEncoder {
     };
     static constexpr std::array kRows{
         Row{"background", "false"},
+        Row{"conversation", ""},  // empty: only where there is one
         Row{"instructions", "null"},
         Row{"max_output_tokens", "null"},
         Row{"metadata", "{}"},
@@ -2132,7 +2133,12 @@ class Encoder final : public ReplyEncoder {
           if (key == row.key && given != "null") value = given;
         }
       }
+      if (value.empty()) continue;
       json.key(row.key);
+      if (row.key == "conversation" && value.front() == '"') {
+        json.begin_object().member_raw("id", value).end_object();
+        continue;
+      }
       compact_to(value, echo_);  // a line end would end the event's data line
     }
     echo_.erase(0, 1);

@@ -90,6 +90,19 @@ def page() -> str:
         "for an hour after their last use and within bounds. There it also keeps the ids of\n"
         "calls for Gemini clients that send none back: the provider sees its own again.\n"
     )
+    parts.append(
+        "## Refusals\n\n"
+        "Messages and Gemini have no place for a model's own refusal but the text of the answer.\n"
+        "There it is told when it is complete: a broken stream never leaves half a refusal that\n"
+        "looks like half an answer.\n"
+    )
+    parts.append(
+        "## What came before\n\n"
+        "`previous_response_id` and `conversation` are served from what the proxy keeps, whoever\n"
+        "answers. What it does not know is left to a provider of the same format; any other would\n"
+        "answer without the past, so there it is refused: 400 for the response, 404 for the\n"
+        "conversation.\n"
+    )
     return "\n".join(parts)
 
 

@@ -92,12 +92,191 @@ async def test_a_conversation_goes_on_under_its_own_name(start_proxy: StartProxy
         start_proxy(upstream, "openai") as proxy,
         sdk(proxy) as client,
     ):
-        await ask(client, input="one", conversation="conv_1")
-        await ask(client, input="two", conversation={"id": "conv_1"})
-        await ask(client, input="three", conversation="conv_2")
+        one, two = [(await client.conversations.create()).id for _ in range(2)]
+        assert one != two
+        first = await ask(client, input="one", conversation=one)
+        assert first.conversation.id == one
+        await ask(client, True, input="two", conversation={"id": one})
+        await ask(client, input="three", conversation=two)
+        # Its turns are no secret responses of their own, and it is none.
+        with pytest.raises(NotFoundError):
+            await client.responses.retrieve(one)
         with pytest.raises(BadRequestError):
-            await ask(client, input="x", conversation="conv_1", previous_response_id="resp_x")
-    assert [len(said(request)) for request in upstream.requests] == [1, 3, 1]
+            await ask(client, input="x", previous_response_id=one)
+        with pytest.raises(BadRequestError):
+            await ask(client, input="x", conversation=one, previous_response_id=first.id)
+        await ask(client, input="four", previous_response_id=first.id)
+    assert [len(said(request)) for request in upstream.requests] == [1, 3, 1, 3]
+
+
+@pytest.mark.parametrize("kind", ["openai", "openai-responses"])
+async def test_a_conversation_begins_with_what_it_was_made_of(
+    kind: str, start_proxy: StartProxy
+) -> None:
+    async with (
+        Upstream(answering(TEXT)) as upstream,
+        start_proxy(upstream, kind) as proxy,
+        sdk(proxy) as client,
+    ):
+        made = await client.conversations.create(
+            items=[{"role": "user", "content": "zero"}], metadata={"topic": "numbers"}
+        )
+        got = await client.conversations.retrieve(made.id)
+        assert (got.id, got.metadata) == (made.id, {"topic": "numbers"})
+        await ask(client, input="one", conversation=made.id)
+        added = await client.conversations.items.create(
+            made.id, items=[{"role": "user", "content": "aside"}]
+        )
+        assert [item.type for item in added.data] == ["message"]
+        renamed = await client.conversations.update(made.id, metadata={"topic": "words"})
+        assert renamed.created_at == made.created_at
+        listed = [item async for item in client.conversations.items.list(made.id, order="asc")]
+        texts = [item.content[0].text for item in listed]  # type: ignore[union-attr]
+        assert texts == ["zero", "one", TEXT.text, "aside"]
+        assert len({item.id for item in listed}) == 4
+        assert added.data[0].id == listed[3].id
+        kept = await client.conversations.items.retrieve(listed[1].id, conversation_id=made.id)
+        assert kept == listed[1]
+        await client.conversations.items.delete(listed[0].id, conversation_id=made.id)
+        left = [item.id async for item in client.conversations.items.list(made.id, order="asc")]
+        assert left == [item.id for item in listed[1:]]
+        await ask(client, True, input="two", conversation=made.id)
+        if kind == "openai":
+            heard = said(upstream.last)
+        else:
+            heard = [
+                (item["role"], item["content"][0]["text"]) for item in upstream.last.json["input"]
+            ]
+            assert upstream.last.json["conversation"] is None
+        assert heard == [
+            ("user", "one"),
+            ("assistant", TEXT.text),
+            ("user", "aside"),
+            ("user", "two"),
+        ]
+        assert (await client.conversations.retrieve(made.id)).metadata == {"topic": "words"}
+        assert (await client.conversations.delete(made.id)).deleted
+        for gone in (
+            client.conversations.retrieve(made.id),
+            client.conversations.update(made.id, metadata={}),
+            client.conversations.delete(made.id),
+            client.conversations.items.list(made.id),
+            client.conversations.items.create(made.id, items=[]),
+            ask(client, input="three", conversation=made.id) if kind == "openai" else None,
+        ):
+            if gone is not None:
+                with pytest.raises(NotFoundError):
+                    await gone
+
+
+@WAYS
+async def test_a_conversation_kept_elsewhere_is_left_to_its_keeper_or_refused(
+    streamed: bool, start_proxy: StartProxy
+) -> None:
+    """Its past is not known here: another provider would answer without it, and nobody would
+    see."""
+    async with (
+        Upstream(answering(TEXT)) as upstream,
+        start_proxy(upstream, "openai-responses") as keeper,
+        start_proxy(upstream, "openai") as other,
+        sdk(keeper) as at_keeper,
+        sdk(other) as elsewhere,
+    ):
+        for text in ("one", "two"):
+            await ask(at_keeper, streamed, input=text, conversation="conv_of_the_provider")
+            assert upstream.last.json["conversation"] == "conv_of_the_provider"
+            assert upstream.last.json["input"] == text
+        asked = len(upstream.requests)
+        with pytest.raises(NotFoundError, match="conv_of_the_provider") as refused:
+            await ask(elsewhere, streamed, input="three", conversation="conv_of_the_provider")
+        assert refused.value.param == "conversation"
+        assert len(upstream.requests) == asked
+
+
+@WAYS
+@pytest.mark.parametrize("kind", ["openai", "openai-responses"])
+async def test_a_client_goes_on_from_the_answer_to_a_command(
+    streamed: bool, kind: str, start_proxy: StartProxy
+) -> None:
+    async with (
+        Upstream(answering(TEXT)) as upstream,
+        start_proxy(upstream, kind) as proxy,
+        sdk(proxy) as client,
+    ):
+        first = await ask(client, streamed, input="one")
+        command = await ask(client, streamed, input="!/hello", previous_response_id=first.id)
+        assert command.output_text.startswith("[llm-proxy] ")
+        asked = len(upstream.requests)
+        assert (await client.responses.retrieve(command.id)).output_text == command.output_text
+        await ask(client, streamed, input="two", previous_response_id=command.id)
+
+        conversation = (await client.conversations.create()).id
+        for text in ("one", "!/hello", "two"):
+            answer = await ask(client, streamed, input=text, conversation=conversation)
+            if kind == "openai" or text == "!/hello":  # a provider's own reply passes as it is
+                assert answer.conversation.id == conversation
+        # The first thing said may be a command too.
+        command = await ask(client, streamed, input="!/hello")
+        await ask(client, streamed, input="one", previous_response_id=command.id)
+    sent = [request for request in upstream.requests if request.method == "POST"][asked:]
+    if kind == "openai":
+        heard = [[text for _, text in said(request)] for request in sent]
+    else:
+        heard = [[item["content"][0]["text"] for item in request.json["input"]] for request in sent]
+    assert heard == [
+        ["one", TEXT.text, "two"],
+        ["one"],
+        ["one", TEXT.text, "two"],
+        ["one"],
+    ]
+
+
+async def test_what_no_conversation_can_be_made_of_is_refused(start_proxy: StartProxy) -> None:
+    async with (
+        Upstream(answering(TEXT)) as upstream,
+        start_proxy(upstream, "openai") as proxy,
+        sdk(proxy) as client,
+        httpx.AsyncClient(base_url=proxy.url, headers={"authorization": "Bearer client"}) as http,
+    ):
+        made = (await client.conversations.create()).id
+        below = f"/v1/conversations/{made}"
+        for method, path, body, status in (
+            ("POST", "/v1/conversations", "[]", 400),
+            ("POST", "/v1/conversations", '{"items":{}}', 400),
+            ("POST", "/v1/conversations", '{"items":["x"]}', 400),
+            ("POST", "/v1/conversations", '{"metadata":[]}', 400),
+            ("POST", "/v1/conversations", '{"metadata":{"a":}', 400),
+            ("GET", "/v1/conversations", "", 405),
+            ("PUT", below, "{}", 405),
+            ("POST", f"{below}/items", "{}", 400),
+            ("GET", f"{below}/items/none", "", 404),
+            ("DELETE", f"{below}/items/none", "", 404),
+            ("GET", f"{below}/other", "", 404),
+            ("GET", f"{below}/items/a/b", "", 404),
+        ):
+            got = await http.request(method, path, content=body)
+            assert got.status_code == status, (method, path, body, got.text)
+            assert set(got.json()["error"]) == {"message", "type", "param", "code"}
+    assert not upstream.requests
+
+
+async def test_a_conversation_is_its_maker_s_alone(start_proxy: StartProxy) -> None:
+    async with (
+        Upstream(answering(TEXT)) as upstream,
+        start_proxy(upstream, "openai", API_KEYS="ann,bob") as proxy,
+        sdk(proxy, "ann") as ann,
+        sdk(proxy, "bob") as bob,
+    ):
+        mine = (await ann.conversations.create()).id
+        for attempt in (
+            bob.conversations.retrieve(mine),
+            bob.conversations.delete(mine),
+            bob.conversations.items.list(mine),
+            ask(bob, input="what was said?", conversation=mine),
+        ):
+            with pytest.raises(NotFoundError):
+                await attempt
+        assert (await ann.conversations.retrieve(mine)).id == mine
 
 
 async def test_what_is_not_stored_is_not_found(start_proxy: StartProxy) -> None:
