@@ -105,8 +105,8 @@ struct RingOutcome {
 // generation.
 //
 // Held by the exchange; may outlive it (a background plugin) and be dropped on any thread. Every
-// function is called on the exchange's worker, and every `done` is called there, later, at most
-// once, never after cancel().
+// function is called on the exchange's worker, and every `done` is called there, at once or later,
+// at most once, never after cancel().
 //
 //   opened ─► request rings ─► reply ring ─► background        (each at most once, in this order,
 //   any may be left out)

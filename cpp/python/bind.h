@@ -8,6 +8,7 @@ namespace llm_proxy {
 // asked for numbers.
 void bind_lane(pybind11::module_& module);
 void bind_rings(pybind11::module_& module);
+void bind_native_plugins(pybind11::module_& module);
 void bind_backends(pybind11::module_& module);
 void bind_admin(pybind11::module_& module);
 void bind_text(pybind11::module_& module);

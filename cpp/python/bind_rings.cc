@@ -22,8 +22,8 @@ py::object taken(PyOwned object) {
   return py::reinterpret_steal<py::object>(object.release());
 }
 
-// (ring, name, call, facts, timeout_ms, fail_closed, direct, record, stream): RingEntry.native() of
-// llm_proxy.plugins.engine.
+// (ring, name, call, facts, timeout_ms, fail_closed, direct, record, stream, native):
+// RingEntry.native() of llm_proxy.plugins.engine.
 PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
   const auto ring = ring_named(row[0].cast<std::string>());
   if (!ring) throw py::value_error("no such ring: " + row[0].cast<std::string>());
@@ -40,6 +40,7 @@ PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
   const auto stream = row[8].cast<std::string>();
   entry.stream.hold_all = stream == "buffer";
   entry.stream.cut_loops = stream == "cut_loops";
+  entry.native = native_plugin(row[9].cast<std::string>());
   return entry;
 }
 
@@ -59,11 +60,11 @@ std::shared_ptr<RingHandlers> handlers_from(const Lane& lane, const py::object& 
   };
   for (const Row& row :
        {Row{"context_type", handlers->context_type}, Row{"state", handlers->state},
-        Row{"fill", handlers->fill}, Row{"begin", handlers->begin}, Row{"settle", handlers->settle},
-        Row{"failed", handlers->failed}, Row{"timed_out", handlers->timed_out},
-        Row{"quarantined", handlers->quarantined}, Row{"stopped", handlers->stopped},
-        Row{"verdict", handlers->verdict}, Row{"reply_change", handlers->reply_change},
-        Row{"unsendable", handlers->unsendable}}) {
+        Row{"fill", handlers->fill}, Row{"adopt", handlers->adopt}, Row{"begin", handlers->begin},
+        Row{"settle", handlers->settle}, Row{"failed", handlers->failed},
+        Row{"timed_out", handlers->timed_out}, Row{"quarantined", handlers->quarantined},
+        Row{"stopped", handlers->stopped}, Row{"verdict", handlers->verdict},
+        Row{"reply_change", handlers->reply_change}, Row{"unsendable", handlers->unsendable}}) {
     row.place = keep(lane, engine.attr(row.name));
   }
   return handlers;
@@ -72,14 +73,14 @@ std::shared_ptr<RingHandlers> handlers_from(const Lane& lane, const py::object& 
 // [{req_id, timestamp, rings: {ring: {duration_ms, plugins: [{name, ms}]}}, total_ms, …}]
 py::list traces(const RingHandlers& handlers) {
   py::list out;
-  const auto& kept = handlers.times->traces();
+  const auto kept = handlers.times->traces();
   for (auto at = kept.rbegin(); at != kept.rend(); ++at) {
-    const RingTrace& trace = **at;
+    const RingTrace& trace = *at->trace;
     py::dict rings;
     for (const Ring ring : kRings) {
       py::list plugins;
       double total = 0;
-      for (const RingTrace::Step& step : trace.steps) {
+      for (const RingTrace::Step& step : at->steps) {
         if (step.ring != ring) continue;
         py::dict row;
         row["name"] = *step.plugin;
@@ -111,12 +112,15 @@ py::list traces(const RingHandlers& handlers) {
 py::dict ring_times(const RingHandlers& handlers) {
   py::dict out;
   for (const Ring ring : kRings) {
-    const auto& window = handlers.times->window(ring);
-    if (!window.empty()) {
-      out[py::str(std::string(name(ring)))] = std::vector<float>(window.begin(), window.end());
-    }
+    const auto window = handlers.times->window(ring);
+    if (!window.empty()) out[py::str(std::string(name(ring)))] = window;
   }
   return out;
+}
+
+template <typename Field>
+auto shown(Field PluginNumbers::*field) {
+  return [field](const PluginRecord& record) { return record.numbers().*field; };
 }
 
 const char* kind_name(RingVerdict::Kind kind) {
@@ -128,6 +132,7 @@ const char* kind_name(RingVerdict::Kind kind) {
 py::dict as_dict(const RingVerdict& verdict) {
   py::dict out;
   out["kind"] = kind_name(verdict.kind);
+  if (!verdict.placeholders.empty()) out["placeholders"] = verdict.placeholders;
   if (verdict.kind == RingVerdict::Kind::proceed) return out;
   if (verdict.kind == RingVerdict::Kind::block) {
     out["status"] = verdict.status;
@@ -278,16 +283,17 @@ void bind_rings(py::module_& module) {
   py::class_<PluginRecord, std::shared_ptr<PluginRecord>>(module, "PluginRecord",
                                                           "The numbers of one plugin.")
       .def(py::init<>())
-      .def_readonly("invocations", &PluginRecord::invocations)
-      .def_readonly("errors", &PluginRecord::errors)
-      .def_readonly("blocks", &PluginRecord::blocks)
-      .def_readonly("timeouts", &PluginRecord::timeouts)
-      .def_readonly("left_behind", &PluginRecord::left_behind)
-      .def_readonly("total_latency_ms", &PluginRecord::total_latency_ms)
-      .def_readonly("consecutive_errors", &PluginRecord::consecutive_errors)
+      .def_property_readonly("invocations", shown(&PluginNumbers::invocations))
+      .def_property_readonly("errors", shown(&PluginNumbers::errors))
+      .def_property_readonly("blocks", shown(&PluginNumbers::blocks))
+      .def_property_readonly("timeouts", shown(&PluginNumbers::timeouts))
+      .def_property_readonly("left_behind", shown(&PluginNumbers::left_behind))
+      .def_property_readonly("total_latency_ms", shown(&PluginNumbers::total_latency_ms))
+      .def_property_readonly("consecutive_errors", shown(&PluginNumbers::consecutive_errors))
       .def_property_readonly(
-          "quarantined", [](const PluginRecord& record) { return record.quarantined_until != 0; })
-      .def_readonly("latencies_ms", &PluginRecord::latencies_ms);
+          "quarantined",
+          [](const PluginRecord& record) { return record.numbers().quarantined_until != 0; })
+      .def_property_readonly("latencies_ms", shown(&PluginNumbers::latencies_ms));
   py::class_<RingHandlers, std::shared_ptr<RingHandlers>>(
       module, "RingHandlers", "The Python side of the plugin contract, bound to a lane.")
       .def(py::init([](const Lane& lane, const py::object& engine) {
@@ -299,13 +305,14 @@ void bind_rings(py::module_& module) {
   py::class_<PyRingHost, std::shared_ptr<PyRingHost>>(module, "RingHost",
                                                       "One generation of Python plugins.")
       .def(py::init([](const Lane& lane, const std::shared_ptr<RingHandlers>& handlers,
-                       const py::list& entries, const py::object& retired) {
-             return std::make_shared<PyRingHost>(lane.inbox(), handlers,
-                                                 entries_from(lane, entries),
-                                                 retired.is_none() ? PyRef() : keep(lane, retired));
+                       const py::list& entries, const py::object& retired,
+                       std::shared_ptr<NativeServices> services) {
+             return std::make_shared<PyRingHost>(
+                 lane.inbox(), handlers, entries_from(lane, entries),
+                 retired.is_none() ? PyRef() : keep(lane, retired), std::move(services));
            }),
            py::arg("lane"), py::arg("handlers"), py::arg("entries"),
-           py::arg("retired") = py::none());
+           py::arg("retired") = py::none(), py::arg("services") = py::none());
   py::class_<RingProbe>(module, "RingProbe",
                         "An exchange without a client: runs a generation as the engine does.")
       .def(py::init([](const std::shared_ptr<Lane>& lane, PyRingHost& host, const py::bytes& body,

@@ -6,6 +6,7 @@
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The C++ engine of llm_proxy.";
   llm_proxy::bind_lane(module);
+  llm_proxy::bind_native_plugins(module);
   llm_proxy::bind_rings(module);
   llm_proxy::bind_backends(module);
   llm_proxy::bind_admin(module);

@@ -407,15 +407,10 @@ bool ChainRun::begin_next() {
     if (cancelled_ || at_ >= chain_->entries.size()) return false;
     const PluginEntry& next = entry();
     last_ = &next;
-    PluginRecord& record = *next.record;
-    if (record.quarantined_until != 0) {
-      if (clock_.time_since_epoch().count() < record.quarantined_until) {
-        if (next.fail_closed) call(handlers_->quarantined, context_.get(), next.facts.get());
-        ++at_;
-        continue;
-      }
-      record.quarantined_until = 0;
-      record.consecutive_errors = 0;
+    if (next.record->rests(clock_)) {
+      if (next.fail_closed) call(handlers_->quarantined, context_.get(), next.facts.get());
+      ++at_;
+      continue;
     }
     started_ = clock_;
     allowed_ = next.timeout + kGrace + kMargin;
@@ -472,7 +467,7 @@ void ChainRun::settle(PyOwned result) {
           call(handlers_->settle, context_.get(), entry().facts.get(), result.get());
       if (said && PyUnicode_Check(said.get())) {
         failed = PyUnicode_CompareWithASCIIString(said.get(), "error") == 0;
-        if (!failed) ++entry().record->blocks;
+        if (!failed) entry().record->blocked();
       }
     }
   }
@@ -518,7 +513,7 @@ bool ChainRun::raised() {
 }
 
 void ChainRun::timed_out() {
-  ++entry().record->timeouts;
+  entry().record->timed_out();
   call(handlers_->timed_out, context_.get(), entry().facts.get());
   plugin_ended(true);
 }
@@ -566,7 +561,7 @@ void ChainRun::on_deadline() {
 void ChainRun::leave_behind() {
   if (owner_ == nullptr) return;  // whoever awaits us waits for the plugin
   left_behind_ = true;
-  ++entry().record->left_behind;
+  entry().record->left_behind();
   timed_out();
   std::shared_ptr<ChainOwner> owner = std::move(owner_);
   PyOwned successor =
@@ -678,14 +673,47 @@ class PyRingSession final : public RingSession,
     data_->request = std::move(request);
     data_->arrived_at =
         std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    if (host_->services() != nullptr) native_.emplace(data_->request, *host_->services());
     trace_->request_id = data_->request.request_id;
     trace_->arrived_at = data_->arrived_at;
   }
 
-  void run_request(Done done) override { submit(Phase::request, std::move(done), {}); }
+  void run_request(Done done) override {
+    const std::size_t from = run_natives(Phase::request, [this](const NativePlugin& plugin) {
+      return plugin.request == nullptr ? NativeStep::python : plugin.request(*native_);
+    });
+    if (!native_ || (from < host_->chain(Phase::request).entries.size() && !native_stopped_)) {
+      return submit(Phase::request, from, std::move(done), {});
+    }
+    RingVerdict verdict = std::move(native_->verdict);
+    if (native_stopped_) {
+      reply_ = RingReply{verdict.status, verdict.headers, verdict.body};
+    } else if (native_->request_changed()) {
+      verdict.kind = RingVerdict::Kind::replace;
+      verdict.body = data_->request.body;
+    }
+    verdict.placeholders = native_->placeholders;
+    done(std::move(verdict));
+  }
 
   void run_reply(RingReply reply, Done done) override {
-    submit(Phase::reply, std::move(done), [held = std::move(reply)] { return reply_facts(held); });
+    reply_ = std::move(reply);
+    NativeReply seen(*reply_);
+    const std::size_t from = run_natives(Phase::reply, [&](const NativePlugin& plugin) {
+      return plugin.reply == nullptr ? NativeStep::python : plugin.reply(*native_, seen);
+    });
+    reply_changed_ = seen.changed();
+    if (from < host_->chain(Phase::reply).entries.size()) {
+      return submit(Phase::reply, from, std::move(done), [this] { return reply_facts(*reply_); });
+    }
+    RingVerdict verdict;
+    if (reply_changed_) {
+      verdict.kind = RingVerdict::Kind::replace;
+      verdict.status = reply_->status;
+      verdict.body = reply_->body;
+      verdict.ring = Ring::post_flight;
+    }
+    done(std::move(verdict));
   }
 
   void run_background(RingOutcome outcome) override {
@@ -695,8 +723,17 @@ class PyRingSession final : public RingSession,
     note(trace_->total_ms, outcome.duration);
     note(trace_->upstream_ms, outcome.upstream);
     note(trace_->first_token_ms, outcome.first_token);
-    if (host_->chain(Phase::background).entries.empty()) return;
-    submit(Phase::background, nullptr, [held = std::move(outcome)] { return outcome_facts(held); });
+    const auto& entries = host_->chain(Phase::background).entries;
+    if (entries.empty()) return;
+    if (!outcome.reply && !crossed_) outcome.reply = std::move(reply_);
+    const std::size_t from = run_natives(Phase::background, [&](const NativePlugin& plugin) {
+      return plugin.background == nullptr
+                 ? NativeStep::python
+                 : plugin.background(*native_, outcome, outcome.reply ? &*outcome.reply : nullptr);
+    });
+    if (from == entries.size()) return;
+    submit(Phase::background, from, nullptr,
+           [held = std::move(outcome)] { return outcome_facts(held); });
   }
 
   std::chrono::milliseconds patience(Ring ring) const override {
@@ -714,19 +751,50 @@ class PyRingSession final : public RingSession,
                     bool cancelled) override;
   void on_chain_moved(PyRef successor) override { running_ = std::move(successor); }
   void on_plugin_end(const PluginEntry& entry, float ms) override {
-    trace_->steps.push_back({entry.ring, entry.name, ms});
+    steps_.push_back({entry.ring, entry.name, ms});
   }
 
  private:
   using Facts = std::function<PyOwned()>;
 
   // ---- on the worker
-  void submit(Phase phase, Done done, Facts facts) {
+
+  // Runs the native plugins at the chain's beginning. Which entry is the first that is left for the
+  // lane; beyond the last: none is. Once the lane has the exchange, all that follows is its.
+  template <typename Run>
+  std::size_t run_natives(Phase phase, Run run) {
+    const auto& entries = host_->chain(phase).entries;
+    native_stopped_ = false;
+    if (crossed_ || !native_) return 0;
+    std::size_t at = 0;
+    auto clock = Clock::now();
+    while (at < entries.size() && !native_stopped_) {
+      const PluginEntry& entry = entries[at];
+      if (entry.native == nullptr || entry.record->rests(clock)) break;
+      const NativeStep said = run(*entry.native);
+      if (said == NativeStep::python) break;
+      const auto now = Clock::now();
+      const double ms = std::chrono::duration<double, std::milli>(now - clock).count();
+      clock = now;
+      entry.record->ended(ms, false);
+      steps_.push_back({entry.ring, entry.name, static_cast<float>(ms)});
+      ++at;
+      native_stopped_ = said == NativeStep::stop;
+      if (native_stopped_) {
+        native_->verdict.plugin = *entry.name;
+        native_->verdict.ring = entry.ring;
+      }
+    }
+    if (at == entries.size() || native_stopped_) tell_times();
+    return at;
+  }
+
+  void submit(Phase phase, std::size_t from, Done done, Facts facts) {
+    crossed_ = true;
     const std::uint32_t ticket = ++ticket_;
     done_ = std::move(done);
-    auto work = [self = shared_from_this(), phase, ticket, held = std::move(facts)](Lane& lane) {
-      self->start(lane, phase, ticket, held);
-    };
+    auto work = [self = shared_from_this(), phase, from, ticket, held = std::move(facts)](
+                    Lane& lane) { self->start(lane, phase, from, ticket, held); };
     if (host_->inbox()->post(std::move(work)) || !done_) return;
     worker_.post([self = shared_from_this(), phase, ticket] {
       self->deliver(ticket, self->host_->overdue(phase));
@@ -748,8 +816,15 @@ class PyRingSession final : public RingSession,
     });
   }
 
+  // Where the exchange is.
+  void tell_times() {
+    if (!std::exchange(told_, true)) data_->handlers->times->began(trace_);
+    data_->handlers->times->took(*trace_, std::exchange(steps_, {}));
+  }
+
   // ---- on the lane
-  void start(Lane& lane, Phase phase, std::uint32_t ticket, const Facts& facts);
+  void start(Lane& lane, Phase phase, std::size_t from, std::uint32_t ticket, const Facts& facts);
+  PyOwned open_context();
   void answer(Lane& lane, RingVerdict verdict);
   RingVerdict request_verdict(PyObject* context);
   RingVerdict stop_verdict(PyObject* context, const PluginEntry& by);
@@ -760,7 +835,16 @@ class PyRingSession final : public RingSession,
   WorkerPost& worker_;
   const std::shared_ptr<RingTrace> trace_ = std::make_shared<RingTrace>();
 
-  Done done_;  // worker
+  // Where the exchange is: on its worker until it has crossed, then on the lane.
+  std::optional<NativeExchange> native_;
+  std::optional<RingReply> reply_;
+  bool reply_changed_ = false;  // by native plugins
+  bool told_ = false;
+  std::vector<RingTrace::Step> steps_;  // of the chain under way
+
+  bool crossed_ = false;         // worker
+  bool native_stopped_ = false;  // worker: a native plugin ended the request's chain
+  Done done_;                    // worker
   std::uint32_t ticket_ = 0;
   std::atomic<std::uint32_t> given_up_{0};
 
@@ -768,19 +852,52 @@ class PyRingSession final : public RingSession,
   PyRef running_;
   Phase phase_ = Phase::request;
   std::uint32_t ticket_now_ = 0;
-  std::size_t steps_before_ = 0;  // of the trace, when the chain under way began
 };
 
-void PyRingSession::start(Lane& lane, Phase phase, std::uint32_t ticket, const Facts& facts) {
+PyOwned note_value(const NativeExchange::Note& note) {
+  if (const bool* truth = std::get_if<bool>(&note)) {
+    return PyOwned::share(*truth ? Py_True : Py_False);
+  }
+  if (const double* number = std::get_if<double>(&note)) {
+    return PyOwned::steal(PyFloat_FromDouble(*number));
+  }
+  return text(std::get<std::string>(note));
+}
+
+// A context that knows what the native plugins did before it.
+PyOwned PyRingSession::open_context() {
+  PyOwned context = make_context(data_);
+  if (!context || !native_) return context;
+  const NativeExchange& native = *native_;
+  if (native.notes().empty() && native.placeholders.empty() && native.cache_key.empty()) {
+    return context;
+  }
+  const PyOwned notes = PyOwned::steal(PyDict_New());
+  const PyOwned values = PyOwned::steal(PyDict_New());
+  if (!notes || !values) return {};
+  for (const auto& [name, value] : native.notes()) {
+    put(notes.get(), name.c_str(), note_value(value));
+  }
+  if (!native.cache_key.empty()) {
+    put(notes.get(), "_cache_key", text(native.cache_key));
+    put(notes.get(), "_cache_tenant", text(native_->tenant()));
+    put(notes.get(), "_cache_status", text("MISS"));
+  }
+  for (const auto& [token, value] : native.placeholders) {
+    put(values.get(), token.c_str(), text(value));
+  }
+  call(data_->handlers->adopt, context.get(), notes.get(), values.get());
+  return context;
+}
+
+void PyRingSession::start(Lane& lane, Phase phase, std::size_t from, std::uint32_t ticket,
+                          const Facts& facts) {
   if (ticket <= given_up_.load(std::memory_order_relaxed)) return;
   phase_ = phase;
   ticket_now_ = ticket;
-  if (!context_) {
-    context_ = lane.ref(make_context(data_));
-    data_->handlers->times->began(trace_);
-  }
+  if (!context_) context_ = lane.ref(open_context());
+  if (!std::exchange(told_, true)) data_->handlers->times->began(trace_);
   if (!context_) return;
-  steps_before_ = trace_->steps.size();
   PyObject* context = context_.get();
   if (facts) {
     const PyOwned name = text(phase == Phase::reply ? "reply" : "background");
@@ -794,7 +911,7 @@ void PyRingSession::start(Lane& lane, Phase phase, std::uint32_t ticket, const F
   const std::shared_ptr<const PluginChain> shared(host_, &chain);
   PyOwned run =
       make_chain(lane.shared_from_this(), data_->handlers, shared, PyOwned::share(context),
-                 std::shared_ptr<ChainOwner>(shared_from_this()), ticket, std::size_t{0});
+                 std::shared_ptr<ChainOwner>(shared_from_this()), ticket, from);
   if (!run) return;
   running_ = lane.ref(PyOwned::share(run.get()));
   if (!chain.direct) {
@@ -818,7 +935,7 @@ void PyRingSession::on_chain_end(Lane& lane, std::uint32_t tag, PyObject* contex
                                  const PluginEntry* stopped_by, bool cancelled) {
   if (tag != ticket_now_) return;  // the exchange went on without it
   running_.drop();
-  data_->handlers->times->took(*trace_, steps_before_);
+  tell_times();
   if (phase_ == Phase::background) context_.drop();
   if (cancelled || phase_ == Phase::background) return;
   if (stopped_by != nullptr) {
@@ -885,6 +1002,10 @@ void take_placeholders(PyObject* context, Placeholders& out) {
 RingVerdict PyRingSession::request_verdict(PyObject* context) {
   RingVerdict verdict;
   take_placeholders(context, verdict.placeholders);
+  if (native_ && native_->request_changed()) {
+    verdict.kind = RingVerdict::Kind::replace;
+    verdict.body = data_->request.body;
+  }
   PyObject* body = slot(context, layout.body);
   if (body == nullptr) return verdict;
   if (!PyDict_Check(body)) {
@@ -894,6 +1015,7 @@ RingVerdict PyRingSession::request_verdict(PyObject* context) {
   if (!clean) PyErr_Clear();
   BodyChange change = compare_body(data_->request.body, clean ? clean.get() : body);
   if (!change.changed) return verdict;
+  verdict.body.clear();
   if (!python_to_json(clean ? clean.get() : body, verdict.body)) {
     call(data_->handlers->unsendable, context, taken_error().get());
     return block(500, "plugin_error", "A plugin left a request body that is not JSON.");
@@ -947,7 +1069,15 @@ RingVerdict PyRingSession::stop_verdict(PyObject* context, const PluginEntry& by
 RingVerdict PyRingSession::reply_verdict(PyObject* context) {
   RingVerdict verdict;
   const PyOwned said = call(data_->handlers->reply_change, context);
-  if (!said || said.get() == Py_None) return verdict;
+  if (!said || said.get() == Py_None) {
+    if (reply_changed_) {
+      verdict.kind = RingVerdict::Kind::replace;
+      verdict.status = reply_->status;
+      verdict.body = reply_->body;
+      verdict.ring = Ring::post_flight;
+    }
+    return verdict;
+  }
   PyObject *status = nullptr, *headers = nullptr, *body = nullptr;
   if (!PyArg_ParseTuple(said.get(), "OOO", &status, &headers, &body) ||
       !take_reply(status, headers, body, verdict)) {
@@ -979,16 +1109,27 @@ Py_ssize_t slot_offset(PyObject* type, const char* name) {
 // ---- records and hosts
 
 void RingTimes::began(std::shared_ptr<RingTrace> trace) {
-  if (traces_.size() == kTraces) traces_.pop_front();
+  std::shared_ptr<RingTrace> oldest;
+  const std::lock_guard lock(mutex_);
+  if (traces_.size() == kTraces) {
+    oldest = std::move(traces_.front());
+    traces_.pop_front();
+  }
   traces_.push_back(std::move(trace));
 }
 
-void RingTimes::took(const RingTrace& trace, std::size_t first) {
+void RingTimes::took(RingTrace& trace, std::vector<RingTrace::Step> steps) {
   std::array<float, kRings.size()> total{};
   RingSet ran;
-  for (std::size_t i = first; i < trace.steps.size(); ++i) {
-    total[static_cast<std::size_t>(trace.steps[i].ring)] += trace.steps[i].ms;
-    ran.add(trace.steps[i].ring);
+  for (const auto& step : steps) {
+    total[static_cast<std::size_t>(step.ring)] += step.ms;
+    ran.add(step.ring);
+  }
+  const std::lock_guard lock(mutex_);
+  if (trace.steps.empty()) {
+    trace.steps = std::move(steps);
+  } else {
+    trace.steps.insert(trace.steps.end(), steps.begin(), steps.end());
   }
   for (const Ring ring : kRings) {
     if (!ran.has(ring)) continue;
@@ -998,22 +1139,51 @@ void RingTimes::took(const RingTrace& trace, std::size_t first) {
   }
 }
 
+std::vector<RingTimes::Shown> RingTimes::traces() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Shown> out;
+  for (const auto& trace : traces_) out.push_back({trace, trace->steps});
+  return out;
+}
+
+std::vector<float> RingTimes::window(Ring ring) const {
+  const std::lock_guard lock(mutex_);
+  const auto& kept = windows_[static_cast<std::size_t>(ring)];
+  return {kept.begin(), kept.end()};
+}
+
 void PluginRecord::ended(double latency_ms, bool failed) {
-  if (latencies_ms.size() < kWindow) {
-    latencies_ms.push_back(static_cast<float>(latency_ms));
+  const std::lock_guard lock(mutex_);
+  PluginNumbers& now = numbers_;
+  if (now.latencies_ms.size() < kWindow) {
+    now.latencies_ms.push_back(static_cast<float>(latency_ms));
   } else {
-    latencies_ms[invocations % kWindow] = static_cast<float>(latency_ms);
+    now.latencies_ms[now.invocations % kWindow] = static_cast<float>(latency_ms);
   }
-  ++invocations;
-  total_latency_ms += latency_ms;
+  ++now.invocations;
+  now.total_latency_ms += latency_ms;
   if (!failed) {
-    consecutive_errors = 0;
+    now.consecutive_errors = 0;
     return;
   }
-  ++errors;
-  if (++consecutive_errors >= kQuarantineAfter) {
-    quarantined_until = (Clock::now() + kQuarantine).time_since_epoch().count();
+  ++now.errors;
+  if (++now.consecutive_errors >= kQuarantineAfter) {
+    now.quarantined_until = (Clock::now() + kQuarantine).time_since_epoch().count();
   }
+}
+
+bool PluginRecord::rests(Clock::time_point now) {
+  const std::lock_guard lock(mutex_);
+  if (numbers_.quarantined_until == 0) return false;
+  if (now.time_since_epoch().count() < numbers_.quarantined_until) return true;
+  numbers_.quarantined_until = 0;
+  numbers_.consecutive_errors = 0;
+  return false;
+}
+
+PluginNumbers PluginRecord::numbers() const {
+  const std::lock_guard lock(mutex_);
+  return numbers_;
 }
 
 namespace {
@@ -1038,11 +1208,13 @@ RingSet rings_of(const std::vector<PluginEntry>& entries) {
 
 PyRingHost::PyRingHost(std::shared_ptr<LaneInbox> inbox,
                        std::shared_ptr<const RingHandlers> handlers,
-                       std::vector<PluginEntry> entries, PyRef retired)
+                       std::vector<PluginEntry> entries, PyRef retired,
+                       std::shared_ptr<NativeServices> services)
     : RingHost(rings_of(entries), stream_rules_of(entries)),
       inbox_(std::move(inbox)),
       handlers_(std::move(handlers)),
-      retired_(std::move(retired)) {
+      retired_(std::move(retired)),
+      services_(std::move(services)) {
   for (PluginEntry& entry : entries) {
     PluginChain& chain = chains_[static_cast<std::size_t>(phase_of(entry.ring))];
     chain.direct = chain.direct && entry.direct;

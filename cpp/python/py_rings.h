@@ -8,21 +8,18 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "plugin/native/native_plugin.h"
 #include "plugin/ring_host.h"
 
 namespace llm_proxy {
 
-// Numbers of one plugin. Touched on the lane only. Kept across generations by whoever publishes
-// them.
-struct PluginRecord {
-  static constexpr std::size_t kWindow = 500;  // latencies kept for percentiles
-  static constexpr std::uint32_t kQuarantineAfter = 10;
-  static constexpr std::chrono::seconds kQuarantine{60};
-
+// Numbers of one plugin, kept across generations by whoever publishes them.
+struct PluginNumbers {
   std::uint64_t invocations = 0;
   std::uint64_t errors = 0;
   std::uint64_t blocks = 0;
@@ -32,8 +29,31 @@ struct PluginRecord {
   std::uint32_t consecutive_errors = 0;
   std::int64_t quarantined_until = 0;  // steady clock, ns; 0: not
   std::vector<float> latencies_ms;     // a ring buffer once full
+};
+
+// Counts them: on the lane, and on the workers where the plugin is a native one. A leaf mutex.
+class PluginRecord {
+ public:
+  static constexpr std::size_t kWindow = 500;  // latencies kept for percentiles
+  static constexpr std::uint32_t kQuarantineAfter = 10;
+  static constexpr std::chrono::seconds kQuarantine{60};
 
   void ended(double latency_ms, bool failed);
+  void blocked() { count(&PluginNumbers::blocks); }
+  void timed_out() { count(&PluginNumbers::timeouts); }
+  void left_behind() { count(&PluginNumbers::left_behind); }
+  // Failed too often and rests. A rest that is over is forgotten.
+  bool rests(std::chrono::steady_clock::time_point now);
+  PluginNumbers numbers() const;
+
+ private:
+  void count(std::uint64_t PluginNumbers::*what) {
+    const std::lock_guard lock(mutex_);
+    ++(numbers_.*what);
+  }
+
+  mutable std::mutex mutex_;
+  PluginNumbers numbers_;
 };
 
 // What the plugins of one exchange took.
@@ -46,26 +66,30 @@ struct RingTrace {
 
   std::string request_id;
   double arrived_at = 0;    // Unix seconds
-  std::vector<Step> steps;  // lane only
+  std::vector<Step> steps;  // guarded by the RingTimes that know it
   // Known when the exchange has ended, on its worker; negative: not yet, or there was none.
   std::atomic<float> total_ms{-1}, upstream_ms{-1}, first_token_ms{-1};
 };
 
-// The last exchanges' traces, and the last times of each ring. Lane only.
+// The last exchanges' traces, and the last times of each ring. Any thread: a leaf mutex.
 class RingTimes {
  public:
   static constexpr std::size_t kTraces = 100;
   static constexpr std::size_t kWindow = 500;
 
   void began(std::shared_ptr<RingTrace> trace);
-  // A chain has ended: its steps are those from `first` on.
-  void took(const RingTrace& trace, std::size_t first);
-  const std::deque<std::shared_ptr<RingTrace>>& traces() const { return traces_; }  // oldest first
-  const std::deque<float>& window(Ring ring) const {
-    return windows_[static_cast<std::size_t>(ring)];
-  }
+  // A chain has ended: its steps are added to its trace.
+  void took(RingTrace& trace, std::vector<RingTrace::Step> steps);
+
+  struct Shown {
+    std::shared_ptr<const RingTrace> trace;
+    std::vector<RingTrace::Step> steps;
+  };
+  std::vector<Shown> traces() const;  // oldest first
+  std::vector<float> window(Ring ring) const;
 
  private:
+  mutable std::mutex mutex_;
   std::deque<std::shared_ptr<RingTrace>> traces_;
   std::array<std::deque<float>, kRings.size()> windows_;
 };
@@ -77,8 +101,9 @@ struct PluginEntry {
   PyRef facts;  // the Python entry the handlers are given: name, ring, fail policy
   std::chrono::milliseconds timeout{500};
   bool fail_closed = false;
-  bool direct = false;  // its coroutine cannot suspend: needs no Task
-  StreamRules stream;   // what it does to streams, in the reply ring
+  bool direct = false;                   // its coroutine cannot suspend: needs no Task
+  StreamRules stream;                    // what it does to streams, in the reply ring
+  const NativePlugin* native = nullptr;  // does the same without Python
   std::shared_ptr<PluginRecord> record;
   std::shared_ptr<const std::string> name;
 };
@@ -95,6 +120,7 @@ struct RingHandlers {
   PyRef context_type;  // PluginContext
   PyRef state;         // the PluginState shared by all contexts
   PyRef fill;          // (name, facts) -> value of a lazy field of the context
+  PyRef adopt;         // (ctx, notes, placeholders): what native plugins have left to a context
   PyRef begin;   // (ctx, "reply" | "background", facts): what the context learns before that ring
   PyRef settle;  // (ctx, entry, result) -> None | "error" | "block"; not called for a plain
                  // passthrough
@@ -116,8 +142,10 @@ struct RingHandlers {
 // thread; then `retired` is called on the lane (on_unload of the instances).
 class PyRingHost final : public RingHost, public std::enable_shared_from_this<PyRingHost> {
  public:
+  // `services` may be null: then nothing is native.
   PyRingHost(std::shared_ptr<LaneInbox> inbox, std::shared_ptr<const RingHandlers> handlers,
-             std::vector<PluginEntry> entries, PyRef retired);
+             std::vector<PluginEntry> entries, PyRef retired,
+             std::shared_ptr<NativeServices> services);
   ~PyRingHost() override;
 
   std::shared_ptr<RingSession> open(RingRequest request, WorkerPost& worker) override;
@@ -127,6 +155,7 @@ class PyRingHost final : public RingHost, public std::enable_shared_from_this<Py
   const PluginChain& chain(Phase phase) const { return chains_[static_cast<std::size_t>(phase)]; }
   const RingHandlers& handlers() const { return *handlers_; }
   const std::shared_ptr<LaneInbox>& inbox() const { return inbox_; }
+  NativeServices* services() const { return services_.get(); }
   // What a stuck chain means for the exchange.
   RingVerdict overdue(Phase phase) const;
   std::chrono::milliseconds patience(Phase phase) const;
@@ -136,6 +165,7 @@ class PyRingHost final : public RingHost, public std::enable_shared_from_this<Py
   std::shared_ptr<const RingHandlers> handlers_;
   std::array<PluginChain, 3> chains_;
   PyRef retired_;
+  const std::shared_ptr<NativeServices> services_;
 };
 
 // Registers the C types of this file. Once, before anything else here. False with a Python error

@@ -69,7 +69,12 @@ class RingEntry:
     def closed(self) -> bool:
         return self.fail_policy == FAIL_CLOSED
 
-    def native(self) -> tuple[Any, ...]:
+    @property
+    def stream_mode(self) -> str:
+        return self.stream or stream_mode(self.instance or self.call)
+
+    def native(self, step: str = "") -> tuple[Any, ...]:
+        """As the C++ engine takes it; `step` names the native plugin that does the same."""
         return (
             self.ring.value,
             self.name,
@@ -79,7 +84,8 @@ class RingEntry:
             self.closed,
             is_direct(self.call),
             self.record,
-            self.stream or stream_mode(self.instance or self.call),
+            self.stream_mode,
+            step,
         )
 
 
@@ -125,6 +131,21 @@ class RingEngine:
         if "x-expected-schema" in headers:
             metadata["_expected_schema"] = headers["x-expected-schema"]
         return metadata
+
+    def adopt(
+        self, ctx: PluginContext, notes: dict[str, Any], placeholders: dict[str, str]
+    ) -> None:
+        """What native plugins have noted, for the plugins in Python behind them."""
+        metadata = _notes(ctx)
+        target = notes.pop("target_endpoint", None)
+        metadata.update(notes)
+        if target is not None:
+            known = self.services.store.endpoints
+            metadata["target_endpoint"] = next((e for e in known if e.id == target), None)
+        if placeholders:
+            vault = metadata["rotator"].security.pii_vault
+            vault.update(placeholders)
+            ctx.placeholders = vault
 
     def begin(self, ctx: PluginContext, phase: str, facts: dict[str, Any]) -> None:
         metadata = _notes(ctx)

@@ -28,6 +28,7 @@ from llm_proxy.plugins.wasm_runner import WasmPlugin
 from llm_proxy.rings import pricing
 from llm_proxy.rings.cache import ResponseCache
 from llm_proxy.rings.host import Services
+from llm_proxy.rings.natives import native_steps
 from llm_proxy.rings.store import MEMORY, StateStore
 
 logger = logging.getLogger("llm_proxy.plugins")
@@ -91,6 +92,8 @@ class PluginManager:
     # What the C++ engine does; read by tools.
     PLUGIN_CB_THRESHOLD = 10
     PLUGIN_CB_COOLDOWN = 60.0
+    # False: the default plugins run in Python even where the engine has them too.
+    run_natively = True
 
     def __init__(
         self,
@@ -107,10 +110,10 @@ class PluginManager:
         self.manifest_path = directory / "manifest.yaml"
         settings = dict(config) if isinstance(config, Mapping) else {}
         self._store = StateStore(state_file)
-        self.state = PluginState(
-            cache=ResponseCache(), config=settings, extra={"store": self._store}
-        )
+        self._cache = ResponseCache()
+        self.state = PluginState(cache=self._cache, config=settings, extra={"store": self._store})
         self.services = Services(self.state, settings)
+        self.services.native.set_cache(self._cache.store)
         self.rings: dict[PluginHook, list[dict[str, Any]]] = {hook: [] for hook in PluginHook}
         self.generation = Generation()
         self._engine = RingEngine(self.state, self.services)
@@ -187,8 +190,14 @@ class PluginManager:
             self._unloading.add(task)
             task.add_done_callback(self._unloading.discard)
 
-        rows = [entry.native() for entry in generation.entries]
-        return _core.RingHost(lane, handlers, rows, retired)
+        return _core.RingHost(lane, handlers, self._rows(generation), retired, self.services.native)
+
+    def _rows(self, generation: Generation) -> list[tuple[Any, ...]]:
+        steps = native_steps(generation.entries, self.services, self.state.cache is self._cache)
+        return [
+            entry.native(step if self.run_natively else "")
+            for entry, step in zip(generation.entries, steps, strict=True)
+        ]
 
     async def close(self) -> None:
         """Unloads what is still loaded. The engine has stopped."""
@@ -283,7 +292,7 @@ class PluginManager:
         self.config = settings
         self._enable = enable
         self.state.config = settings
-        self.services.config = dict(settings)
+        self.services.set_config(settings)
         self.services.set_backends(backends)
         self._engine.set_tenants(tenants)
         pricing.set_config_overrides(settings.get("pricing"))
@@ -301,7 +310,7 @@ class PluginManager:
                     raise SwapRefused(f"{meta['name']}: {meta['problem']}")
         lane, _ = self._bound()
         handlers = _core.RingHandlers(lane, self._engine)  # its times are no traffic's
-        host = _core.RingHost(lane, handlers, [entry.native() for entry in made.entries])
+        host = _core.RingHost(lane, handlers, self._rows(made), None, self.services.native)
         probe = _core.RingProbe(lane, host, HEALTH_REQUEST, "health-check", HEALTH_HEADERS)
         records = {entry.name: entry.record for entry in made.entries}
         last = [e.name for e in made.entries if e.ring is PluginHook.BACKGROUND]
@@ -434,7 +443,7 @@ def _describe(row: ManifestEntry, made: RingEntry | None, problem: str | None) -
         "enabled": row.enabled,
         "timeout_ms": made.timeout_ms if made else row.timeout_ms,
         "fail_policy": made.fail_policy if made else row.fail_policy,
-        "stream": made.native()[-1] if made else row.stream,
+        "stream": made.stream_mode if made else row.stream,
         "priority": row.priority,
         "source": row.source,
         "loaded": made is not None,

@@ -18,7 +18,8 @@ _IRRELEVANT = frozenset(("stream", "stream_options", "user", "metadata", "store"
 class ResponseCache:
     """Chat completions by tenant and request, bounded in bytes and age.
 
-    Lives on the lane. No tenant ever sees another's answer: the tenant is part of the key.
+    The rows are the engine's (`store`): its workers answer from them too. No tenant ever sees
+    another's answer: the tenant is part of the key.
     """
 
     def __init__(
@@ -29,67 +30,38 @@ class ResponseCache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._enabled = enabled
-        self._ttl = ttl
-        self._max_bytes = max_bytes
         self._clock = clock
-        self._rows: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
-        self._bytes = 0
-        self.hits = 0
-        self.misses = 0
+        self.store = _core.ReplyCache(ttl, max_bytes)
 
     def make_key(self, body: dict[str, Any], tenant_id: str = "") -> str:
         """The same for every order of the request's keys."""
-        asked = {key: body[key] for key in sorted(body) if key not in _IRRELEVANT}
         try:
-            text = _core.dumps(asked)
-        except (TypeError, ValueError):  # a plugin left an object in the body
-            text = json.dumps(asked, sort_keys=True, default=str).encode()
-        return hashlib.sha256(tenant_id.encode("utf-8", "surrogatepass") + b"\0" + text).hexdigest()
+            key = _core.cache_key(_core.dumps(body), tenant_id)
+        except (TypeError, ValueError):  # a plugin left an object in the body, or half a character
+            key = None
+        if key is None:
+            asked = {name: body[name] for name in body if name not in _IRRELEVANT}
+            text = json.dumps([tenant_id, asked], sort_keys=True, default=str)
+            key = hashlib.sha256(text.encode()).hexdigest()
+        return key
 
     async def get(self, body: dict[str, Any], tenant_id: str = "") -> dict[str, Any] | None:
         return self.find(self.make_key(body, tenant_id)) if self._enabled else None
 
     def find(self, key: str) -> dict[str, Any] | None:
-        row = self._rows.get(key)
-        if row is not None and row[0] <= self._clock():
-            self._drop(key)
-            row = None
-        if row is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._rows.move_to_end(key)
-        found: dict[str, Any] = json.loads(row[1])
+        raw = self.store.find(key, self._clock())
+        found: dict[str, Any] | None = None if raw is None else json.loads(raw)
         return found
 
     async def put(self, key: str, response: dict[str, Any]) -> None:
-        if not self._enabled:
-            return
-        raw = _core.dumps(response)
-        if len(raw) > self._max_bytes // 8:
-            return
-        self._drop(key)
-        self._rows[key] = (self._clock() + self._ttl, raw)
-        self._bytes += len(raw)
-        while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._rows)))
+        if self._enabled:
+            self.store.put(key, _core.dumps(response), self._clock())
 
     def clear(self) -> None:
-        self._rows.clear()
-        self._bytes = 0
+        self.store.clear()
 
     def stats(self) -> dict[str, int]:
-        return {
-            "entries": len(self._rows),
-            "bytes": self._bytes,
-            "hits": self.hits,
-            "misses": self.misses,
-        }
-
-    def _drop(self, key: str) -> None:
-        row = self._rows.pop(key, None)
-        if row is not None:
-            self._bytes -= len(row[1])
+        return self.store.stats()
 
 
 class NegativeCache:

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_proxy import _core
 from llm_proxy.plugins.context import PluginState
-from llm_proxy.rings.pii import Vault
+from llm_proxy.rings.pii import SECRET, Vault
 
 logger = logging.getLogger("llm_proxy.plugins")
 
-OPEN_AFTER = 5
-OPEN_SECONDS = 60.0
+# What the smart router has learnt, in all of a process.
+endpoint_stats = _core.EndpointStats()
 _LEVELS = {"ERROR": logging.ERROR, "WARNING": logging.WARNING, "SECURITY": logging.WARNING}
 
 
@@ -31,37 +32,30 @@ class Endpoint:
 class Breaker:
     """Closed until so many failures in a row; then one try after each pause."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        state: _core.EndpointBreaker | None = None,
+    ) -> None:
         self._clock = clock
-        self._failures = 0
-        self._closed_until_failure = True
-        self._next_try = 0.0
+        self._state = state or _core.EndpointBreaker()
 
     async def can_execute(self) -> bool:
-        if self._closed_until_failure:
-            return True
-        now = self._clock()
-        if now < self._next_try:
-            return False
-        self._next_try = now + OPEN_SECONDS  # should nobody report, there is another try later
-        return True
+        return self._state.can_execute(self._clock())
 
     def report(self, success: bool) -> None:
-        self._failures = 0 if success else self._failures + 1
-        self._closed_until_failure = self._failures < OPEN_AFTER
-        if not self._closed_until_failure:
-            self._next_try = self._clock() + OPEN_SECONDS
+        self._state.report(success, self._clock())
 
 
 class Breakers:
-    def __init__(self) -> None:
-        self._rows: dict[str, Breaker] = {}
+    def __init__(self, native: _core.NativeServices) -> None:
+        self._native = native
 
     async def get_breaker(self, name: str) -> Breaker:
         return self.of(name)
 
     def of(self, name: str) -> Breaker:
-        return self._rows.setdefault(name, Breaker())
+        return Breaker(state=self._native.breaker(name))
 
 
 class Identity:
@@ -98,11 +92,19 @@ class Services:
     """What all rotators of a process share. Lives on the lane."""
 
     def __init__(self, state: PluginState, settings: Mapping[str, Any] | None = None) -> None:
-        self.config: dict[str, Any] = dict(settings or {})
+        self.native = _core.NativeServices(endpoint_stats, SECRET)
+        self.set_config(settings or {})
         self.store = PoolStore(state)
-        self.circuit_manager = Breakers()
+        self.circuit_manager = Breakers(self.native)
         self.zt_manager = Identity()
         self.send: Send | None = None  # a chat request through this very proxy
+
+    def set_config(self, settings: Mapping[str, Any]) -> None:
+        self.config: dict[str, Any] = dict(settings)
+        self.native.set_rules(
+            blocks_domains=bool(self.config.get("blocked_domains")),
+            priority_mode=bool(self.config.get("priority_mode")),
+        )
 
     def set_backends(self, backends: Iterable[Mapping[str, Any]]) -> None:
         self.store.endpoints = [
@@ -117,6 +119,7 @@ class Services:
             )
             for backend in backends
         ]
+        self.native.set_pool([(e.id, e.metadata["models"]) for e in self.store.endpoints])
 
 
 # Controls, and marks that reorder or hide text; joiners stay, many scripts need them.

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 from llm_proxy import _core
 
-_SECRET = secrets.token_bytes(16)
+SECRET = secrets.token_bytes(16)
 _VAULT_LIMIT = 10_000
 TOKEN = re.compile(r"\[PII_[A-Z_]{2,20}_[0-9a-f]{8}\]")
 
@@ -95,7 +95,7 @@ class Vault:
         if not holds(value) or len(self.values) >= _VAULT_LIMIT:
             return value
         source = f"{self._tenant}\0{label}\0{value}".encode("utf-8", "surrogatepass")
-        digest = hmac.new(_SECRET, source, hashlib.sha256).hexdigest()[:8]
+        digest = hmac.new(SECRET, source, hashlib.sha256).hexdigest()[:8]
         token = f"[PII_{label}_{digest}]"
         self.values[token] = value
         return token

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.rings.host import endpoint_stats
 from llm_proxy.rings.pricing import get_pricing
 
-ALPHA = 0.2
 _REDIS = "ep:stats:"
-_endpoint_stats: dict[str, dict[str, float]] = {}
+
+
+class _Stats(MutableMapping[str, dict[str, float]]):
+    """What the engine's workers and this module have learnt of each backend, as rows."""
+
+    def __getitem__(self, name: str) -> dict[str, float]:
+        row = endpoint_stats.get(name)
+        if row is None:
+            raise KeyError(name)
+        return {"latency_ms": row[0], "success": row[1], "count": row[2]}
+
+    def __setitem__(self, name: str, row: Mapping[str, float]) -> None:
+        endpoint_stats.set(name, row["latency_ms"], row["success"], row["count"])
+
+    def __delitem__(self, name: str) -> None:
+        if not endpoint_stats.erase(name):
+            raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(endpoint_stats.ids())
+
+    def __len__(self) -> int:
+        return len(endpoint_stats.ids())
+
+
+_endpoint_stats = _Stats()
 _stats_lock = asyncio.Lock()
 _rr_index = 0
 
@@ -20,16 +46,9 @@ async def update_endpoint_stats(
     endpoint_id: str, latency_ms: float, success: bool, redis_client: Any = None
 ) -> None:
     """Moves the averages of one backend by one result; the first sample is the average."""
-    got = 1.0 if success else 0.0
-    row = _endpoint_stats.get(endpoint_id)
-    if row is None:
-        row = _endpoint_stats[endpoint_id] = {"latency_ms": latency_ms, "success": got, "count": 1}
-    else:
-        row["latency_ms"] += ALPHA * (latency_ms - row["latency_ms"])
-        row["success"] += ALPHA * (got - row["success"])
-        row["count"] += 1
+    endpoint_stats.learn(endpoint_id, latency_ms, success)
     if redis_client is not None:
-        await redis_client.hset(_REDIS + endpoint_id, mapping=dict(row))
+        await redis_client.hset(_REDIS + endpoint_id, mapping=_endpoint_stats[endpoint_id])
 
 
 async def sync_endpoint_stats_from_redis(redis_client: Any) -> None:
@@ -45,7 +64,7 @@ async def sync_endpoint_stats_from_redis(redis_client: Any) -> None:
 
 
 def get_endpoint_stats(endpoint_id: str) -> dict[str, float]:
-    return dict(_endpoint_stats.get(endpoint_id, {"latency_ms": 0.0, "success": 1.0, "count": 0}))
+    return _endpoint_stats.get(endpoint_id, {"latency_ms": 0.0, "success": 1.0, "count": 0})
 
 
 def _compute_score(
