@@ -178,7 +178,7 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
   const auto& backend = *route_.candidates[lane_->leg].backend;
   if (backend.hosted_key && !lane_->key.empty() && error.kind == ErrorKind::unauthenticated &&
       !std::exchange(lane_->key_renewed, true)) {
-    context_.hosted_keys().refused(backend.name, lane_->key);
+    context_.hosted_keys().refused(*snapshot_->hosts, backend.name, lane_->key);
     note_attempt("key_renewed");
     return attempt();
   }

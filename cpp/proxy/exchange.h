@@ -87,6 +87,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
     std::size_t key_index = 0;  // likewise
     std::string key;            // likewise; a secret
     int key_wait = 0;           // which wait for a hosted key is of interest
+    Deadline key_late;          // of that wait
     bool key_renewed = false;   // a refused hosted key is renewed once
     std::optional<Failure> last_failure;
     TimePoint retry_at{};

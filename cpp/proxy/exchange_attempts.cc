@@ -11,6 +11,12 @@ namespace llm_proxy {
 
 Exchange::Lane::Lane(Exchange& owner)
     : exchange(owner),
+      key_late([this] {
+        exchange.enter(*this).on_attempt_failed(
+            {ErrorKind::upstream_timeout,
+             "backend " + exchange.record_.backend + " did not lend its key in time"},
+            {}, {});
+      }),
       retry([this] { exchange.enter(*this).on_retry_tick(); }),
       first_token([this] { exchange.enter(*this).on_first_token_tick(); }) {}
 
@@ -50,6 +56,7 @@ void Exchange::Lane::note_finish(std::string_view word) {
 void Exchange::Lane::stop() {
   over = true;
   ++key_wait;
+  key_late.disarm();
   retry.disarm();
   first_token.disarm();
   if (call) call->cancel();
@@ -246,6 +253,7 @@ void Exchange::note_attempt(std::string_view outcome) {
 // The failed attempt may still be on the stack.
 void Exchange::drop_call() {
   ++lane_->key_wait;
+  lane_->key_late.disarm();
   if (lane_->call) lane_->call->cancel();
   context_.bury(std::move(lane_->call));
   context_.bury(std::shared_ptr<Relay>(std::move(lane_->relay)));

@@ -308,15 +308,18 @@ void Exchange::attempt_with_hosted_key(const Backend& backend) {
         {}, {});
   }
   auto& keys = context_.hosted_keys();
-  if (const auto* held = keys.held(backend.name, context_.worker().clock().unix_millis())) {
+  auto& host = *snapshot_->hosts;
+  if (const auto* held = keys.held(host, backend.name, context_.worker().clock().unix_millis())) {
     lane_->key = *held;
     return attempt_http(backend);
   }
-  keys.ask(*snapshot_->hosts, backend.name, context_.worker(),
+  context_.deadlines().first_byte->arm(lane_->key_late);
+  keys.ask(host, backend.name, context_.worker(),
            [weak = weak_from_this(), lane = lane_,
             wait = ++lane_->key_wait](const Result<HostedKey>& key) {
              const auto self = weak.lock();
              if (!self || self->session_ == nullptr || lane->key_wait != wait) return;
+             lane->key_late.disarm();
              self->enter(*lane);
              if (!key) return self->on_attempt_failed(key.error(), {}, {});
              lane->key = key->value;
@@ -349,9 +352,9 @@ void Exchange::attempt_hosted(const Backend& backend) {
     hosted.body = *std::move(set);
   }
   lane_->relay = make_relay(backend, /*keep_usage_chunk=*/true);
-  auto call = std::make_shared<HostedUpstream>(*lane_->relay);
+  auto call = std::make_shared<HostedUpstream>(context_, *lane_->relay);
   lane_->call = call;
-  call->start(*snapshot_->hosts, std::move(hosted), context_.worker());
+  call->start(*snapshot_->hosts, std::move(hosted));
 }
 
 }  // namespace llm_proxy

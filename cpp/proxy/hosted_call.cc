@@ -4,12 +4,34 @@
 
 namespace llm_proxy {
 
-void HostedUpstream::start(BackendHost& host, HostedRequest request, WorkerPost& worker) {
-  call_ = host.call(std::move(request), shared_from_this(), worker);
+HostedUpstream::HostedUpstream(WorkerContext& context, ReplySink& sink)
+    : context_(context), sink_(&sink), silence_([this] { on_silence(); }) {}
+
+void HostedUpstream::start(BackendHost& host, HostedRequest request) {
+  instance_ = request.instance;
+  await_bytes();
+  call_ = host.call(std::move(request), shared_from_this(), context_.worker());
+}
+
+// For the head, or for what comes next.
+void HostedUpstream::await_bytes() {
+  const auto& lists = context_.deadlines();
+  (begun_ ? lists.stream_idle : lists.first_byte)->arm(silence_);
+}
+
+void HostedUpstream::on_silence() {
+  const auto self = shared_from_this();  // the sink may drop us
+  auto* sink = std::exchange(sink_, nullptr);
+  cancel();
+  sink->on_failure(
+      {ErrorKind::upstream_timeout,
+       "backend " + instance_ +
+           (begun_ ? " went silent in the middle of its reply" : " did not answer in time")});
 }
 
 void HostedUpstream::cancel() {
   sink_ = nullptr;
+  silence_.disarm();
   queued_.clear();
   if (call_) std::exchange(call_, nullptr)->cancel();
 }
@@ -21,6 +43,7 @@ void HostedUpstream::resume() {
 
 void HostedUpstream::on_head(HostedHead head) {
   if (sink_ == nullptr) return;
+  begun_ = true;
   UpstreamHead out;
   out.status = head.status;
   out.event_stream = head.streaming;
@@ -63,8 +86,14 @@ void HostedUpstream::deliver() {
     if (sink_ != nullptr) waiting_ = !sink_->on_turn();
     if (call_) call_->consumed(bytes.size());
   }
+  if (sink_ == nullptr || waiting_) {
+    silence_.disarm();  // it is the client that is waited for, if anybody is
+  } else {
+    await_bytes();
+  }
   if (sink_ == nullptr || waiting_ || !queued_.empty() || ending_ == Ending::none) return;
   auto* sink = std::exchange(sink_, nullptr);
+  silence_.disarm();
   call_.reset();
   if (ending_ == Ending::well) {
     sink->on_end();

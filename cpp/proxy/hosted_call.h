@@ -2,8 +2,10 @@
 
 #include <memory>
 
+#include "base/deadline_list.h"
 #include "proxy/backend_host.h"
 #include "proxy/upstream_call.h"
+#include "proxy/worker_context.h"
 
 namespace llm_proxy {
 
@@ -11,13 +13,14 @@ namespace llm_proxy {
 // at a ReplySink.
 //
 // Owned by its exchange, lives on its worker. What the sink is slow to take is queued here, at most
-// the host's high watermark; the host's pump waits beyond it.
+// the host's high watermark; the host's pump waits beyond it. A backend that is silent for too long
+// is given up, unless it is the client that makes it wait.
 class HostedUpstream final : public UpstreamCall,
                              public HostedSink,
                              public std::enable_shared_from_this<HostedUpstream> {
  public:
-  explicit HostedUpstream(ReplySink& sink) : sink_(&sink) {}
-  void start(BackendHost& host, HostedRequest request, WorkerPost& worker);
+  HostedUpstream(WorkerContext& context, ReplySink& sink);
+  void start(BackendHost& host, HostedRequest request);
 
   void resume() override;
   void cancel() override;
@@ -30,13 +33,19 @@ class HostedUpstream final : public UpstreamCall,
  private:
   enum class Ending { none, well, badly };
   void deliver();
+  void await_bytes();
+  void on_silence();
 
+  WorkerContext& context_;
   ReplySink* sink_;  // null once cancelled or ended
   std::shared_ptr<HostedCall> call_;
+  std::string instance_;
   std::string queued_;
+  bool begun_ = false;    // its head has come
   bool waiting_ = false;  // for resume()
   Ending ending_ = Ending::none;
   Error error_;
+  Deadline silence_;
 };
 
 }  // namespace llm_proxy

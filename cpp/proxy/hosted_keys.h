@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -26,11 +27,12 @@ class HostedKeys {
   static constexpr std::int64_t kMarginMillis = 10'000;
 
   // The key to send now; null: ask. `now` is Unix milliseconds.
-  const std::string* held(const std::string& instance, std::int64_t now) const;
+  const std::string* held(const BackendHost& host, const std::string& instance,
+                          std::int64_t now) const;
   // `done` is called once, later, on the worker.
   void ask(BackendHost& host, const std::string& instance, WorkerPost& worker, Done done);
   // The upstream would not have this key. Nothing if it has been replaced since.
-  void refused(const std::string& instance, std::string_view key);
+  void refused(const BackendHost& host, const std::string& instance, std::string_view key);
   // Another configuration holds from now on; whoever waits is still answered.
   void clear() { entries_.clear(); }
 
@@ -40,7 +42,8 @@ class HostedKeys {
     std::string refused;
     std::vector<Done> waiting;
   };
-  std::map<std::string, std::shared_ptr<Entry>> entries_;
+  // By host as well: an exchange that began before a reload asks the host it began with.
+  std::map<std::pair<const BackendHost*, std::string>, std::shared_ptr<Entry>> entries_;
 };
 
 }  // namespace llm_proxy

@@ -50,27 +50,27 @@ class HostedKeysTest : public testing::Test {
 };
 
 TEST_F(HostedKeysTest, asks_once_for_all_who_wait_and_keeps_the_key_until_it_expires) {
-  EXPECT_EQ(keys.held("b", kNow), nullptr);
+  EXPECT_EQ(keys.held(host, "b", kNow), nullptr);
   ask();
   ask();
   EXPECT_EQ(host.asked, std::vector<std::string>{"b/"});
   host.answer(HostedKey{"k1", kNow + 60'000});
   EXPECT_EQ(got, (std::vector<std::string>{"k1", "k1"}));
-  ASSERT_NE(keys.held("b", kNow), nullptr);
-  EXPECT_EQ(*keys.held("b", kNow + 49'999), "k1");
-  EXPECT_EQ(keys.held("b", kNow + 50'000), nullptr) << "too near its end";
-  EXPECT_EQ(keys.held("c", kNow), nullptr);
+  ASSERT_NE(keys.held(host, "b", kNow), nullptr);
+  EXPECT_EQ(*keys.held(host, "b", kNow + 49'999), "k1");
+  EXPECT_EQ(keys.held(host, "b", kNow + 50'000), nullptr) << "too near its end";
+  EXPECT_EQ(keys.held(host, "c", kNow), nullptr);
 }
 
 TEST_F(HostedKeysTest, tells_the_host_which_key_was_refused_and_only_once_for_many_refusals) {
   ask();
   host.answer(HostedKey{"k1", kNow + 60'000});
-  keys.refused("b", "k1");
-  EXPECT_EQ(keys.held("b", kNow), nullptr);
+  keys.refused(host, "b", "k1");
+  EXPECT_EQ(keys.held(host, "b", kNow), nullptr);
   ask();
   host.answer(HostedKey{"k2", kNow + 60'000});
-  keys.refused("b", "k1");  // late: sent before the renewal
-  EXPECT_EQ(*keys.held("b", kNow), "k2");
+  keys.refused(host, "b", "k1");  // late: sent before the renewal
+  EXPECT_EQ(*keys.held(host, "b", kNow), "k2");
   EXPECT_EQ(host.asked, (std::vector<std::string>{"b/", "b/k1"}));
 }
 
@@ -78,7 +78,7 @@ TEST_F(HostedKeysTest, uses_a_key_without_an_end_only_for_those_who_wait) {
   ask();
   host.answer(HostedKey{"once", 0});
   EXPECT_EQ(got, std::vector<std::string>{"once"});
-  EXPECT_EQ(keys.held("b", kNow), nullptr);
+  EXPECT_EQ(keys.held(host, "b", kNow), nullptr);
 }
 
 TEST_F(HostedKeysTest, hands_a_failure_to_all_who_wait_and_asks_again_next_time) {
@@ -95,7 +95,16 @@ TEST_F(HostedKeysTest, answers_who_waited_when_the_configuration_changed_meanwhi
   keys.clear();
   host.answer(HostedKey{"old", kNow + 60'000});
   EXPECT_EQ(got, std::vector<std::string>{"old"});
-  EXPECT_EQ(keys.held("b", kNow), nullptr);
+  EXPECT_EQ(keys.held(host, "b", kNow), nullptr);
+}
+
+TEST_F(HostedKeysTest, keeps_apart_what_hosts_before_and_after_a_reload_lend) {
+  Host after;
+  keys.clear();
+  ask();  // an exchange that began before
+  host.answer(HostedKey{"old", kNow + 60'000});
+  EXPECT_EQ(keys.held(after, "b", kNow), nullptr);
+  EXPECT_EQ(*keys.held(host, "b", kNow), "old");
 }
 
 TEST_F(HostedKeysTest, lets_one_who_is_answered_ask_again) {

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,15 @@ EVENTS = list(chat_stream(TEXT))
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
 
-async def leave_after(proxy: Proxy, upstream: Upstream, streamed: bool, heard: bytes) -> float:
+async def leave_after(
+    proxy: Proxy,
+    upstream: Upstream,
+    streamed: bool,
+    heard: bytes,
+    asked_for: Mapping[str, object] = BODY,
+) -> float:
     """Asks, waits for `heard`, resets the connection; seconds until the upstream was closed."""
-    body = json.dumps({**BODY, "stream": streamed}).encode()
+    body = json.dumps({**asked_for, "stream": streamed}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_proxy.backends.catalog import AUTH_OF_FORMAT, Format
-from llm_proxy.contracts.exceptions import BackendError
+from llm_proxy.contracts.exceptions import APITimeoutError, BackendError
 
 if TYPE_CHECKING:
     from llm_proxy.backends.registry import BackendRegistry
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # The engine renews a key that ends sooner, and so do we.
 MARGIN_SECONDS = 10.0
+# A backend that has not lent its key by then is asked anew by the next request.
+ANSWER_SECONDS = 60.0
 _LATEST_MILLIS = 2**53
 
 
@@ -125,7 +127,11 @@ class NativeKeys:
 
     async def _ask(self, instance: str, refused: str) -> Credentials:
         backend = await self._acquire(instance)
-        credentials: Credentials = await backend.credentials(refused or None)
+        asked = backend.credentials(refused or None)
+        try:
+            credentials: Credentials = await asyncio.wait_for(asked, ANSWER_SECONDS)
+        except asyncio.TimeoutError as error:
+            raise APITimeoutError(f"Backend '{instance}' did not lend its key in time.") from error
         token = getattr(credentials, "token", None)
         if not isinstance(token, str) or not token or not token.isprintable():
             raise BackendError(

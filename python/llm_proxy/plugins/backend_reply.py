@@ -31,6 +31,9 @@ _FRAMING_HEADERS = frozenset(
 )
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
+# Of a stream that is made one reply, for a client that wants it whole.
+MAX_WHOLE_BYTES = 64 * 1024 * 1024
+
 Envelope = ResponseEnvelope | StreamingResponseEnvelope
 
 
@@ -298,8 +301,13 @@ async def folded(envelope: StreamingResponseEnvelope, model: str) -> dict[str, A
     stream."""
     stream = ChatStream(model)
     fold = _Fold()
+    size = 0
     async for item in chunks_of(envelope):
-        fold.add(stream.feed(item))
+        frames = stream.feed(item)
+        size += len(frames)
+        if size > MAX_WHOLE_BYTES:
+            raise BackendError("The backend's stream is too long for one reply.", code="too_long")
+        fold.add(frames)
     fold.add(stream.finish())
     return fold.completion(model)
 
