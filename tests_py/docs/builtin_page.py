@@ -45,9 +45,10 @@ NOTES = {
     "`_downgrade_reason`.",
     "Context Window Guard": "413 `context_window_exceeded`. A model is known by its name or its longest known beginning; one that "
     "is not known is not judged. Marks `_estimated_total_tokens`, `_context_window_usage`.",
-    "ONNX PII Masker": "`pip install onnxruntime numpy transformers huggingface_hub`, and the model downloaded beforehand "
-    "(`huggingface-cli download MODEL`): nothing is fetched while the proxy serves. Without them it masks nothing, and the plugin "
-    "list says so in `warning`. Its tokens have the form of the other masker's and come back the same way.",
+    "ONNX PII Masker": "Needs the extra `onnx` (onnxruntime, numpy, tokenizers) and a token classification model: a folder with "
+    "`config.json`, `tokenizer.json` and `onnx/model….onnx`, or the name of one downloaded beforehand (`hf download MODEL`). "
+    "Nothing is fetched while the proxy serves; without them it masks nothing, and the plugin list says so in `warning`. It runs on "
+    "a thread beside the loop. Its tokens have the form of the other masker's and come back the same way.",
     "PII Neural Masker": "E-mail and IP addresses, telephone, card, IBAN and social security numbers, well-known kinds of API keys, "
     "each checked where it can be (Luhn, mod 97). A value becomes `[PII_KIND_1a2b3c4d]` and comes back in the reply of the same "
     "request, streamed or not, in texts and in tool calls. Marks `pii_masked`.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -107,20 +108,11 @@ def test_names_become_addresses_that_cannot_lead_elsewhere() -> None:
 # ---- ONNX PII Masker
 
 
-class Tokens(dict[str, Any]):
-    """A tokenizer's answer for one text, a word a token."""
-
-
-class Rows:
-    def __init__(self, best: list[int]) -> None:
-        self._best = best
-
-    def argmax(self, axis: int) -> list[int]:
-        return self._best
-
-
 def fake_runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Any]:
-    """Stands for onnxruntime, transformers and huggingface_hub: `Ann` and `Lee` are persons."""
+    """Stands for onnxruntime, tokenizers and huggingface_hub: `Ann` and `Lee` are persons.
+
+    The real ones are met in test_onnx_model, where they are installed.
+    """
     seen: dict[str, Any] = {}
     (folder / "config.json").write_text(
         json.dumps({"id2label": {"0": "O", "1": "B-private_person", "2": "I-private_person"}})
@@ -131,18 +123,28 @@ def fake_runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Any
         seen.setdefault("files", []).append((model, name))
         return str(folder / name)
 
-    class Tokenizer:
-        @staticmethod
-        def from_pretrained(model: str, local_files_only: bool) -> Any:
-            return Tokenizer()
+    class Window:
+        overflowing = ()
 
-        def __call__(self, text: str, **how: Any) -> Any:
-            offsets, ids, at = [(0, 0)], [0], 0
-            for word in text.split(" "):
-                offsets.append((at, at + len(word)))
-                ids.append({"Ann": 1, "Lee": 2}.get(word, 0))
-                at += len(word) + 1
-            return Tokens(offset_mapping=[offsets], input_ids=ids)
+        def __init__(self, text: str) -> None:
+            words = text.split(" ")
+            ends = list(itertools.accumulate(len(word) + 1 for word in words))
+            spans = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True)]
+            self.offsets = [(0, 0), *spans]
+            self.ids = [0, *({"Ann": 1, "Lee": 2}.get(word, 0) for word in words)]
+            self.attention_mask = self.type_ids = [1] * len(self.ids)
+
+    class Tokenizer:
+        from_file = staticmethod(lambda path: Tokenizer())
+        encode = staticmethod(Window)
+
+        def enable_truncation(self, length: int, stride: int) -> None: ...
+
+        def no_padding(self) -> None: ...
+
+    class Rows(list[int]):
+        def argmax(self, axis: int) -> list[int]:
+            return self
 
     class Session:
         def __init__(self, path: str, providers: list[str]) -> None:
@@ -153,11 +155,12 @@ def fake_runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Any
 
         def run(self, outputs: None, feeds: dict[str, Any]) -> list[Any]:
             assert list(feeds) == ["input_ids"]
-            return [[Rows(feeds["input_ids"])]]
+            return [[Rows(feeds["input_ids"][0])]]
 
     for name, parts in (
         ("onnxruntime", {"InferenceSession": Session, "get_available_providers": list}),
-        ("transformers", {"AutoTokenizer": Tokenizer}),
+        ("tokenizers", {"Tokenizer": Tokenizer}),
+        ("numpy", {"array": lambda rows, dtype: rows}),
         ("huggingface_hub", {"hf_hub_download": download}),
     ):
         module = ModuleType(name)
@@ -204,7 +207,7 @@ async def test_without_its_model_it_passes_everything_and_says_how_to_get_it(
     assert "pii_masked" not in ctx.metadata
     meta = bench.manager.get_plugin("ONNX PII Masker")
     assert meta is not None
-    assert ("huggingface-cli download" if there else "pip install onnxruntime") in meta["warning"]
+    assert ("hf download" if there else "pip install onnxruntime") in meta["warning"]
 
 
 def test_tokens_of_one_group_are_one_span_and_windows_do_not_repeat_it() -> None:

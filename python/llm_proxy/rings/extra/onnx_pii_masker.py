@@ -16,7 +16,8 @@ from llm_proxy.rings.default import pii_masker
 VARIANTS = ("fp32", "fp16", "int8", "q4", "q4f16")
 _FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}
 _MAX_TOKENS = 512
-_PACKAGES = "onnxruntime numpy transformers huggingface_hub"
+_OVERLAP = 32
+_PACKAGES = "onnxruntime numpy tokenizers"
 
 _said: set[str] = set()
 
@@ -33,46 +34,52 @@ class Classifier:
     def __init__(self, model_id: str, variant: str, providers: list[str]) -> None:
         try:
             runtime: Any = importlib.import_module("onnxruntime")
-            transformers: Any = importlib.import_module("transformers")
-            hub: Any = importlib.import_module("huggingface_hub")
+            tokenizers: Any = importlib.import_module("tokenizers")
+            self._numpy: Any = importlib.import_module("numpy")
         except ImportError as error:
             raise ModelMissing(f"{error}; pip install {_PACKAGES}") from error
         name = _FILES.get(variant, f"model_{variant}.onnx")
         try:
-            # Local files only: a proxy does not fetch models while it serves.
-            model = hub.hf_hub_download(model_id, f"onnx/{name}", local_files_only=True)
-            config = hub.hf_hub_download(model_id, "config.json", local_files_only=True)
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                model_id, local_files_only=True
-            )
-            labels = json.loads(Path(config).read_text(encoding="utf-8"))["id2label"]
+            model = _file(model_id, f"onnx/{name}")
+            config = Path(_file(model_id, "config.json")).read_text(encoding="utf-8")
+            self._tokenizer = tokenizers.Tokenizer.from_file(_file(model_id, "tokenizer.json"))
+            self._tokenizer.enable_truncation(_MAX_TOKENS, stride=_OVERLAP)
+            self._tokenizer.no_padding()
+            self._labels = {int(k): str(v) for k, v in json.loads(config)["id2label"].items()}
             self._session = runtime.InferenceSession(model, providers=providers)
         except Exception as error:
             raise ModelMissing(
-                f"the model is not there ({type(error).__name__}); "
-                f"huggingface-cli download {model_id} --include 'onnx/{name}*' '*.json'"
+                f"the model is not there ({type(error).__name__}: {error}); "
+                f"hf download {model_id} --include 'onnx/{name}*' '*.json'"
             ) from error
-        self._labels = {int(key): str(label) for key, label in labels.items()}
         self._inputs = {row.name for row in self._session.get_inputs()}
 
     def spans(self, text: str) -> list[Span]:
         found: list[Span] = []
-        encoded = self._tokenizer(
-            text,
-            return_offsets_mapping=True,
-            return_overflowing_tokens=True,
-            truncation=True,
-            max_length=_MAX_TOKENS,
-            stride=32,
-            return_tensors="np",
-            padding=True,
-        )
-        feeds = {name: encoded[name] for name in encoded if name in self._inputs}
-        (logits, *_) = self._session.run(None, feeds)
-        for offsets, row in zip(encoded["offset_mapping"], logits, strict=True):
-            tags = [self._labels.get(int(index), "O") for index in row.argmax(-1)]
-            found += join(list(zip((tuple(map(int, o)) for o in offsets), tags, strict=True)))
+        first = self._tokenizer.encode(text)
+        for window in (first, *first.overflowing):
+            rows = {
+                "input_ids": window.ids,
+                "attention_mask": window.attention_mask,
+                "token_type_ids": window.type_ids,
+            }
+            feeds = {
+                name: self._numpy.array([rows[name]], dtype="int64")
+                for name in rows
+                if name in self._inputs
+            }
+            logits, *_ = self._session.run(None, feeds)
+            tags = [self._labels.get(int(best), "O") for best in logits[0].argmax(-1)]
+            found += join(list(zip(window.offsets, tags, strict=True)))
         return merged(found)
+
+
+def _file(model_id: str, name: str) -> str:
+    """A file of the model on this machine: a proxy does not fetch models while it serves."""
+    if Path(model_id).is_dir():
+        return str(Path(model_id) / name)
+    hub: Any = importlib.import_module("huggingface_hub")
+    return str(hub.hf_hub_download(model_id, name, local_files_only=True))
 
 
 def join(tokens: list[tuple[tuple[int, ...], str]]) -> list[Span]:
