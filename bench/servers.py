@@ -187,8 +187,9 @@ async def eager(ctx):
 '''
 
 # The bench's backend plugins: `bench-python` answers at once, `bench-blocking` holds the loop
-# for a second first, `bench-httpx` streams from the mock as a user's connector would, through the
-# client that backends are given; `bench-own-httpx` makes a client of its own.
+# for a second first, `bench-computing` computes as long, `bench-httpx` streams from the mock as a
+# user's connector would, through the client that backends are given; `bench-own-httpx` makes a
+# client of its own.
 BACKEND_PLUGIN = """\
 import json
 import os
@@ -255,6 +256,16 @@ class BlockingBackend(BenchBackend):
     hold = 1.0
 
 
+class ComputingBackend(BenchBackend):
+    backend_type = "bench-computing"
+
+    async def chat_completions(self, request: ConnectorChatCompletionsRequest):
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            pass
+        return await super().chat_completions(request)
+
+
 async def httpx_chunks(client):
     body = {"model": "bench", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
     async with client.stream("POST", os.environ["BENCH_UPSTREAM"], json=body) as reply:
@@ -298,6 +309,10 @@ def python():
 
 def blocking():
     return _definition("bench-blocking", BlockingBackend)
+
+
+def computing():
+    return _definition("bench-computing", ComputingBackend)
 
 
 def given_client():
@@ -401,6 +416,7 @@ class Proxy(Running):
             "[llm_proxy_backends]\n"
             "bench-python = bench_backends:python\n"
             "bench-blocking = bench_backends:blocking\n"
+            "bench-computing = bench_backends:computing\n"
             "bench-httpx = bench_backends:given_client\n"
             "bench-own-httpx = bench_backends:own_client\n"
         )

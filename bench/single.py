@@ -182,8 +182,15 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10) -> N
 
 def blocked_loop(house: House, settings: Settings) -> list[Figure]:
     """p99 of requests that need no Python while a backend plugin blocks the loop over and over."""
+    return [
+        beside(house, settings, "blocked-loop/p99", "bench-blocking:bench"),
+        beside(house, settings, "busy-loop/p99", "bench-computing:bench"),
+    ]
+
+
+def beside(house: House, settings: Settings, name: str, model: str) -> Figure:
     proxy = house.proxy(BLOCKING)
-    blocking = bodies.chat(bodies.small(), "bench-blocking:bench")
+    blocking = bodies.chat(bodies.small(), model)
     stop = threading.Event()
     answers: list[tuple[int, bytes]] = []
 
@@ -208,7 +215,7 @@ def blocked_loop(house: House, settings: Settings) -> list[Figure]:
     wrong = [answer for answer in answers if answer[0] != 200]
     if wrong or len(answers) < settings.repeats:
         raise BenchError(f"the loop was blocked {len(answers)} times; {wrong[:1]}")
-    return [Figure("blocked-loop/p99", "ms", p99[proxy.port], p99[house.nginx.port], must=5)]
+    return Figure(name, "ms", p99[proxy.port], p99[house.nginx.port], must=5)
 
 
 def generate(house: House, port: int, body: Path, **options: float) -> dict[str, Any]:
