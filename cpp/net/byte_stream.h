@@ -62,6 +62,10 @@ class ByteStream : public boost::intrusive_ref_counter<ByteStream, boost::thread
   virtual void reset() = 0;
   virtual bool is_open() const = 0;
 
+  // True: in the middle of a reply that comes in events, of which one may wait a little when there
+  // are many such streams (see StreamLane). False, as it begins: at once.
+  virtual void set_streaming(bool streaming) = 0;
+
   // Nothing to read and the peer has not left: an idle connection that may be used again. One
   // system call.
   virtual bool quiet() = 0;

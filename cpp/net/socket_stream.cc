@@ -31,7 +31,10 @@ bool is_eof(const ErrorCode& error) {
 }
 
 SocketStream::SocketStream(Worker& worker, Socket socket, Tcp::endpoint peer)
-    : worker_(worker), socket_(std::move(socket)), peer_(std::move(peer)) {
+    : worker_(worker),
+      socket_(std::move(socket)),
+      fd_(socket_.native_handle()),
+      peer_(std::move(peer)) {
   ErrorCode ignored;  // a socket that is dead already says so when it is read
   socket_.non_blocking(true, ignored);
   socket_.set_option(Tcp::no_delay(true), ignored);
@@ -65,10 +68,59 @@ void SocketStream::arm_read() {
 
 void SocketStream::wait_to_read(Progress progress) {
   read_waiting_ = true;
+  if (progress == Progress::want_read && wait_in_lane()) return;
+  leave_lane();
   when_ready(progress, [this] {
     read_waiting_ = false;
     on_readable();
   });
+}
+
+bool SocketStream::wait_in_lane() {
+  if (!in_lane_ && !enter_lane()) return false;
+  if (!lane_watches_) lane_watches_ = worker_.stream_lane().add(fd_, *this);
+  return lane_watches_;
+}
+
+// Takes the socket from the loop, which would wake up for it otherwise.
+bool SocketStream::enter_lane() {
+  if (!streaming_ || writing() || !worker_.stream_lane().crowded()) return false;
+  ErrorCode error;
+  socket_.release(error);
+  in_lane_ = !error;
+  return in_lane_;
+}
+
+void SocketStream::leave_lane() {
+  if (!in_lane_) return;
+  if (std::exchange(lane_watches_, false)) worker_.stream_lane().remove(fd_, *this);
+  in_lane_ = false;
+  ErrorCode error;
+  socket_.assign(peer_.protocol(), fd_, error);
+  // The loop has no room for it: whoever reads is told that the stream has ended.
+  if (error) ::shutdown(fd_, SHUT_RDWR);
+}
+
+void SocketStream::on_lane_ready() {
+  const boost::intrusive_ptr<SocketStream> self(this);
+  if (!has_reader()) {  // it would be called for ever
+    lane_watches_ = false;
+    worker_.stream_lane().remove(fd_, *this);
+    read_waiting_ = false;
+    return;
+  }
+  read_waiting_ = false;
+  on_readable();
+}
+
+void SocketStream::set_streaming(bool streaming) {
+  if (closed_ || streaming == streaming_) return;
+  streaming_ = streaming;
+  if (streaming) return worker_.stream_lane().opened();
+  worker_.stream_lane().ended();
+  if (!in_lane_) return;
+  leave_lane();
+  if (read_waiting_) wait_to_read(Progress::want_read);
 }
 
 void SocketStream::on_readable() {
@@ -131,6 +183,10 @@ bool SocketStream::start_write(std::span<const std::string_view> pieces, bool co
                         if (self->write_done_) self->finish_write(error);
                       });
   } else {
+    if (in_lane_) {
+      leave_lane();
+      if (read_waiting_) wait_to_read(Progress::want_read);
+    }
     when_ready(sent.progress == Progress::some ? Progress::want_write : sent.progress,
                [this] { on_writable(); });
   }
@@ -166,28 +222,37 @@ void SocketStream::finish_write(ErrorCode error) {
 void SocketStream::shutdown_write() {
   if (closed_) return;
   say_goodbye();
-  ErrorCode ignored;
-  socket_.shutdown(Socket::shutdown_send, ignored);
+  ::shutdown(fd_, SHUT_WR);
 }
 
 void SocketStream::close() {
   if (closed_) return;
   say_goodbye();
-  closed_ = true;
-  cancel_read();
-  write_done_ = nullptr;
-  ErrorCode ignored;
-  socket_.close(ignored);
+  close_socket();
 }
 
 void SocketStream::reset() {
   if (closed_) return;
-  ErrorCode ignored;
-  socket_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
+  const linger at_once{1, 0};
+  ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  close_socket();
+}
+
+void SocketStream::close_socket() {
+  if (std::exchange(streaming_, false)) worker_.stream_lane().ended();
   closed_ = true;
   cancel_read();
   write_done_ = nullptr;
-  socket_.close(ignored);
+  if (in_lane_) {
+    if (std::exchange(lane_watches_, false)) worker_.stream_lane().remove(fd_, *this);
+    in_lane_ = false;
+  }
+  ErrorCode ignored;
+  if (socket_.is_open()) {
+    socket_.close(ignored);
+  } else {
+    ::close(fd_);
+  }
 }
 
 bool SocketStream::quiet() {
@@ -196,6 +261,7 @@ bool SocketStream::quiet() {
 }
 
 Socket SocketStream::release_socket() {
+  set_streaming(false);
   closed_ = true;
   cancel_read();
   write_done_ = nullptr;

@@ -20,7 +20,7 @@ using Socket = boost::asio::basic_stream_socket<Tcp, IoExecutor>;
 //
 // Bytes move by our own calls when the socket is ready, so that waiting needs no buffer and a write
 // that the kernel takes at once needs no trip through the loop. Asio only tells when to try again.
-class SocketStream : public ByteStream {
+class SocketStream : public ByteStream, private StreamLane::Member {
  public:
   // TCP_NODELAY is set here.
   SocketStream(Worker& worker, Socket socket, Tcp::endpoint peer);
@@ -35,6 +35,7 @@ class SocketStream : public ByteStream {
   void close() override;
   void reset() override;
   bool is_open() const override { return !closed_; }
+  void set_streaming(bool streaming) override;
   bool quiet() override;
   std::string peer_address() const override { return peer_.address().to_string(); }
 
@@ -65,7 +66,7 @@ class SocketStream : public ByteStream {
   template <typename GoOn>
   void when_ready(Progress progress, GoOn go_on);
 
-  int fd() { return socket_.native_handle(); }
+  int fd() const { return fd_; }
   Worker& worker() { return worker_; }
   bool closed() const { return closed_; }
 
@@ -73,6 +74,11 @@ class SocketStream : public ByteStream {
   bool has_reader() const { return read_done_ || bytes_done_; }
   void arm_read();
   void wait_to_read(Progress progress);
+  bool wait_in_lane();
+  bool enter_lane();
+  void leave_lane();
+  void on_lane_ready() override;
+  void close_socket();
   void on_readable();
   void deliver(const Transfer& got, std::string_view bytes);
   bool start_write(std::span<const std::string_view> pieces, bool copy, WriteHandler done);
@@ -81,9 +87,14 @@ class SocketStream : public ByteStream {
   void finish_write(ErrorCode error);
 
   Worker& worker_;
-  Socket socket_;
+  Socket socket_;  // open unless closed_ or in_lane_
+  const int fd_;
   const Tcp::endpoint peer_;
   bool closed_ = false;
+
+  bool streaming_ = false;
+  bool in_lane_ = false;       // the loop does not know the socket: the worker's lane does
+  bool lane_watches_ = false;  // not while nobody reads
 
   bool read_waiting_ = false;  // the loop will call on_readable()
   bool in_on_readable_ = false;

@@ -82,6 +82,7 @@ ConnectTicket UpstreamPool::connect(const Endpoint& endpoint, std::chrono::milli
 void UpstreamPool::release(Connection connection) {
   ByteStream& stream = connection.stream();
   if (!stream.is_open() || stream.writing()) return;
+  stream.set_streaming(false);
   IdleList& list = idle_[connection.key_];
   if (list.size() >= environment_->options.max_idle_per_endpoint) {
     if (list.empty()) return;

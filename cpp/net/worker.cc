@@ -24,6 +24,7 @@ Worker::Worker(WorkerOptions options)
       ticker_(io_.get_executor()),
       deadlines_(options.clock != nullptr ? *options.clock : machine_clock(),
                  [this] { arm_ticker(); }),
+      stream_lane_(io_.get_executor(), [this] { end_turn(); }),
       scratch_(new char[kScratchBytes]) {
   if (options_.clock == nullptr) options_.clock = &machine_clock();
 }
@@ -72,6 +73,19 @@ void Worker::drain_inbox() {
   inbox_.take(draining_);
   for (Callback<void()>& work : draining_) work();
   draining_.clear();
+}
+
+void Worker::at_turn_end(Callback<void()> work) {
+  if (stream_lane_.gathering()) {
+    turn_end_.push_back(std::move(work));
+  } else {
+    post(std::move(work));
+  }
+}
+
+void Worker::end_turn() {
+  for (Callback<void()>& work : turn_end_) work();
+  turn_end_.clear();
 }
 
 void Worker::arm_ticker() {

@@ -13,6 +13,7 @@
 #include "base/deadline_list.h"
 #include "base/inbox.h"
 #include "base/worker_post.h"
+#include "net/stream_lane.h"
 
 namespace llm_proxy {
 
@@ -64,6 +65,11 @@ class Worker final : public WorkerPost {
   // On the worker: runs what is due. The ticker does this; a test with a virtual clock may.
   void check_deadlines() { deadlines_.expire(); }
 
+  // On the worker: runs `work` behind everything that is ready now.
+  void at_turn_end(Callback<void()> work);
+  // On the worker.
+  StreamLane& stream_lane() { return stream_lane_; }
+
   // On the worker: 64 KB that belong to whichever handler runs now.
   std::span<char> scratch() { return {scratch_.get(), kScratchBytes}; }
 
@@ -74,6 +80,7 @@ class Worker final : public WorkerPost {
   void run();
   void drain_inbox();
   void arm_ticker();
+  void end_turn();
 
   WorkerOptions options_;
   IoContext io_{1};
@@ -84,6 +91,8 @@ class Worker final : public WorkerPost {
       ticker_;
   DeadlineSet deadlines_;
   bool ticking_ = false;
+  std::vector<Callback<void()>> turn_end_;  // of what the lane gathers
+  StreamLane stream_lane_;
   std::unique_ptr<char[]> scratch_;
   std::thread thread_;
 };

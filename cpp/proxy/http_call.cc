@@ -250,6 +250,7 @@ void HttpCall::on_turn() {
   }
   const bool go_on = sink_->on_turn();
   if (sink_ == nullptr) return;
+  if (sink_->streaming()) connection_->stream().set_streaming(true);
   if (go_on) {
     read();
   } else {

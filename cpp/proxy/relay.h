@@ -74,6 +74,7 @@ class Relay : public ReplySink {
   // False: write_stream() said so.
   bool keep_alive();
   bool committed() const { return committed_; }
+  bool streaming() const override { return committed_; }
   // What an error of this upstream must not show the client: the key it was asked with.
   void hide(std::string secret) { secret_ = std::move(secret); }
 

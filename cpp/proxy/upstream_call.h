@@ -34,6 +34,8 @@ class ReplySink {
   virtual void on_head(UpstreamHead head) = 0;
   virtual void on_bytes(std::string_view payload) = 0;
   virtual bool on_turn() = 0;
+  // The client has seen the beginning of this reply, and the rest comes in events.
+  virtual bool streaming() const { return false; }
   virtual void on_end() = 0;
   // Connect, timeout, garbled framing, cut body. Nothing follows.
   virtual void on_failure(Error error) = 0;

@@ -75,7 +75,7 @@ void WorkerContext::retire(ClientSession& session) {
 }
 
 void WorkerContext::flush_at_turn_end(ClientSession& session) {
-  if (to_flush_.empty()) worker_.post([this] { end_turn(); });
+  if (to_flush_.empty()) worker_.at_turn_end([this] { end_turn(); });
   to_flush_.push_back(*session.place());
 }
 
