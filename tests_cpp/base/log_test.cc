@@ -38,7 +38,7 @@ TEST(Log, writes_objects_where_they_are_wanted) {
   EXPECT_EQ(text.str().substr(0, 9), R"({"time":")");
   EXPECT_EQ(
       text.str().substr(9 + 24),
-      R"(","level":"error","logger":"llm_proxy.engine","message":"no \"route\" to C:\\host  7"})"
+      R"(","level":"error","logger":"llm_proxy.engine","message":"no \"route\" to C:\\host 7"})"
       "\n");
 }
 

@@ -123,7 +123,7 @@ TEST_F(CommandTable, says_what_would_have_been_valid) {
             "max, not 'huge'"},
            {"!/set(temprature=1)",
             "error: there is no setting 'temprature'; there are: backend, "
-            "model, project, "
+            "model, command-prefix, project, "
             "project-dir, temperature, top_p, top_k, reasoning_effort, "
             "thinking_budget, verbosity"},
            {"!/set(temperature=1, temperature=2)", "error: 'temperature' is set twice"},
@@ -236,8 +236,7 @@ TEST(SessionStore, tells_a_sessions_first_request) {
 }
 
 TEST_F(CommandTable, begin_as_the_session_says) {
-  EXPECT_EQ(say("!/set(command-prefix=#:)"),
-            "Commands of this session begin with #: from now on.");
+  EXPECT_EQ(say("!/set(command-prefix=#:)"), "Commands of this session begin with #: from now on.");
   EXPECT_EQ(state_.prefix, "#:");
   EXPECT_EQ(say("!/set(command-prefix=ab)"),
             "error: 'ab' is not 2 to 10 signs such as !/ (no blanks, letters, quotes, brackets)");
