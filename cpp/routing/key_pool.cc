@@ -28,7 +28,8 @@ KeyPool::Pick KeyPool::choose(std::string_view model, TimePoint now,
     return out;
   }
   const std::size_t count = keys_.size();
-  const std::size_t first = sticky                                      ? *sticky % count
+  // The lower half has chosen the instance.
+  const std::size_t first = sticky                                      ? (*sticky >> 32) % count
                             : policy_ == Backend::KeyPolicy::fill_first ? 0
                                                                         : instance.turn % count;
   for (std::size_t i = 0; i < count; ++i) {

@@ -50,7 +50,9 @@ def settings_of(text: str) -> Settings:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
         file.write_text(text)
-        return load(Sources(environment=QUIET, config_file=file))
+        # Who has what is asked in test_model_lists; here nobody wants to be asked for lists.
+        environment = {**QUIET, "LLM_PROXY_MODEL_DISCOVERY": "off"}
+        return load(Sources(environment=environment, config_file=file))
 
 
 @asynccontextmanager
