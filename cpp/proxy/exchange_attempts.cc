@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "proxy/exchange.h"
+#include "proxy/proxy_members.h"
 #include "proxy/token_estimate.h"
 
 namespace llm_proxy {
@@ -99,7 +100,9 @@ void Exchange::dispatch_to(const std::string& selector) {
   note_losses();
   if (route_.has_context_limits()) {
     if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
-    const auto tokens = estimate_tokens(replaced_request_ ? *replaced_request_ : *request_);
+    const auto said = peek_.for_proxy ? read_proxy_members(body()).context_tokens : std::nullopt;
+    const auto tokens =
+        said ? *said : estimate_tokens(replaced_request_ ? *replaced_request_ : *request_);
     if (auto fits = route_.leave_out_small_contexts(tokens); !fits) return send_error(fits.error());
   }
   begin_attempts();

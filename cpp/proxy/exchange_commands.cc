@@ -5,6 +5,7 @@
 
 #include "proxy/chat_commands.h"
 #include "proxy/exchange.h"
+#include "proxy/proxy_members.h"
 #include "proxy/session_id.h"
 #include "routing/command_table.h"
 
@@ -94,8 +95,15 @@ void Exchange::answer_command(const std::string& text) {
 // else the model in its body.
 std::string Exchange::routed_by() {
   const auto header = session_->request().head.fields.value("x-lip-route");
-  const std::string_view model = header.empty() ? std::string_view(peek_.model) : header;
-  if (!chat_) return std::string(model);
+  std::string model(header.empty() ? std::string_view(peek_.model) : header);
+  if (header.empty() && peek_.for_proxy && is_plain_selector(model) &&
+      snapshot_->routes.prefix(model) == nullptr && (!chat_ || chat_->backend.empty())) {
+    if (const auto backend = read_proxy_members(body()).backend;
+        snapshot_->routes.named(backend) != nullptr) {
+      model = backend + ":" + model;
+    }
+  }
+  if (!chat_) return model;
   auto out = session_selector(*chat_, model, snapshot_->routes);
   if (!chat_->oneoff.empty()) context_.chats().use_oneoff(chat_id_, chat_->oneoff);
   return out;

@@ -13,6 +13,7 @@
 #include "proxy/hosted_call.h"
 #include "proxy/http_call.h"
 #include "proxy/param_edits.h"
+#include "proxy/proxy_members.h"
 #include "proxy/session_id.h"
 #include "translate/body_edits.h"
 #include "translate/common.h"
@@ -51,6 +52,10 @@ bool is_withheld(const Field& field) {
   if (starts("x-forwarded-") || starts("sec-")) return true;
   return std::any_of(kWithheldFields.begin(), kWithheldFields.end(),
                      [&](std::string_view name) { return iequals(name, field.name); });
+}
+
+bool is_openai(WireFormat format) {
+  return format == WireFormat::openai_chat || format == WireFormat::openai_responses;
 }
 
 // Said to our plugins, not to an upstream.
@@ -282,9 +287,11 @@ void Exchange::attempt_http(const Backend& backend) {
     request.body[0] = lane_->encoded_body;
   }
   const auto params = params_for(candidate);
-  if (plain_path_.empty() && (!params.empty() || edits_body(backend.quirks))) {
+  const bool for_proxy = peek_.for_proxy && is_openai(backend.format);
+  if (plain_path_.empty() && (for_proxy || !params.empty() || edits_body(backend.quirks))) {
     std::string body;
     for (const auto piece : request.body) body += piece;
+    if (for_proxy) body = without_proxy_members(body);
     if (!params.empty()) {
       auto set = with_params(params, backend, candidate.model, body);
       if (!set) return on_attempt_failed(std::move(set).error(), {}, {});

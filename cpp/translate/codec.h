@@ -155,10 +155,14 @@ struct RequestPeek {
   std::size_t model_begin = 0, model_end = 0;                    // the value with its quotes
   std::size_t stream_options_begin = 0, stream_options_end = 0;  // the object
   std::size_t object_begin = 0;  // just behind the opening brace of the body
+  bool for_proxy = false;        // holds members that are no provider's business
   // Responses: what of it is kept, and what stands for something that was kept.
   bool store = true;
   Span input, previous_response_id, conversation;
 };
+
+// Members of OpenAI's bodies that clients write for a proxy: "extra_body", "session_id", …
+bool is_for_proxy(std::string_view member);
 
 // One wire format. Stateless; all functions may be called on any thread.
 struct Codec {

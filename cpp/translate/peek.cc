@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <array>
+
 #include "json/reader.h"
 #include "translate/common.h"
 
@@ -19,6 +22,12 @@ Span span_of_next(JsonReader& json) {
 }
 
 }  // namespace
+
+bool is_for_proxy(std::string_view member) {
+  constexpr std::array<std::string_view, 5> kMembers{"extra_body", "session_id", "agent",
+                                                     "backend_type", "request_context_tokens"};
+  return std::find(kMembers.begin(), kMembers.end(), member) != kMembers.end();
+}
 
 Result<RequestPeek> peek_request(std::string_view body) {
   if (!valid_utf8(body)) return malformed("The body is not valid UTF-8.");
@@ -50,6 +59,8 @@ Result<RequestPeek> peek_request(std::string_view body) {
       peek.previous_response_id = span_of_next(json);
     } else if (key == "conversation") {
       peek.conversation = span_of_next(json);
+    } else if (is_for_proxy(key)) {
+      peek.for_proxy = true;
     }
   }
   if (!json.finish()) return json.error(ErrorKind::malformed_request);

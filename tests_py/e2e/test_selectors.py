@@ -350,3 +350,40 @@ async def test_a_way_to_name_models_may_be_switched_off(client: str) -> None:
             assert not three.asked()
             allowed = await three.ask("known")
             assert allowed.headers["x-proxy-backend"] == "right"
+
+
+OURS = {"session_id": "s", "agent": "cline", "request_context_tokens": 5}
+FOR_THE_PROXY: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    (OURS, "left", {}),
+    ({"extra_body": {**OURS, "backend_type": "right", "project_dir": "/x"}}, "right", {}),
+    ({"backend_type": "right"}, "right", {}),
+    ({"extra_body": {"seed": 7, "temperature": 0.5}, "temperature": 1}, "left", {"seed": 7}),
+]
+
+
+@pytest.mark.parametrize("client", ["chat", "responses"])
+@pytest.mark.parametrize("members, backend, more", FOR_THE_PROXY)
+async def test_what_is_said_to_the_proxy_alone_stays_here(
+    client: str, members: dict[str, Any], backend: str, more: dict[str, Any]
+) -> None:
+    async with providers(FORMATS[client]) as three:
+        answer = await three.ask("m", client=client, **members)
+        assert answer.headers["x-proxy-backend"] == backend, answer.text
+        sent = three[backend].last.json
+        assert not {*OURS, "extra_body", "backend_type", "project_dir"} & set(sent)
+        for name, value in more.items():
+            assert sent[name] == value
+        if "temperature" in members:
+            assert sent["temperature"] == 0.5, "what is extra counts"
+        assert sent["model"] == "m"
+        assert (await three.ask("third:m", client=client, **members)).headers[
+            "x-proxy-backend"
+        ] == "third", "a backend in the model counts before"
+
+
+async def test_the_clients_own_count_of_its_prompt_decides_who_can_take_it() -> None:
+    async with providers() as three:
+        model = "[max_context=1000]left:m|right:m"
+        for tokens, backend in ((999, "left"), (1001, "right")):
+            answer = await three.ask(model, extra_body={"request_context_tokens": tokens})
+            assert answer.headers["x-proxy-backend"] == backend
