@@ -117,7 +117,7 @@ bool ModelLister::knows(const std::shared_ptr<const Snapshot>& snapshot) {
   if (!snapshot->config->model_discovery) return true;
   if (known_for_.owner_before(snapshot) || snapshot.owner_before(known_for_)) return false;
   if (const auto now = context_.worker().now(); now >= look_again_) {
-    look_again_ = now + kLookAgain;
+    look_again_ = now + snapshot->config->models_fresh;
     list(snapshot, [](const std::vector<HostedModels>&) {});
   }
   return true;
@@ -193,7 +193,7 @@ void ModelLister::settle(Waiting& waiting) {
   auto models = std::move(held->hosted);
   for (const auto& backend : models) cache_.index()->put(backend.instance, backend.models);
   known_for_ = held->snapshot;
-  look_again_ = context_.worker().now() + kLookAgain;
+  look_again_ = context_.worker().now() + held->snapshot->config->models_fresh;
   for (auto& listed : cache_.known(held->snapshot->config->backends)) {
     models.push_back(std::move(listed));
   }

@@ -26,7 +26,6 @@ class ModelLister {
   using Done = std::function<void(const std::vector<HostedModels>&)>;
 
   static constexpr std::chrono::milliseconds kPatience{2000};
-  static constexpr std::chrono::seconds kLookAgain{30};  // at how old what we route by is
   static constexpr std::chrono::milliseconds kTick{50};  // another worker may have heard meanwhile
 
   ModelLister(WorkerContext& context, ModelCache& cache);
@@ -57,7 +56,7 @@ class ModelLister {
   std::list<std::shared_ptr<Fetch>> fetches_;
   std::list<std::shared_ptr<Waiting>> waiting_;
   std::weak_ptr<const Snapshot> known_for_;  // under it somebody was answered
-  TimePoint look_again_{};
+  TimePoint look_again_{};                   // at how old what we route by is
 };
 
 }  // namespace llm_proxy
