@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -179,6 +180,7 @@ async def test_every_line_of_the_log_is_an_object_where_that_is_wanted(tmp_path:
         await asyncio.wait_for(proxy.process.wait(), 20)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"llm_proxy", "llm_proxy.engine"} <= {line["logger"] for line in lines}
+    assert all(re.fullmatch(r"[-\d]{10}T[:\d]{8}\.\d{3}Z", line["time"]) for line in lines)
     complaint = next(line for line in lines if line["logger"] == "llm_proxy.engine")
     assert complaint["level"] == "warning"
     assert complaint["message"].startswith("cannot accept: ")
