@@ -91,6 +91,14 @@ BROKEN_FILES: list[tuple[str, list[str]]] = [
         "backends:\n  ollama: {cloud_models_url: ollama.com}\n",
         [":2:", "backends.ollama.cloud_models_url", "'ollama.com'", "https://host/api/tags"],
     ),
+    (
+        "backends:\n  my openai: {type: openai-compatible, api_url: 'http://h/v1'}\n",
+        [":2:", "backends.my openai", "letters, digits"],
+    ),
+    (
+        "backends:\n  a:b: {type: openai-compatible, api_url: 'http://h/v1'}\n",
+        [":2:", "backends.a:b", "letters, digits"],
+    ),
     ("static_route: a||b\n", [":1:", "backends.static_route", "character 3", "backend:model"]),
     ("model_aliases:\n  fast: a|b^c\n", [":1:", "model_aliases", "'fast'", "cannot be mixed"]),
     ("model_aliases:\n  f(.*): a\\2\n", [":1:", "model_aliases", "has 1 groups"]),

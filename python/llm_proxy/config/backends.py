@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from llm_proxy.config.table import BACKEND_BY_PATH, BACKEND_SETTINGS, Value
 from llm_proxy.plugins.backend_state import is_login_family
 
 LAST_NUMBERED_KEY = 99
+NAME = re.compile(r"^\w[\w.-]*$", re.ASCII)
 PLUGIN_ROWS = tuple(row for row in BACKEND_SETTINGS if row.plugin_only)
 
 
@@ -96,7 +98,12 @@ def make_backends(
             continue
         wanted = section.text("type") or name.split(".")[0]
         origin = section.origins.get("type", section.origin)
-        if wanted in plugins:
+        if not NAME.match(name):
+            message = (
+                "a name holds letters, digits, '-', '_' and '.' only: models are named after it"
+            )
+            problems.append(Problem(section.origin.where, f"backends.{name}", message))
+        elif wanted in plugins:
             out[name] = _plugin(name, wanted, section)
         elif wanted in CATALOG:
             out[name] = _instance(name, CATALOG[wanted], section, environment, origin, problems)
