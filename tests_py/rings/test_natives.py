@@ -197,6 +197,7 @@ REQUESTS: dict[str, Any] = {
     "another model": {"model": "unknown", "messages": [USER]},
     "no model": {"messages": [USER], "model": None},
     "half a character": {"messages": [{"role": "user", "content": "\ud800 ann@example.org"}]},
+    "a note between plugins": {"messages": [USER], "_expected_schema": {"type": "object"}},
     "an empty request": {},
 }  # fmt: skip
 

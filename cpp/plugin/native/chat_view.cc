@@ -83,7 +83,8 @@ bool ChatRequestView::read(std::string_view body) {
   JsonReader& json = find.json;
   if (!json.begin_object()) return false;
   for (std::string_view key; json.next_key(key);) {
-    if (!inside(body, key)) return false;  // a name with escapes
+    if (!inside(body, key)) return false;    // a name with escapes
+    if (key.starts_with('_')) return false;  // a note between plugins, which is taken out
     const std::size_t start = json.position();
     const JsonKind kind = json.kind();
     const std::string_view name = key;
