@@ -298,6 +298,16 @@ async def third(tmp_path: Path) -> AsyncIterator[tuple[Server, httpx.AsyncClient
             yield server, http
 
 
+async def test_the_list_says_of_a_plugin_what_its_class_says(
+    third: tuple[Server, httpx.AsyncClient],
+) -> None:
+    plugins = third[0].plugins
+    assert plugins is not None
+    meta = plugins.get_plugin("Counting Things")
+    assert meta is not None
+    assert (meta["version"], meta["author"]) == ("2.1.0", "somebody")
+
+
 async def test_plugins_of_others_run_unchanged_for_many_requests_at_once(
     third: tuple[Server, httpx.AsyncClient],
 ) -> None:

@@ -432,13 +432,20 @@ class PluginManager:
 
 def _describe(row: ManifestEntry, made: RingEntry | None, problem: str | None) -> dict[str, Any]:
     ring = made.ring if made else row.hook
+    own = made.instance if made and made.kind == "class" else None
+
+    def told(what: str, unsaid: str) -> str:
+        """What the row says, else the class."""
+        said = getattr(row, what)
+        return str(getattr(own, what, said)) if said == unsaid else said
+
     return {
         "name": row.name,
         "hook": ring.value if ring else None,
         "type": row.kind,
-        "version": row.version,
-        "author": row.author,
-        "description": row.description,
+        "version": told("version", "0.0.0"),
+        "author": told("author", "unknown"),
+        "description": told("description", ""),
         "ui_schema": row.ui_schema,
         "enabled": row.enabled,
         "timeout_ms": made.timeout_ms if made else row.timeout_ms,
