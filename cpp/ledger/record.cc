@@ -136,6 +136,7 @@ void append_access_line(const ExchangeRecord& record, std::string& out) {
   append_seconds(record.duration, out);
   append_field("id", record.request_id, out);
   append_field("lost", record.losses, out);
+  append_field("blocked", record.blocked, out);
   append_field("error", record.error, out);
 }
 
@@ -191,6 +192,7 @@ void append_access_json(const ExchangeRecord& record, std::string& out) {
   seconds("seconds", record.duration);
   text("id", record.request_id);
   text("lost", record.losses);
+  text("blocked", record.blocked);
   text("error", record.error);
   json.end_object();
 }

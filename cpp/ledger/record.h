@@ -32,9 +32,10 @@ struct ExchangeRecord {
   std::uint64_t request_bytes = 0;
   std::uint64_t reply_bytes = 0;
   Usage usage;
-  std::string finish;  // the upstream's word
-  std::string error;   // kind and message; empty: none
-  std::string losses;  // what a translation could not carry, comma-separated
+  std::string finish;   // the upstream's word
+  std::string error;    // kind and message; empty: none
+  std::string blocked;  // by which plugin: "pre_flight/Topic Blocklist:topic_blocked"; empty: none
+  std::string losses;   // what a translation could not carry, comma-separated
 };
 
 // Appends one line of the access log, without a line end: time, client, method, path, then

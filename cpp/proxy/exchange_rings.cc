@@ -10,6 +10,7 @@
 #include "base/ascii.h"
 #include "http/head_writer.h"
 #include "proxy/exchange.h"
+#include "proxy/ring_bodies.h"
 #include "proxy/ring_stream.h"
 
 namespace llm_proxy {
@@ -66,13 +67,9 @@ void Exchange::run_request_rings() {
     ring.body = body();
   } else {
     if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
-    Translation translation;
-    translation.upstream_model = peek_.model;
-    if (auto encoded =
-            codec(WireFormat::openai_chat).encode_request(*request_, translation, ring.body);
-        !encoded) {
-      return send_error(encoded.error());
-    }
+    auto view = chat_view(*request_, peek_.model);
+    if (!view) return send_error(view.error());
+    ring.body = *std::move(view);
   }
   ring.request_id = record_.request_id;
   ring.client_host = request.peer;
@@ -112,29 +109,52 @@ void Exchange::on_request_verdict(RingVerdict verdict) {
 }
 
 void Exchange::send_block(const RingVerdict& verdict) {
+  send_error(error_of_block(verdict));
+}
+
+Error Exchange::error_of_block(const RingVerdict& verdict) {
   Error error{kind_of_status(verdict.status), verdict.message};
   error.status = verdict.status;
   error.code = verdict.type;  // the type is the format's own word, the code anybody's
-  send_error(error);
+  record_.blocked = std::string(name(verdict.ring)) + '/' + verdict.plugin + ':' + verdict.type;
+  return error;
 }
 
 void Exchange::replace_request(std::string chat_body) {
   auto peek = peek_request(chat_body);
   if (!peek)
     return send_error({ErrorKind::internal, "a ring plugin left a request that is no JSON object"});
-  replaced_body_ = std::move(chat_body);
+  // In the client's own format the raw path stays open, for the new bytes.
   if (format_ == WireFormat::openai_chat) {
-    // Still the client's own format: the raw path stays open, for the new bytes.
+    replaced_body_ = std::move(chat_body);
     peek_ = *std::move(peek);
     request_.reset();
+  } else if (auto edited = edit_of_client(chat_body)) {
+    auto model = std::move(peek->model);
+    peek = peek_request(*edited);
+    if (!peek) return send_error(peek.error());
+    replaced_body_ = *std::move(edited);
+    request_.reset();
+    peek_ = *std::move(peek);
+    peek_.model = std::move(model);
+    peek_.stream = stream_;
   } else {
     if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+    replaced_body_ = std::move(chat_body);
     auto replaced = codec(WireFormat::openai_chat).decode_request(*replaced_body_, {}, false);
     if (!replaced) return send_error(replaced.error());
     replaced_request_ = *std::move(replaced);
     peek_.model = peek->model;
   }
   dispatch();
+}
+
+// The client's body with what plugins did to its chat view.
+std::optional<std::string> Exchange::edit_of_client(std::string_view chat_body) {
+  if (!decode_request()) return std::nullopt;
+  const auto view = chat_view(*request_, peek_.model);
+  if (!view) return std::nullopt;
+  return edited_request(client_codec(), body(), *view, chat_body);
 }
 
 // A plugin answered in the upstream's place: a chat completion, given in the client's format and as
@@ -234,10 +254,7 @@ void Exchange::on_stream_verdict(RingVerdict verdict) {
   const auto head = *std::exchange(pending_reply_, std::nullopt);
   auto rest = ring_stream_->take_held();
   if (verdict.kind == RingVerdict::Kind::block) {
-    Error error{kind_of_status(verdict.status), verdict.message};
-    error.status = verdict.status;
-    error.code = verdict.type;
-    return refuse_stream(error);
+    return refuse_stream(error_of_block(verdict));
   }
   if (ring_stream_->holds_all()) {
     auto fields = head.fields;
@@ -287,14 +304,15 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
         reply.body = std::move(verdict.body);
         break;
       }
+      const auto view = body_as_chat(reply.body);
       prepare_encoding();
-      const auto decoder = codec(WireFormat::openai_chat).reply_decoder(lane_->translation);
-      const auto encoder = client_codec().whole_encoder(lane_->encode_context);
-      if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
+      auto edited =
+          edited_reply(client_codec(), lane_->encode_context, reply.body, view, verdict.body);
+      if (!edited) {
         return send_error({ErrorKind::internal, "a ring plugin's reply is no chat completion: " +
-                                                    decoded.error().message});
+                                                    edited.error().message});
       }
-      reply.body = std::move(encoder->out());
+      reply.body = *std::move(edited);
       break;
     }
   }

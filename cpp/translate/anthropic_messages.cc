@@ -1853,6 +1853,7 @@ void encode_error(const Error& error, std::string& out) {
   JsonWriter json(out);
   json.begin_object().member("type", "error").key("error").begin_object();
   json.member("type", type).member("message", std::string_view(error.message));
+  if (!error.code.empty()) json.member("code", std::string_view(error.code));
   json.end_object().end_object();
 }
 

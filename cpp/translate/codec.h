@@ -70,6 +70,7 @@ struct Translation {
   std::vector<Loss> losses;
   std::vector<ToolAlias> aliases;
   std::string forced_output_tool;  // structured output emulated by this tool; undone in the reply
+  bool view = false;  // to be looked at, not sent: what has no place is left out, not refused
 };
 
 // Decodes one upstream reply into events. One per reply; lives on the worker of its exchange.

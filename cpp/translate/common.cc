@@ -500,13 +500,13 @@ void lose(Translation& translation, Loss::Class what, std::string_view field,
 }
 
 Result<void> lose_rest(const Request& request, Translation& translation) {
-  if (!request.conversation.empty()) {
+  if (!request.conversation.empty() && !translation.view) {
     Error error{ErrorKind::not_found, "Conversation with id '" + request.conversation.decode() +
                                           "' not found: it was not made here, or is forgotten"};
     error.param = "conversation";
     return error;
   }
-  if (!request.previous_response_id.empty()) {
+  if (!request.previous_response_id.empty() && !translation.view) {
     Error error = refusal_of("previous_response_id", "needs a store this backend does not have");
     error.code = "previous_response_not_found";
     return error;
@@ -516,7 +516,7 @@ Result<void> lose_rest(const Request& request, Translation& translation) {
     for (const LossRow& row : kLossRows) {
       if (row.from == request.format && row.field == key) what = row.what;
     }
-    if (what == Loss::Class::refuse && value != "null" && value != "[]") {
+    if (what == Loss::Class::refuse && value != "null" && value != "[]" && !translation.view) {
       return refusal_of(key, "has no counterpart in the upstream's format");
     }
     lose(translation, what, key);

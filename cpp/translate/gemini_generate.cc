@@ -2103,12 +2103,18 @@ void encode_error(const Error& error, std::string& out) {
   JsonWriter json(out);
   json.begin_object().key("error").begin_object().member("code", std::int64_t{status});
   json.member("message", std::string_view(error.message)).member("status", word);
+  const bool details = error.retry_after || !error.code.empty();
+  if (details) json.key("details").begin_array();
+  if (!error.code.empty()) {
+    json.begin_object().member("@type", "type.googleapis.com/google.rpc.ErrorInfo");
+    json.member("reason", std::string_view(error.code)).end_object();
+  }
   if (error.retry_after) {
     const std::string delay = std::to_string((error.retry_after->count() + 999) / 1000) + "s";
-    json.key("details").begin_array().begin_object();
-    json.member("@type", "type.googleapis.com/google.rpc.RetryInfo");
-    json.member("retryDelay", std::string_view(delay)).end_object().end_array();
+    json.begin_object().member("@type", "type.googleapis.com/google.rpc.RetryInfo");
+    json.member("retryDelay", std::string_view(delay)).end_object();
   }
+  if (details) json.end_array();
   json.end_object().end_object();
 }
 

@@ -618,6 +618,7 @@ class RequestEncoder {
     llm_proxy::lose(translation_, what, field, note);
   }
   void refuse(std::string_view field, std::string_view why) {
+    if (translation_.view) return lose(Loss::Class::degrade, field);
     if (refusal_.message.empty()) refusal_ = refusal_of(field, why);
   }
 
@@ -935,8 +936,9 @@ class RequestEncoder {
         continue;
       }
       if (tool.kind == Tool::Kind::server) {
-        return refuse("tools", "holds a tool that its own provider runs (" +
-                                   std::string(tool.type.substr(0, 60)) + ")");
+        refuse("tools", "holds a tool that its own provider runs (" +
+                            std::string(tool.type.substr(0, 60)) + ")");
+        continue;
       }
       if (!is_offered(tool)) continue;
       if (written++ == 0) json_.key("tools").begin_array();

@@ -29,7 +29,7 @@ BLOCKS = (
     "            return PluginResponse.block(int(text[:3]), 'of_a_kind', f'no: {text}')\n"
     "    return block\n"
 ) + "".join(f"{row['name']} = make('{row['name']}')\n" for row in ROWS)
-# What each format calls a status; openai's two take the plugin's word as the code.
+# What each format calls a status; the plugin's own word is the code, or a detail's reason.
 MESSAGES = {402: "billing_error", 403: "permission_error", 429: "rate_limit_error"}
 GEMINI = {402: "RESOURCE_EXHAUSTED", 403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED"}
 
@@ -46,9 +46,13 @@ def check(frontend: str, status: int, answer: httpx.Response, message: str) -> N
     elif frontend == "messages":
         assert body["type"] == "error"
         assert error["type"] == MESSAGES[status]
+        assert error["code"] == "of_a_kind"
     else:
         assert error["code"] == status
         assert error["status"] == GEMINI[status]
+        (detail,) = error["details"]
+        assert detail["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+        assert detail["reason"] == "of_a_kind"
 
 
 def whole(frontend: str, text: str) -> tuple[str, dict[str, Any]]:
@@ -83,9 +87,38 @@ async def test_a_block_of_every_ring_has_its_status_kind_and_words_in_the_client
                 begun, raw = await told(http, frontend, text)  # in the stream, instead of its end
                 assert begun == 200
                 assert f"no: {text}" in raw
+                assert "of_a_kind" in raw
                 assert ENDS[frontend] not in raw
         path, body = whole(frontend, "nothing of the kind")
         assert (await http.post(path, json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("ring", [row["name"] for row in ROWS])
+async def test_the_access_log_says_which_plugin_blocked_and_why(ring: str, tmp_path: Path) -> None:
+    (tmp_path / "blocks.py").write_text(BLOCKS)
+    (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": ROWS}))
+    log = tmp_path / "access.log"
+    config = {**CONFIG, "access_log": True, "access_log_path": str(log)}
+    blocked = {"stream": False}, {"stream": True}
+    async with (
+        Server(config, plugins_dir=tmp_path) as server,
+        httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{server.port}") as http,
+    ):
+        for more in blocked:
+            body = {"model": "m", "messages": [{"role": "user", "content": f"429 in {ring}"}]}
+            path = "/v1/chat/completions"
+            try:
+                await http.post(path, json={**body, **more})
+            except httpx.RemoteProtocolError:
+                assert (ring, more["stream"]) == ("post_flight", True)  # no clean end
+        body["messages"][0]["content"] = "well"
+        await http.post("/v1/chat/completions", json=body)
+    *refused, passed = log.read_text().splitlines()
+    assert len(refused) == 2
+    for line in refused:
+        assert f" blocked={ring}/{ring}:of_a_kind " in line
+        assert f"no: 429 in {ring}" in line
+    assert "blocked" not in passed
 
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
