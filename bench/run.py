@@ -228,6 +228,8 @@ def row(result: Result) -> str:
 def limit(load: Load) -> str:
     if load.added_must is not None:
         return f"+{load.added_must:g} µs"
+    if load.plain_must is not None:
+        return f"{load.plain_must:g} × plain"
     goal = f" (goal {load.goal:g})" if load.goal is not None else ""
     return f"{load.must:g}{goal}" if load.must is not None else ""
 
@@ -235,7 +237,10 @@ def limit(load: Load) -> str:
 def note(result: Result) -> str:
     notes = []
     if result.added is not None:
-        notes.append(f"{result.added:+.1f} µs over {spread(result.plain)} without plugins")
+        times = result.cpu(result.proxy) / result.cpu(result.plain)
+        notes.append(
+            f"{result.added:+.1f} µs ({times:.2f} ×) over {spread(result.plain)} without plugins"
+        )
     if result.load.stream == "paced":
         gaps = [number(samples, "gap_us", "p99") for samples in (result.nginx, result.proxy)]
         per_chunk = [
@@ -262,6 +267,8 @@ def is_missed(result: Result) -> bool:
         return True
     if load.added_must is not None and result.added is not None:
         return result.added > load.added_must
+    if load.plain_must is not None and result.proxy and result.plain:
+        return result.cpu(result.proxy) > load.plain_must * result.cpu(result.plain)
     return load.must is not None and result.ratio is not None and result.ratio > load.must
 
 

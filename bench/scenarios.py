@@ -42,13 +42,14 @@ class Load:
     must: float | None = None
     goal: float | None = None
     added_must: float | None = None  # µs over the proxy without plugins, measured in turn too
+    plain_must: float | None = None  # ratio to the proxy without plugins, likewise
     raw: bool = True  # the reply must come through byte for byte
     upstream: bool = True  # false: a Python backend answers, nginx has nothing to be compared with
     extra: bool = False  # only with --all or --only
 
     @property
     def against_plain(self) -> bool:
-        return bool(self.variant.plugins or self.variant.builtins)
+        return self.added_must is not None or self.plain_must is not None
 
 
 def _translated(frontend: str, backend: str) -> list[Load]:
@@ -81,6 +82,13 @@ def _python(name: str, stream: str, connections: int) -> Load:
     return Load(name, "chat", variant, "small", stream, connections, raw=False, upstream=False)
 
 
+def _native(name: str, stream: str, connections: int) -> Load:
+    variant = Variant("bench-native", python_backends=True)
+    return Load(
+        name, variant=variant, stream=stream, connections=connections, seconds=4, plain_must=1.1
+    )
+
+
 LOADS: tuple[Load, ...] = (
     Load("raw/small", must=2.0, goal=1.6),
     Load("raw/small-c1", connections=1),
@@ -101,6 +109,8 @@ LOADS: tuple[Load, ...] = (
     ),
     _python("python/small", "", 16),
     _python("python/stream", "unpaced", 4),
+    _native("python/native", "", 16),
+    _native("python/native-stream", "unpaced", 4),
     *(
         Load(f"raw-{name}/{kind}", name, variant, stream=stream, connections=c, extra=True)
         for name, variant in EVERY_PAIR.items()

@@ -189,7 +189,7 @@ async def eager(ctx):
 # The bench's backend plugins: `bench-python` answers at once, `bench-blocking` holds the loop
 # for a second first, `bench-computing` computes as long, `bench-httpx` streams from the mock as a
 # user's connector would, through the client that backends are given; `bench-own-httpx` makes a
-# client of its own.
+# client of its own; `bench-native` lends the engine a key and leaves the rest to it.
 BACKEND_PLUGIN = """\
 import json
 import os
@@ -197,6 +197,7 @@ import time
 
 import httpx
 
+from llm_proxy.native import Credentials, NativeBackend, NativeSpec
 from src.connectors.base import LLMBackend
 from src.connectors.contracts import ConnectorChatCompletionsRequest
 from src.core.domain.responses import ResponseEnvelope, StreamingResponseEnvelope
@@ -296,6 +297,18 @@ class OwnHttpxBackend(HttpxBackend):
         super().__init__(httpx.AsyncClient(), config, translation_service)
 
 
+class Native(NativeBackend):
+    backend_type = "bench-native"
+
+    @classmethod
+    def native_spec(cls, config):
+        upstream = os.environ["BENCH_UPSTREAM"].removesuffix("/chat/completions")
+        return NativeSpec(upstream, "openai-chat")
+
+    async def credentials(self, refused=None):
+        return Credentials("bench-upstream-key", expires_at=time.time() + 3600)
+
+
 def _definition(name, factory):
     return BackendPluginDefinition(
         backend_name=name, factory=factory, plugin_name=name,
@@ -321,6 +334,10 @@ def given_client():
 
 def own_client():
     return _definition("bench-own-httpx", OwnHttpxBackend)
+
+
+def native():
+    return _definition("bench-native", Native)
 """
 
 # The calls of `bench-httpx` with no proxy around them; prints CPU-µs a stream.
@@ -419,6 +436,7 @@ class Proxy(Running):
             "bench-computing = bench_backends:computing\n"
             "bench-httpx = bench_backends:given_client\n"
             "bench-own-httpx = bench_backends:own_client\n"
+            "bench-native = bench_backends:native\n"
         )
         return site
 

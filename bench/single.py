@@ -277,14 +277,23 @@ def httpx_backend(house: House, settings: Settings) -> list[Figure]:
 
 def routing(house: House, settings: Settings) -> list[Figure]:
     """Finding the route, choosing a key and asking the breaker, of a request that goes well."""
-    program = house.binaries / "route_cost"
+    return [Figure("routing/request", "µs", cost_of(house, settings, "route_cost"), must=1.5)]
+
+
+def empty_rings(house: House, settings: Settings) -> list[Figure]:
+    """What an exchange asks of a generation that holds no plugin."""
+    return [Figure("rings/empty", "µs", cost_of(house, settings, "ring_cost"), must=0.3)]
+
+
+def cost_of(house: House, settings: Settings, name: str) -> list[float]:
+    program = house.binaries / name
     if not program.exists():
-        raise BenchError("route_cost needs the engine: ./dev build")
+        raise BenchError(f"{name} needs the engine: ./dev build")
     seen = []
     for _ in range(settings.repeats):
         done = subprocess.run([*pinned(PROXY_CORE), program], capture_output=True, check=True)
         seen.append(float(done.stdout) / 1000)
-    return [Figure("routing/request", "µs", seen, must=1.5)]
+    return seen
 
 
 FIGURES: dict[str, Callable[[House, Settings], list[Figure]]] = {
@@ -294,6 +303,7 @@ FIGURES: dict[str, Callable[[House, Settings], list[Figure]]] = {
     "blocked-loop": blocked_loop,
     "httpx": httpx_backend,
     "routing": routing,
+    "rings": empty_rings,
 }
 
 
