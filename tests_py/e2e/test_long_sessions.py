@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from e2e.answers import TWO_TOOLS, Answer
 from e2e.conftest import StartProxy
-from e2e.upstream import Reply, Upstream, whole
+from e2e.upstream import Reply, Upstream, answering, whole
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
@@ -27,6 +28,7 @@ ODD_SCHEMA = {
     "$defs": {"Node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}},
     "additionalProperties": False,
 }
+LOOK = Answer("I will look.", TWO_TOOLS.calls)
 Session = Callable[[int], dict[str, Any]]
 Json = dict[str, Any]
 
@@ -166,3 +168,77 @@ async def test_equal_prefixes_stay_equal_bytes(
     for (head, items, tail), (next_head, next_items, next_tail) in pairwise(sent):
         assert next_items[: len(items)] == items
         assert (next_head, next_tail) == (head, tail)
+
+
+def ids(body: Any) -> list[str]:
+    """The ids of all calls, as they stand upstream, in order."""
+    if isinstance(body, list):
+        return [found for item in body for found in ids(item)]
+    if not isinstance(body, dict):
+        return []
+    if body.get("type") in ("function_call", "tool_use") or "functionCall" in body:
+        call = body.get("functionCall", body)
+        return [str(call.get("call_id") or call.get("id"))]
+    if body.get("type") == "function":
+        return [body["id"]] if "id" in body else []
+    return [found for item in body.values() for found in ids(item)]
+
+
+@pytest.mark.parametrize(("client", "backend"), PAIRS)
+async def test_no_call_is_renumbered_between_turns(
+    client: str, backend: str, start_proxy: StartProxy
+) -> None:
+    path, session = CLIENTS[client]
+    refused: Callable[..., Reply] = lambda _: whole(b'{"error":{"message":"no"}}', 400)  # noqa: E731
+    async with (
+        Upstream(refused) as upstream,
+        start_proxy(upstream, backend) as proxy,
+        httpx.AsyncClient(timeout=20, base_url=proxy.url) as http,
+    ):
+        before: list[str] = []
+        for turns in (2, 3, 50, 51):
+            await http.post(path, json=session(turns))
+            now = ids(upstream.last.json)
+            assert now[: len(before)] == before
+            # A Gemini provider needs no ids, where the client's history has none that are its own.
+            assert len(set(now)) == len(now) >= turns - 1
+            before = now
+
+
+@pytest.mark.parametrize("backend", UPSTREAMS)
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_the_last_event_has_all_output_and_usage(
+    backend: str, streamed: bool, start_proxy: StartProxy
+) -> None:
+    body = {**responses_session(50), "stream": streamed}
+    async with (
+        Upstream(answering(LOOK)) as upstream,
+        start_proxy(upstream, backend) as proxy,
+        httpx.AsyncClient(timeout=20, base_url=proxy.url) as http,
+    ):
+        for _ in range(3):
+            got = (await http.post("/v1/responses", json=body)).text
+            if streamed:
+                datas = [line[6:] for line in got.splitlines() if line.startswith("data: ")]
+                events = [json.loads(data) for data in datas if data != "[DONE]"]
+                assert events[-1]["type"] == "response.completed"
+                assert [event["sequence_number"] for event in events] == list(range(len(events)))
+                done = [e["item"] for e in events if e["type"] == "response.output_item.done"]
+                response = events[-1]["response"]
+                assert response["output"] == done
+            else:
+                response = json.loads(got)
+            said, *calls = response["output"]
+            assert said["content"][0]["text"] == LOOK.text
+            assert [(call["name"], json.loads(call["arguments"])) for call in calls] == [
+                (call.name, call.arguments) for call in LOOK.calls
+            ]
+            usage = response["usage"]
+            assert usage["input_tokens"] > 0 and usage["output_tokens"] > 0
+            assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+            # The next turn has this one in it.
+            results = [
+                {"type": "function_call_output", "call_id": call["call_id"], "output": "ok"}
+                for call in calls
+            ]
+            body = {**body, "input": [*body["input"], *response["output"], *results]}

@@ -1,12 +1,13 @@
-"""What coding agents do that proxies miss: a test for each.
+"""What coding agents do that proxies miss: a test for each of the fourteen points.
 
-Points 7 (broken streams) and 14 (wandering cache markers) have files of their own:
+Points 7 (broken streams) and 14 (wandering cache markers) have files of their own too:
 test_broken_upstreams.py and test_long_sessions.py.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -15,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.answers import ALL_SCRIPTS, Answer, Call
+from e2e.answers import ALL_SCRIPTS, TEXT, Answer, Call, chat_stream
 from e2e.conftest import StartProxy
-from e2e.upstream import Upstream, answering, error, whole
+from e2e.upstream import Upstream, answering, error, stream, whole
 
 Json = dict[str, Any]
 HELLO: Json = {"role": "user", "content": "Hello"}
@@ -163,6 +164,49 @@ async def test_6_two_calls_of_one_name_without_ids_stay_two(chat: Pair) -> None:
     )
 
 
+async def test_6_ids_of_the_client_s_own_making_come_back_unchanged(chat: Pair) -> None:
+    made = "look_1700000000000_0"
+    call = {"functionCall": {"name": "look", "args": {}, "id": made}}
+    answer = {"functionResponse": {"name": "look", "id": made, "response": {"output": "x"}}}
+    contents = [
+        {"role": "user", "parts": [{"text": "q"}]},
+        {"role": "model", "parts": [call]},
+        {"role": "user", "parts": [answer]},
+    ]
+    await chat.post("/v1beta/models/m:generateContent", {"contents": contents})
+    assert chat.sent["messages"][1]["tool_calls"][0]["id"] == made
+    assert chat.sent["messages"][2]["tool_call_id"] == made
+
+
+STREAMS = [
+    ("/v1/chat/completions", {**CHAT, "stream": True}, "[DONE]", '"error"'),
+    ("/v1/responses", {**RESPONSES, "stream": True}, "response.completed", "response.failed"),
+    ("/v1/messages", {**MESSAGES, "stream": True}, "message_stop", "event: error"),
+    (
+        "/v1beta/models/m:streamGenerateContent?alt=sse",
+        {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]},
+        "finishReason",
+        '"error"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "end", "failure"), STREAMS)
+async def test_7_a_broken_stream_never_looks_finished(
+    path: str, body: Json, end: str, failure: str, chat: Pair
+) -> None:
+    got = await chat.post(path, body)
+    assert end in got.text and failure not in got.text
+    # In order, but without finish or terminator.
+    chat.upstream.handler = lambda _: stream(list(chat_stream(TEXT))[:4])
+    told = ""
+    with contextlib.suppress(httpx.RemoteProtocolError):
+        async with chat.http.stream("POST", path, json=body) as reply:
+            async for text in reply.aiter_text():
+                told += text
+    assert failure in told and end not in told, told
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
@@ -206,6 +250,22 @@ async def test_9_results_stay_readable_text(chat: Pair) -> None:
     assert ALL_SCRIPTS.encode() in chat.upstream.last.body
 
 
+async def test_9_results_reach_gemini_as_readable_text(start_proxy: StartProxy) -> None:
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": ALL_SCRIPTS}
+    turns = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    async with (
+        Upstream() as upstream,
+        start_proxy(upstream, "gemini") as proxy,
+        httpx.AsyncClient(base_url=proxy.url, timeout=20) as http,
+    ):
+        got = await http.post("/v1/messages", json={**MESSAGES, "messages": [HELLO, *turns]})
+        assert got.status_code == 200, got.text
+    answer = upstream.last.json["contents"][-1]["parts"][0]["functionResponse"]
+    assert answer["response"] == {"output": ALL_SCRIPTS}
+    assert ALL_SCRIPTS.encode() in upstream.last.body
+
+
 async def test_10_every_side_question_has_an_answer_in_its_format(chat: Pair) -> None:
     assert (await chat.http.head("/api/hello")).status_code == 200
     counting = [chat.post("/v1/messages/count_tokens?beta=true", MESSAGES) for _ in range(25)]
@@ -243,3 +303,29 @@ async def test_13_a_long_user_id_and_settings_of_one_request_fit(chat: Pair) -> 
     assert (await chat.post("/v1/messages", body)).status_code == 200
     assert len(chat.sent.get("user", "")) <= 64
     assert "tool_choice" not in chat.sent and "parallel_tool_calls" not in chat.sent
+
+
+@pytest.mark.parametrize("backend", ["openai", "openai-responses", "gemini"])
+async def test_14_a_wandering_marker_changes_no_byte_upstream(
+    backend: str, start_proxy: StartProxy
+) -> None:
+    """The marker moves every turn, and a message is an array here and a string there."""
+    marked = {"type": "text", "text": "One.", "cache_control": {"type": "ephemeral"}}
+    said = {"role": "assistant", "content": "Yes."}
+    turns: list[list[Json]] = [
+        [{"role": "user", "content": [marked]}],
+        [{"role": "user", "content": "One."}, said, {"role": "user", "content": [marked]}],
+    ]
+    async with (
+        Upstream() as upstream,
+        start_proxy(upstream, backend) as proxy,
+        httpx.AsyncClient(base_url=proxy.url, timeout=20) as http,
+    ):
+        sent = []
+        for messages in turns:
+            got = await http.post("/v1/messages", json={**MESSAGES, "messages": messages})
+            assert got.status_code == 200, got.text
+            sent.append(upstream.last.body)
+    first = sent[0][: sent[0].index(b"One.") + len(b"One.")]
+    assert sent[1].startswith(first)
+    assert b"cache_control" not in sent[0] + sent[1]
