@@ -205,6 +205,8 @@ struct Request {
   // Storage for strings that exist nowhere in the source. A deque: growing it moves nothing.
   std::deque<std::string> owned;
   Text own(std::string plain) { return Text::plain(owned.emplace_back(std::move(plain))); }
+  // The same text, in the one spelling whose bytes may be looked at.
+  Text unescaped(Text text) { return text.has_escapes() ? own(text.decode()) : text; }
 };
 
 }  // namespace llm_proxy

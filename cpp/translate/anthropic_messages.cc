@@ -18,7 +18,9 @@ constexpr WireFormat kFormat = WireFormat::anthropic_messages;
 // Builds a Request from a Messages body. One per call.
 class RequestDecoder {
  public:
-  explicit RequestDecoder(std::string_view body) : json_(body) {}
+  explicit RequestDecoder(std::string_view body) : json_(body), own_(request_) {}
+  // Of a piece of the body; `whole` keeps the strings that stand nowhere in it.
+  RequestDecoder(std::string_view piece, Request& whole) : json_(piece), own_(whole) {}
 
   Result<Request> run() {
     std::string_view key;
@@ -160,7 +162,7 @@ class RequestDecoder {
         }
       }
       if (json_.failed()) return;
-      tool.type = type.bytes();
+      tool.type = own_.unescaped(type).bytes();
       tool.kind = type.empty() || type == "custom" ? Tool::Kind::function : Tool::Kind::server;
       if (tool.kind == Tool::Kind::function && tool.name.empty()) {
         json_.fail("has a tool without a name");
@@ -299,7 +301,7 @@ class RequestDecoder {
     }
     if (json_.failed()) return;
     if (block.type == "tool_result" && !content.empty()) {
-      RequestDecoder inner(content);
+      RequestDecoder inner(content, own_);
       inner.read_content(block.content);
       if (inner.json_.failed()) {
         json_.fail("has a tool_result whose content is neither a string nor an array of blocks");
@@ -341,14 +343,14 @@ class RequestDecoder {
       if (opened.carried) thinking.redacted = opened.redacted;
       parts.emplace_back(thinking);
     } else {
-      parts.emplace_back(RawPart{kFormat, block.type.bytes(), source});
+      parts.emplace_back(RawPart{kFormat, own_.unescaped(block.type).bytes(), source});
     }
   }
 
   void add_media(const Block& block, JsonSlice source, std::vector<Part>& parts) {
     MediaPart media;
     media.kind = block.type == "image" ? MediaKind::image : MediaKind::document;
-    media.mime_type = string_member(block.source, "media_type");
+    media.mime_type = own_.unescaped(string_member(block.source, "media_type"));
     media.filename = block.title;
     media.cache_control = block.cache_control;
     const Text type = string_member(block.source, "type");
@@ -357,7 +359,7 @@ class RequestDecoder {
       media.data = string_member(block.source, "data");
     } else if (type == "url") {
       media.source = MediaPart::Source::url;
-      media.data = string_member(block.source, "url");
+      media.data = own_.unescaped(string_member(block.source, "url"));
     } else if (type == "text") {
       media.source = MediaPart::Source::text;
       media.data = string_member(block.source, "data");
@@ -365,7 +367,7 @@ class RequestDecoder {
       media.source = MediaPart::Source::file_id;
       media.data = string_member(block.source, "file_id");
     } else {
-      parts.emplace_back(RawPart{kFormat, block.type.bytes(), source});
+      parts.emplace_back(RawPart{kFormat, own_.unescaped(block.type).bytes(), source});
       return;
     }
     parts.emplace_back(media);
@@ -373,6 +375,7 @@ class RequestDecoder {
 
   JsonReader json_;
   Request request_;
+  Request& own_;  // keeps the strings that stand nowhere in the body: request_, or the whole's
   Message system_;
   std::vector<Message> messages_;
 };

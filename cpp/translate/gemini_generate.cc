@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <deque>
 #include <map>
 
@@ -80,9 +81,7 @@ class SchemaWriter {
         json_.key(name);
         list(fields, depth);
       } else if (is_count(name) && fields.kind() == JsonKind::string) {
-        Text digits;
-        fields.string(digits);
-        json_.key(name).raw(digits.bytes());
+        count(name, fields);
       } else {
         json_.key(Text::plain(is_word(name) ? name : key));
         copy(fields);
@@ -103,6 +102,21 @@ class SchemaWriter {
   void copy(JsonReader& in) {
     JsonSlice value;
     if (in.value(value)) json_.raw(value);
+  }
+
+  // Protobuf writes 64-bit numbers as strings; what is none stays one.
+  void count(std::string_view name, JsonReader& in) {
+    Text text;
+    in.string(text);
+    const std::string digits = text.decode();
+    std::int64_t number = 0;
+    const auto end = digits.data() + digits.size();
+    const auto read = std::from_chars(digits.data(), end, number);
+    if (read.ec == std::errc() && read.ptr == end) {
+      json_.member(name, number);
+    } else {
+      json_.member(name, text);
+    }
   }
 
   void lower(Text word) {
@@ -145,7 +159,8 @@ class SchemaWriter {
 };
 
 bool is_gemini_dialect(JsonSlice schema) {
-  static constexpr std::array<std::string_view, 11> kSigns{
+  static constexpr std::array<std::string_view, 12> kSigns{
+      "\\u",  // any of these, perhaps
       "\"STRING\"", "\"OBJECT\"",        "\"ARRAY\"",         "\"INTEGER\"",
       "\"NUMBER\"", "\"BOOLEAN\"",       "\"NULL\"",          "\"nullable\"",
       "\"any_of\"", "ropertyOrdering\"", "roperty_ordering\""};
@@ -418,7 +433,7 @@ class RequestDecoder {
       call.id = request_.own(made_id("call_", "in the conversation", calls_.size()));
       call.id_made_up = true;
     }
-    calls_.push_back({call.id, call.name});
+    calls_.push_back({request_.unescaped(call.id), request_.unescaped(call.name)});
     return call;
   }
 
@@ -448,7 +463,7 @@ class RequestDecoder {
         }
       }
     }
-    result.call_id = answered(id, result.name);
+    result.call_id = answered(request_.unescaped(id), request_.unescaped(result.name));
     say(result);
     for (Part& part : media) result.content.push_back(std::move(part));
     return result;
@@ -478,7 +493,7 @@ class RequestDecoder {
   // The text of a result: what stands under the one key everybody uses, else the whole object.
   void say(ToolResultPart& result) {
     const JsonSlice object = result.response_object;
-    if (object.empty() || object == "{}") return;
+    if (object.empty()) return;
     JsonReader json(object);
     std::string_view key;
     int members = 0;
@@ -499,6 +514,7 @@ class RequestDecoder {
       }
     }
     result.is_error = error;
+    if (members == 0) return;
     if (members == 1 && text) {
       result.content.push_back(TextPart{.text = *text});
       return;
@@ -519,17 +535,17 @@ class RequestDecoder {
 
   Part inline_data(JsonSlice source) {
     MediaPart media;
-    media.mime_type = camel_member(source, "mimeType", "mime_type");
+    media.mime_type = request_.unescaped(camel_member(source, "mimeType", "mime_type"));
     media.data = plain_base64(string_member(source, "data"));
     media.filename = camel_member(source, "displayName", "display_name");
     media.kind = media_kind(media.mime_type);
     return media;
   }
 
-  static Part file_data(JsonSlice source) {
+  Part file_data(JsonSlice source) {
     MediaPart media{.source = MediaPart::Source::url};
-    media.mime_type = camel_member(source, "mimeType", "mime_type");
-    media.data = camel_member(source, "fileUri", "file_uri");
+    media.mime_type = request_.unescaped(camel_member(source, "mimeType", "mime_type"));
+    media.data = request_.unescaped(camel_member(source, "fileUri", "file_uri"));
     media.kind = media_kind(media.mime_type);
     // Files of the Files API and of buckets are known to this provider alone.
     const std::string_view uri = media.data.bytes();
@@ -1127,7 +1143,7 @@ class RequestEncoder {
       for (const Text& name : choice.names) {
         CallKind kind = CallKind::function;
         for (const Tool& tool : request_.tools) {
-          if (tool.name.bytes() == name.bytes() && tool.kind == Tool::Kind::custom)
+          if (tool.name == name.decode() && tool.kind == Tool::Kind::custom)
             kind = CallKind::custom;
         }
         json_.string(std::string_view(tool_name(name, {}, kind)));

@@ -188,7 +188,7 @@ class RequestDecoder {
           json_.value(tool.cache_control);
         }
       }
-      tool.type = type.bytes();
+      tool.type = request_.unescaped(type).bytes();
       tool.kind = !known             ? Tool::Kind::server
                   : type == "custom" ? Tool::Kind::custom
                                      : Tool::Kind::function;
@@ -362,7 +362,7 @@ class RequestDecoder {
     JsonSlice entry;
     if (!fields.details.empty() && details.kind() == JsonKind::array && details.begin_array()) {
       while (details.next_item() && details.value(entry)) {
-        const auto maker = wire_format_named(string_member(entry, "format").bytes());
+        const auto maker = wire_format_named(string_member(entry, "format").decode());
         if (!maker) continue;
         ThinkingPart thinking;
         thinking.seal.maker = *maker;
@@ -418,7 +418,8 @@ class RequestDecoder {
     take_data_url(media);
   }
 
-  static void take_data_url(MediaPart& media) {
+  void take_data_url(MediaPart& media) {
+    media.data = request_.unescaped(media.data);
     if (const auto split = split_data_url(media.data)) {
       media.data = split->data;
       media.mime_type = split->mime_type;
@@ -522,7 +523,7 @@ class RequestDecoder {
       media.cache_control = cache_control;
       parts.emplace_back(media);
     } else {
-      parts.emplace_back(RawPart{kFormat, type.bytes(), json_.since(start)});
+      parts.emplace_back(RawPart{kFormat, request_.unescaped(type).bytes(), json_.since(start)});
     }
   }
 

@@ -204,7 +204,8 @@ class RequestDecoder {
       if (key == "function" && json_.kind() == JsonKind::object) nested_function(tool);
     }
     tool.source = json_.since(start);
-    tool.type = type.bytes();
+    tool.type = request_.unescaped(type).bytes();
+    tool.name = request_.unescaped(tool.name);
     if (loaded) tool.deferred = false;
     if (type == "namespace") {
       JsonReader members(group);
@@ -394,7 +395,8 @@ class RequestDecoder {
       ToolCallPart call{.id = item.call_id.empty() ? item.id : item.call_id,
                         .item_id = item.id,
                         .name = item.name,
-                        .tool_namespace = item.tool_namespace};
+                        .tool_namespace = request_.unescaped(item.tool_namespace)};
+      call.name = request_.unescaped(call.name);
       if (type == "custom_tool_call") {
         call.kind = CallKind::custom;
         call.arguments_text = item.input;
@@ -429,7 +431,7 @@ class RequestDecoder {
       message.parts.push_back(std::move(result));
     } else {
       message.role = Role::assistant;
-      message.parts.push_back(RawPart{kFormat, type.bytes(), message.source});
+      message.parts.push_back(RawPart{kFormat, request_.unescaped(type).bytes(), message.source});
     }
   }
 
@@ -570,14 +572,14 @@ class RequestDecoder {
       out.push_back(
           TextPart{.text = text, .citations = annotations == "[]" ? JsonSlice() : annotations});
     } else {
-      out.push_back(RawPart{kFormat, type.bytes(), json_.since(start)});
+      out.push_back(RawPart{kFormat, request_.unescaped(type).bytes(), json_.since(start)});
     }
   }
 
   Part media(MediaKind kind, Text inline_data, Text file_id, Text url, Text filename, Text detail) {
     MediaPart part{.kind = kind, .filename = filename, .detail = detail};
     if (!inline_data.empty()) {
-      if (inline_data.has_escapes()) inline_data = request_.own(inline_data.decode());
+      inline_data = request_.unescaped(inline_data);
       if (const auto split = split_data_url(inline_data)) {
         part.mime_type = split->mime_type;
         part.data = split->data;

@@ -149,6 +149,74 @@ TEST(GeminiRequest, reads_both_spellings_alike) {
   EXPECT_EQ(chat["tool_choice"], Json::parse(R"({"type":"function","function":{"name":"f"}})"));
 }
 
+TEST(GeminiRequest, takes_a_count_for_a_number_only_where_it_is_one) {
+  for (const auto& [given, written] : std::vector<std::pair<std::string, Json>>{
+           {"2", 2},
+           {"\\u0032", 2},
+           {"", ""},
+           {"many", "many"},
+           {"1,\\u0022x\\u0022:2", "1,\"x\":2"},
+           {"99999999999999999999", "99999999999999999999"}}) {
+    const std::string body =
+        R"({"contents":[{"parts":[{"text":"q"}]}],"tools":[{"functionDeclarations":[{"name":"f",)"
+        R"("parameters":{"type":"ARRAY","minItems":")" +
+        given + R"("}}]}]})";
+    Result<Request> request = codec(kG).decode_request(body, "m", false);
+    ASSERT_TRUE(request) << body;
+    Translation translation;
+    std::string out;
+    ASSERT_TRUE(codec(kC).encode_request(*request, translation, out)) << body;
+    ASSERT_TRUE(Json::accept(out)) << out;
+    EXPECT_EQ(Json::parse(out)["tools"][0]["function"]["parameters"],
+              (Json{{"type", "array"}, {"minItems", written}}));
+  }
+}
+
+// PHP escapes every slash, .NET every plus, Gson every equals sign.
+TEST(Request, is_understood_however_its_writer_escapes_it) {
+  constexpr std::string_view kPng = R"(iVBOR\/0KGgo\u002bAAAA\u003d\u003d)";
+  constexpr std::string_view kPlain = "iVBOR/0KGgo+AAAA==";
+  const std::string data(kPng);
+  const std::vector<std::pair<WireFormat, std::string>> sources{
+      {kC, R"({"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":)"
+           R"({"url":"data:image\/png;base64,)" +
+               data + R"("}}]}]})"},
+      {kR, R"({"model":"m","input":[{"role":"user","content":[{"type":"input_image","image_url":)"
+           R"("data:image\/png;base64,)" +
+               data + R"("}]}]})"},
+      {kA, R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":[{"type":"image",)"
+           R"("source":{"type":"base64","media_type":"image\/png","data":")" +
+               data + R"("}}]}]})"},
+      {kG, R"({"contents":[{"parts":[{"inlineData":{"mimeType":"image\/png","data":")" + data +
+               R"("}}]}]})"}};
+  const std::string url = "data:image/png;base64," + std::string(kPlain);
+  for (const auto& [from, body] : sources) {
+    for (const WireFormat to : {kC, kR, kA, kG}) {
+      if (from == to) continue;
+      Result<Request> request = codec(from).decode_request(body, "m", false);
+      ASSERT_TRUE(request) << name(from);
+      Translation translation;
+      std::string out;
+      ASSERT_TRUE(codec(to).encode_request(*request, translation, out)) << name(from);
+      const Json sent = Json::parse(out);
+      const std::string way = std::string(name(from)) + " to " + std::string(name(to));
+      if (to == kC) {
+        EXPECT_EQ(sent["messages"][0]["content"][0]["image_url"]["url"], url) << way;
+      } else if (to == kR) {
+        EXPECT_EQ(sent["input"][0]["content"][0]["image_url"], url) << way;
+      } else if (to == kA) {
+        const Json& source = sent["messages"][0]["content"][0]["source"];
+        EXPECT_EQ(source["media_type"], "image/png") << way;
+        EXPECT_EQ(source["data"], kPlain) << way;
+      } else {
+        const Json& inline_data = sent["contents"][0]["parts"][0]["inlineData"];
+        EXPECT_EQ(inline_data["mimeType"], "image/png") << way;
+        EXPECT_EQ(inline_data["data"], kPlain) << way;
+      }
+    }
+  }
+}
+
 TEST(GeminiRequest, turns_its_schema_dialect_into_json_schema) {
   const Json body = sent(
       kG, kC,
