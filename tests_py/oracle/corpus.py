@@ -85,3 +85,14 @@ def respelled_stream(text: str, api: str, chance: random.Random) -> list[tuple[s
             data = respelled(json.loads(data), chance)
         out.append((name if api != GEMINI else "", data))
     return out
+
+
+def reordered(value: Any, chance: random.Random) -> Any:
+    """The same JSON with the members of every object in another order."""
+    if isinstance(value, list):
+        return [reordered(item, chance) for item in value]
+    if not isinstance(value, dict):
+        return value
+    members = [(key, reordered(item, chance)) for key, item in value.items()]
+    chance.shuffle(members)
+    return dict(members)

@@ -37,6 +37,8 @@ def differences(slow: Facts, fast: Facts, target: str) -> list[str]:
             said.pop(number), heard.pop(number)
     if slow.prompt is not None and slow.cached > slow.prompt:
         said.pop("prompt"), heard.pop("prompt")  # figures that do not add up have no sum
+    for told in (said, heard):  # members of arguments keep their order
+        told["calls"] = [[name, json.dumps(given)] for name, given in told["calls"]]
     return [
         f"{key}: {said[key]!r} -> {heard[key]!r}"[:300] for key in said if said[key] != heard[key]
     ]
