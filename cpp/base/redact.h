@@ -10,7 +10,7 @@ namespace llm_proxy {
 // local server is given for one ("ollama"), and may stand in a text for what it means.
 inline void redact(std::string& text, std::string_view secret) {
   constexpr std::string_view kMask = "***";
-  constexpr std::size_t kShortestKey = 8;
+  constexpr std::size_t kShortestKey = 4;
   if (secret.size() < kShortestKey) return;
   for (auto at = text.find(secret); at != std::string::npos;
        at = text.find(secret, at + kMask.size())) {

@@ -17,6 +17,11 @@ std::string_view prefix_of(std::string_view target) {
                                                       : std::string_view();
 }
 
+// One provider, even where it is configured once for each of its formats.
+bool same_server(const Backend& a, const Backend& b) {
+  return &a == &b || (!a.base_url.empty() && a.base_url == b.base_url);
+}
+
 bool same_params(const Candidate& a, const Candidate& b) {
   return (a.params == nullptr || b.params == nullptr) ? a.params == b.params
                                                       : describe(*a.params) == describe(*b.params);
@@ -98,6 +103,9 @@ Result<RouteTable> RouteTable::build(const std::vector<Backend>& backends, Setti
       table.groups_[std::string(group_name(backend.name))].instances.push_back(&backend);
     for (const auto& model : backend.models) table.by_model_[model].push_back(&backend);
   }
+  table.several_servers_ = std::any_of(
+      backends.begin(), backends.end(),
+      [&backends](const Backend& backend) { return !same_server(backend, backends.front()); });
   table.turns_ = std::shared_ptr<std::atomic<std::uint32_t>[]>(
       new std::atomic<std::uint32_t>[table.groups_.size() + 1]());
   std::size_t turn = 0;
@@ -456,14 +464,15 @@ Result<Route> RouteTable::resolve_target(std::string_view target, Sticky sticky)
 std::vector<const Backend*> RouteTable::holders(std::string_view model, Sticky sticky) const {
   std::vector<const Backend*> out;
   if (const auto known = by_model_.find(model); known != by_model_.end()) out = known->second;
-  if (settings_.index && groups_.size() > 1) {
+  if (settings_.index && several_servers_) {
     const auto named = settings_.index->who_has(std::string(model));
     // In the order of the configuration; where that lists models, it counts.
     for (const auto& backend : *backends_) {
-      if (backend.models.empty() && backend.only_models.empty() && !covered(backend) &&
-          std::find(named.begin(), named.end(), backend.name) != named.end()) {
-        out.push_back(&backend);
-      }
+      const bool has = backend.models.empty() && backend.only_models.empty() && !covered(backend) &&
+                       std::find(named.begin(), named.end(), backend.name) != named.end();
+      const auto serves = [&](const Backend* other) { return same_server(*other, backend); };
+      if (!has || std::any_of(out.begin(), out.end(), serves)) continue;
+      out.push_back(default_ != nullptr && serves(default_) ? default_ : &backend);
     }
   }
   if (out.size() < 2) return out;
@@ -507,7 +516,7 @@ const Backend* RouteTable::of_vendor(std::string_view model) const {
 }
 
 bool RouteTable::needs_index(std::string_view model) const {
-  if (!settings_.index || groups_.size() < 2) return false;
+  if (!settings_.index || !several_servers_) return false;
   std::string renamed;
   if (auto target = alias_of(model)) model = renamed = *std::move(target);
   const auto unknown = [this](std::string_view target) {

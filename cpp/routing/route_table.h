@@ -154,6 +154,7 @@ class RouteTable {
 
   const std::vector<Backend>* backends_ = nullptr;
   const Backend* default_ = nullptr;
+  bool several_servers_ = false;
   Settings settings_;
   std::vector<Alias> aliases_;
   std::map<std::string, const Backend*, std::less<>> by_name_;

@@ -211,6 +211,20 @@ TEST_F(SelectorRoutes, need_what_providers_say_only_where_nobody_else_knows) {
   EXPECT_FALSE(RouteTable::build(backends_, settings_)->needs_index("gpt-x"));
 }
 
+TEST_F(SelectorRoutes, take_one_provider_of_two_formats_for_one) {
+  const auto index = std::make_shared<ModelIndex>();
+  settings_.index = index;
+  settings_.default_backend = "anthropic";
+  for (auto& backend : backends_) backend.models.clear();
+  backends_[0].base_url = backends_[1].base_url = "https://one.example/v1";
+  backends_[2].base_url = "https://other.example/v1";
+  for (const auto& backend : backends_) index->put(backend.name, {"m"});
+  EXPECT_EQ(all("m"), "anthropic m, openrouter m");
+  backends_.resize(2);
+  EXPECT_FALSE(RouteTable::build(backends_, settings_)->needs_index("m"));
+  EXPECT_EQ(all("m"), "anthropic m");
+}
+
 TEST_F(SelectorRoutes, ask_first_who_is_preferred_for_the_model) {
   backends_.resize(4);
   backends_[3].name = "mirror";
