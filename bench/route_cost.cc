@@ -1,13 +1,14 @@
 // What routing, key choice and breaker cost one request that goes well: nanoseconds, one line.
 //
-//   route_cost [REQUESTS]
+//   route_cost [REQUESTS [SELECTOR]]
 //
-// Thirty backends of three keys each; the client names one with its prefix. The clock is read once
-// a request, as an exchange does.
+// Thirty backends of three keys each; the client names one with its prefix, or as SELECTOR says.
+// The clock is read once a request, as an exchange does.
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "proxy/attempts.h"
@@ -17,6 +18,7 @@
 int main(int argc, char** argv) {
   using namespace llm_proxy;
   const long requests = argc > 1 ? std::atol(argv[1]) : 2'000'000;
+  const std::string selector = argc > 2 ? argv[2] : "backend-17:gpt-4.1";
   std::vector<Backend> backends(30);
   for (std::size_t i = 0; i < backends.size(); ++i) {
     backends[i].name = "backend-" + std::to_string(i);
@@ -33,7 +35,7 @@ int main(int argc, char** argv) {
   const auto begin = std::chrono::steady_clock::now();
   for (long i = 0; i < requests; ++i) {
     const TimePoint now = clock.now();
-    const auto route = table->resolve("backend-17:gpt-4.1");
+    const auto route = table->resolve(selector);
     if (!route) return 1;
     Attempts attempts(policy, now);
     for (const auto& candidate : route->candidates) {
