@@ -6,8 +6,8 @@
 
 namespace llm_proxy {
 
-// Replaces every occurrence of `secret` by "***". What is shorter than any key is a placeholder that
-// a local server is given, and would be found in every other word.
+// Replaces every occurrence of `secret` by "***". What is shorter than any key is a placeholder
+// that a local server is given, and would be found in every other word.
 inline void redact(std::string& text, std::string_view secret) {
   constexpr std::string_view kMask = "***";
   constexpr std::size_t kShortestKey = 4;
