@@ -131,6 +131,7 @@ void Exchange::replace_request(std::string chat_body) {
     request_.reset();
   } else if (auto edited = edit_of_client(chat_body)) {
     auto model = std::move(peek->model);
+    hide_rest(placeholders_, *edited);
     peek = peek_request(*edited);
     if (!peek) return send_error(peek.error());
     replaced_body_ = *std::move(edited);

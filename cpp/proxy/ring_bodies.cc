@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "json/graft.h"
+#include "json/text.h"
 
 namespace llm_proxy {
 namespace {
@@ -47,6 +48,20 @@ std::optional<std::string> edited_request(const Codec& client, std::string_view 
   const auto after = request_as(client, edited);
   if (!before || !after) return std::nullopt;
   return graft(body, *before, *after);
+}
+
+void hide_rest(const Placeholders& placeholders, std::string& body) {
+  constexpr std::size_t kShort = 8;
+  for (const auto& [placeholder, value] : placeholders) {
+    if (value.size() < kShort) continue;
+    std::string hidden, shown;
+    Text::plain(placeholder).escape_to(hidden);
+    Text::plain(value).escape_to(shown);
+    for (auto at = body.find(shown); at != std::string::npos; at = body.find(shown, at)) {
+      body.replace(at, shown.size(), hidden);
+      at += hidden.size();
+    }
+  }
 }
 
 Result<std::string> edited_reply(const Codec& client, const EncodeContext& context,

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "plugin/stream_text.h"
 #include "translate/codec.h"
 
 namespace llm_proxy {
@@ -19,7 +20,11 @@ Result<std::string> chat_view(const Request& request, std::string_view model);
 std::optional<std::string> edited_request(const Codec& client, std::string_view body,
                                           std::string_view view, std::string_view edited);
 
-// The same for a whole reply. An error: `edited` is no chat completion.
+// What plugins hid where they could see it is hidden where they could not, too. Short values are
+// left: they may be part of anything.
+void hide_rest(const Placeholders& placeholders, std::string& body);
+
+// edited_request() for a whole reply. An error: `edited` is no chat completion.
 Result<std::string> edited_reply(const Codec& client, const EncodeContext& context,
                                  std::string_view body, std::string_view view,
                                  std::string_view edited);

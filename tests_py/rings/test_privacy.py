@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,36 @@ async def test_no_place_of_a_request_gives_personal_data_away(tmp_path: Path, pl
         sent = upstream.last.body.decode()
     assert SECRET not in sent
     assert "[PII_EMAIL_" in sent
+
+
+async def test_what_plugins_do_not_see_gives_nothing_away_that_they_hid(tmp_path: Path) -> None:
+    """The rest of such a request is what the client sent: markers, signatures, its own tools."""
+    result = {"type": "search_result", "source": "https://a.example", "title": f"of {SECRET}"}
+    content = [
+        {**result, "content": [{"type": "text", "text": f"ask {SECRET}"}]},
+        {"type": "text", "text": f"who is {SECRET}?", "cache_control": {"type": "ephemeral"}},
+    ]
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmF0dXJl"}
+    body = {
+        "model": "m",
+        "max_tokens": 99,
+        "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}],
+        "messages": [
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": [thought, {"type": "text", "text": "Hello."}]},
+            {"role": "user", "content": content},
+        ],
+    }
+    async with (
+        Upstream() as upstream,
+        serving(upstream, "anthropic", tmp_path, **STOCK) as (_, http),
+    ):
+        reply = await http.post("/v1/messages", json=body)
+        assert reply.status_code == 200, reply.text
+        sent = upstream.last.body.decode()
+    (token,) = set(re.findall(r"\[PII_EMAIL_[0-9a-f]{8}\]", sent))
+    assert json.loads(sent.replace(token, SECRET)) == body
+    assert SECRET not in sent
 
 
 async def test_many_tenants_at_once_each_get_their_own_and_nobody_elses(tmp_path: Path) -> None:
