@@ -86,6 +86,7 @@ struct RingReply {
 struct StreamRules {
   bool hold_all = false;   // one may replace a streamed reply: nothing goes on before it has spoken
   bool cut_loops = false;  // a reply that repeats itself without end is cut
+  bool hear = false;       // one hears the text as it comes
 };
 
 // How an exchange ended, for the background ring.
@@ -118,6 +119,9 @@ class RingSession {
 
   // Rings 1-3 as one job.
   virtual void run_request(Done done) = 0;
+  // The next text of a streamed reply, for who hears it before ring 4; one at a time. Only `block`
+  // is heard.
+  virtual void run_chunk(std::string, Done done) { done({}); }
   // Ring 4.
   virtual void run_reply(RingReply reply, Done done) = 0;
   // Ring 5; nobody waits for it. Called for every exchange, plugins or not: its last word.

@@ -71,6 +71,7 @@ Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snaps
       ring_deadline_([this] {
         ring_waiting_ = false;
         const auto verdict = ring_->overdue(ring_running_);
+        if (ring_hears_) return on_chunk_verdict(verdict);
         pending_reply_ ? on_reply_verdict(verdict) : on_request_verdict(verdict);
       }) {
   const auto& request = session.request();
@@ -255,6 +256,8 @@ bool Exchange::write_stream(std::string& bytes) {
       refuse_stream(*ring_stream_->refusal());
       bytes.clear();
     }
+    tell_chunk();
+    if (stream_over_) bytes.clear();
     if (bytes.empty()) return true;
   }
   context_.deadlines().keep_alive->arm(keep_alive_);
@@ -276,7 +279,7 @@ void Exchange::on_stream_end(std::string& bytes, bool clean) {
     if (clean && snapshot_->rings->rings().reply()) {
       keep_stream(bytes);
       if (!bytes.empty()) (void)session_->write_stream(bytes);
-      return run_stream_ring();
+      return end_heard_stream();
     }
     if (!clean && pending_reply_) {  // of a held stream nobody has seen anything yet
       pending_reply_.reset();

@@ -191,6 +191,9 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
 
   void run_reply_ring(int status, std::string fields, std::string content_type, std::string body);
   void run_stream_ring();
+  void tell_chunk();
+  void on_chunk_verdict(const RingVerdict& verdict);
+  void end_heard_stream();
   void ask_reply_ring(RingReply reply);
   void send_reply(int status, std::string_view fields, std::string_view content_type,
                   std::string body);
@@ -248,6 +251,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   Deadline ring_deadline_;
   Ring ring_running_ = Ring::ingress;
   bool ring_waiting_ = false;
+  bool ring_hears_ = false;   // a plugin has a piece of the stream
+  bool stream_told_ = false;  // no more pieces will come
   struct PendingReply {
     int status;
     std::string fields;

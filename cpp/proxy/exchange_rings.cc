@@ -222,8 +222,46 @@ void Exchange::open_ring_stream() {
   RingStream::Options options;
   options.hold_all = rings.stream_rules().hold_all;
   options.cut_loops = rings.stream_rules().cut_loops;
+  options.hear = rings.stream_rules().hear;
   options.placeholders = &placeholders_;
   ring_stream_ = std::make_unique<RingStream>(client_codec(), lane_->encode_context, options);
+}
+
+// Gives the text that has come to who wants to hear it. While they look at one piece the next one
+// grows.
+void Exchange::tell_chunk() {
+  if (!ring_stream_ || ring_waiting_ || stream_over_) return;
+  auto text = ring_stream_->take_heard();
+  if (text.empty()) return;
+  ring_running_ = Ring::post_flight;
+  ring_waiting_ = ring_hears_ = true;
+  context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
+  ring_->run_chunk(std::move(text), [weak = weak_from_this()](RingVerdict verdict) {
+    const auto self = weak.lock();
+    if (!self || !std::exchange(self->ring_waiting_, false)) return;
+    self->ring_deadline_.disarm();
+    self->on_chunk_verdict(verdict);
+  });
+}
+
+void Exchange::on_chunk_verdict(const RingVerdict& verdict) {
+  ring_hears_ = false;
+  if (session_ == nullptr || stream_over_) return;
+  if (verdict.kind == RingVerdict::Kind::block) {
+    Error error{kind_of_status(verdict.status), verdict.message};
+    error.status = verdict.status;
+    error.code = verdict.type;
+    return refuse_stream(error);
+  }
+  tell_chunk();
+  if (stream_told_ && !ring_waiting_) run_stream_ring();
+}
+
+// The stream's end waits until all of it was heard.
+void Exchange::end_heard_stream() {
+  stream_told_ = true;
+  tell_chunk();
+  if (!ring_waiting_ && !stream_over_) run_stream_ring();
 }
 
 // The plugins look at a stream that has ended well; its end, or all of it, is still here.
@@ -324,6 +362,11 @@ void Exchange::on_reply_verdict(RingVerdict verdict) {
 // The exchange has ended: background gets its record.
 void Exchange::finish_rings() {
   if (!ring_) return;
+  if (std::exchange(ring_hears_, false)) {
+    ring_waiting_ = false;
+    ring_deadline_.disarm();
+    ring_->cancel();
+  }
   RingOutcome outcome;
   outcome.status = record_.status;
   outcome.backend = record_.backend;

@@ -9,7 +9,8 @@ RingStream::RingStream(const Codec& client, const EncodeContext& context, const 
       observer_(client.observer()),
       whole_(codec(WireFormat::openai_chat).whole_encoder(context)),
       // The elements of an array are told apart only when all are there.
-      hold_all_(options.hold_all || context.json_array) {
+      hold_all_(options.hold_all || context.json_array),
+      hear_(options.hear) {
   if (context.json_array) array_.emplace(kMaxHeld);
   if (options.cut_loops) loops_.emplace();
   // What holds all is put right by the plugins themselves.
@@ -108,8 +109,10 @@ void RingStream::on_event(const Event& event) {
     part_ = PartStart{start->index, start->kind};
     part_.call_kind = start->call_kind;
   }
-  if (const auto* delta = std::get_if<PartDelta>(&event); delta && loops_) {
-    if (part_.kind == PartKind::text) {
+  const auto* delta = std::get_if<PartDelta>(&event);
+  if (delta != nullptr && part_.kind == PartKind::text) {
+    if (hear_) delta->text.decode_to(heard_);
+    if (loops_) {
       const auto found = loops_->add(delta->text.decode());
       if (found != LoopDetector::Found::nothing) {
         const bool loop = found == LoopDetector::Found::loop;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "http/sse_reader.h"
 #include "json/array_reader.h"
@@ -29,6 +30,7 @@ class RingStream final : private EventSink {
   struct Options {
     bool hold_all = false;   // nothing goes on before the plugins have spoken
     bool cut_loops = false;  // a reply that repeats itself without end is refused
+    bool hear = false;       // take_heard() is asked for
     const Placeholders* placeholders = nullptr;  // to put back; outlives this
   };
 
@@ -43,6 +45,8 @@ class RingStream final : private EventSink {
   bool holds_all() const { return hold_all_; }
   // Why the stream must end here, once it must.
   const std::optional<Error>& refusal() const { return refusal_; }
+  // The text that has come since this was asked last.
+  std::string take_heard() { return std::exchange(heard_, {}); }
   // What was held back, in the client's format.
   std::string take_held();
   // What the plugins look at, with its placeholders; empty when the stream did not end well.
@@ -69,7 +73,9 @@ class RingStream final : private EventSink {
   PartStart part_;       // the open one: its kind and index
   std::string pending_;  // of the event under way
   std::string held_;
+  std::string heard_;  // as large as the completion at most
   const bool hold_all_;
+  const bool hear_;
   bool holding_ = false;
   bool complete_ = false;
   std::optional<Error> refusal_;

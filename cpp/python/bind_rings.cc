@@ -40,6 +40,7 @@ PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
   const auto stream = row[8].cast<std::string>();
   entry.stream.hold_all = stream == "buffer";
   entry.stream.cut_loops = stream == "cut_loops";
+  entry.hears = stream == "chunk";
   entry.native = native_plugin(row[9].cast<std::string>());
   return entry;
 }
@@ -172,6 +173,11 @@ class RingProbe {
       reply.streamed = streamed;
       session_->run_reply(std::move(reply), std::move(done));
     });
+  }
+
+  py::object chunk(std::string text) {
+    return expect(
+        [&](RingSession::Done done) { session_->run_chunk(std::move(text), std::move(done)); });
   }
 
   void background(int status, std::int64_t input_tokens, std::int64_t output_tokens) {
@@ -332,6 +338,8 @@ void bind_rings(py::module_& module) {
       .def("request", &RingProbe::request, "A future of the verdict of rings 1-3.")
       .def("reply", &RingProbe::reply, py::arg("status"), py::arg("body"),
            py::arg("streamed") = false, "A future of the verdict of ring 4.")
+      .def("chunk", &RingProbe::chunk, py::arg("text"),
+           "A future of the verdict of those who hear a stream's text.")
       .def("background", &RingProbe::background, py::arg("status") = 200,
            py::arg("input_tokens") = -1, py::arg("output_tokens") = -1)
       .def("cancel", &RingProbe::cancel)

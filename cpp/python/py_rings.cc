@@ -696,6 +696,11 @@ class PyRingSession final : public RingSession,
     done(std::move(verdict));
   }
 
+  void run_chunk(std::string text, Done done) override {
+    submit(Phase::chunk, 0, std::move(done),
+           [held = std::move(text)] { return llm_proxy::text(held); });
+  }
+
   void run_reply(RingReply reply, Done done) override {
     reply_ = std::move(reply);
     NativeReply seen(*reply_);
@@ -751,7 +756,7 @@ class PyRingSession final : public RingSession,
                     bool cancelled) override;
   void on_chain_moved(PyRef successor) override { running_ = std::move(successor); }
   void on_plugin_end(const PluginEntry& entry, float ms) override {
-    steps_.push_back({entry.ring, entry.name, ms});
+    if (!entry.hears) steps_.push_back({entry.ring, entry.name, ms});
   }
 
  private:
@@ -900,7 +905,9 @@ void PyRingSession::start(Lane& lane, Phase phase, std::size_t from, std::uint32
   if (!context_) return;
   PyObject* context = context_.get();
   if (facts) {
-    const PyOwned name = text(phase == Phase::reply ? "reply" : "background");
+    const PyOwned name = text(phase == Phase::reply   ? "reply"
+                              : phase == Phase::chunk ? "chunk"
+                                                      : "background");
     const PyOwned known_facts = facts();
     set_slot(context, layout.stop_chain, Py_False);
     if (name && known_facts) {
@@ -940,6 +947,8 @@ void PyRingSession::on_chain_end(Lane& lane, std::uint32_t tag, PyObject* contex
   if (cancelled || phase_ == Phase::background) return;
   if (stopped_by != nullptr) {
     answer(lane, stop_verdict(context, *stopped_by));
+  } else if (phase_ == Phase::chunk) {
+    answer(lane, RingVerdict{});
   } else {
     answer(lane, phase_ == Phase::request ? request_verdict(context) : reply_verdict(context));
   }
@@ -1194,6 +1203,7 @@ StreamRules stream_rules_of(const std::vector<PluginEntry>& entries) {
     if (entry.ring != Ring::post_flight) continue;
     rules.hold_all = rules.hold_all || entry.stream.hold_all;
     rules.cut_loops = rules.cut_loops || entry.stream.cut_loops;
+    rules.hear = rules.hear || entry.hears;
   }
   return rules;
 }
@@ -1216,7 +1226,8 @@ PyRingHost::PyRingHost(std::shared_ptr<LaneInbox> inbox,
       retired_(std::move(retired)),
       services_(std::move(services)) {
   for (PluginEntry& entry : entries) {
-    PluginChain& chain = chains_[static_cast<std::size_t>(phase_of(entry.ring))];
+    const Phase phase = entry.hears ? Phase::chunk : phase_of(entry.ring);
+    PluginChain& chain = chains_[static_cast<std::size_t>(phase)];
     chain.direct = chain.direct && entry.direct;
     chain.entries.push_back(std::move(entry));
   }

@@ -103,6 +103,7 @@ struct PluginEntry {
   bool fail_closed = false;
   bool direct = false;                   // its coroutine cannot suspend: needs no Task
   StreamRules stream;                    // what it does to streams, in the reply ring
+  bool hears = false;                    // called with each piece of a stream, not with the reply
   const NativePlugin* native = nullptr;  // does the same without Python
   std::shared_ptr<PluginRecord> record;
   std::shared_ptr<const std::string> name;
@@ -121,7 +122,8 @@ struct RingHandlers {
   PyRef state;         // the PluginState shared by all contexts
   PyRef fill;          // (name, facts) -> value of a lazy field of the context
   PyRef adopt;         // (ctx, notes, placeholders): what native plugins have left to a context
-  PyRef begin;   // (ctx, "reply" | "background", facts): what the context learns before that ring
+  PyRef begin;   // (ctx, "chunk" | "reply" | "background", facts): what the context learns before
+                 // that ring
   PyRef settle;  // (ctx, entry, result) -> None | "error" | "block"; not called for a plain
                  // passthrough
   PyRef failed;  // (ctx, entry, exception)
@@ -150,7 +152,7 @@ class PyRingHost final : public RingHost, public std::enable_shared_from_this<Py
 
   std::shared_ptr<RingSession> open(RingRequest request, WorkerPost& worker) override;
 
-  enum class Phase : std::uint8_t { request, reply, background };
+  enum class Phase : std::uint8_t { request, chunk, reply, background };
   static Phase phase_of(Ring ring);
   const PluginChain& chain(Phase phase) const { return chains_[static_cast<std::size_t>(phase)]; }
   const RingHandlers& handlers() const { return *handlers_; }
@@ -163,7 +165,7 @@ class PyRingHost final : public RingHost, public std::enable_shared_from_this<Py
  private:
   std::shared_ptr<LaneInbox> inbox_;
   std::shared_ptr<const RingHandlers> handlers_;
-  std::array<PluginChain, 3> chains_;
+  std::array<PluginChain, 4> chains_;
   PyRef retired_;
   const std::shared_ptr<NativeServices> services_;
 };

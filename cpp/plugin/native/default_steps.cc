@@ -351,11 +351,10 @@ std::string without_hidden(std::string_view text) {
 
 // Whether the raw form of a text says that nothing is hidden in it.
 bool hides_nothing(std::string_view raw) {
-  for (const char c : raw) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte == 0x7f || byte == 0xe2 || byte == 0xef || byte == 0xf3) return false;
-  }
-  return !has(raw, "\\u") && !has(raw, "\\b") && !has(raw, "\\f");
+  constexpr std::string_view kFirstBytes = "\x7f\xe2\xef\xf3";
+  const auto lacks = [raw](char byte) { return raw.find(byte) == std::string_view::npos; };
+  return std::ranges::all_of(kFirstBytes, lacks) &&
+         (lacks('\\') || (!has(raw, "\\u") && !has(raw, "\\b") && !has(raw, "\\f")));
 }
 
 NativeStep cleanse(NativeExchange& exchange, NativeReply& reply) {

@@ -42,6 +42,7 @@ def default_fail_policy(ring: PluginHook) -> str:
 
 OBSERVE = "observe"  # sees a stream when it has been sent, all but its end
 BUFFER = "buffer"  # holds a stream back until it has spoken, and may replace it
+CHUNK = "chunk"  # not a plugin's own word: the entry of an `on_chunk`
 CUT_LOOPS = "cut_loops"  # has the engine cut a stream that repeats itself; sees it like OBSERVE
 
 
@@ -147,7 +148,10 @@ class RingEngine:
             vault.update(placeholders)
             ctx.placeholders = vault
 
-    def begin(self, ctx: PluginContext, phase: str, facts: dict[str, Any]) -> None:
+    def begin(self, ctx: PluginContext, phase: str, facts: Any) -> None:
+        if phase == "chunk":
+            ctx.__dict__["_chunk"] = facts
+            return
         metadata = _notes(ctx)
         if facts.get("duration", -1) >= 0:
             metadata["duration"] = facts["duration"]

@@ -8,13 +8,14 @@ import inspect
 import itertools
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from llm_proxy.plugins.context import PluginState
+from llm_proxy.plugins.context import PluginContext, PluginState
 from llm_proxy.plugins.engine import (
+    CHUNK,
     CLASS_TIMEOUT_MS,
     DEFAULT_TIMEOUT_MS,
     RingEntry,
@@ -184,15 +185,32 @@ def digest_of(entry: ManifestEntry, directory: Path | None) -> str | None:
 def companions(made: RingEntry) -> list[RingEntry]:
     """What a plugin does in other rings, as entries of its own that fail open."""
     owner = made.instance if made.instance is not None else made.call
+    found = []
+    on_chunk = getattr(owner, "on_chunk", None)
+    if made.ring is PluginHook.POST_FLIGHT and inspect.iscoroutinefunction(on_chunk):
+        found.append(_hearing(made, on_chunk))
     rows = getattr(owner, "also", None)
     if not isinstance(rows, dict):
-        return []
-    found = []
+        return found
     for ring, step in rows.items():
         call = getattr(owner, step) if isinstance(step, str) else step
         name = f"{made.name}: {call.__name__}"
         found.append(RingEntry(name, ring, "python", call, DEFAULT_TIMEOUT_MS, "open"))
     return found
+
+
+def _hearing(
+    made: RingEntry, on_chunk: Callable[[PluginContext, str], Awaitable[Any]]
+) -> RingEntry:
+    """The entry that gives a plugin each piece of a stream as it comes."""
+
+    async def hear(ctx: PluginContext) -> Any:
+        return await on_chunk(ctx, ctx.__dict__["_chunk"])
+
+    name = f"{made.name}: on_chunk"
+    return RingEntry(
+        name, made.ring, made.kind, hear, made.timeout_ms, made.fail_policy, stream=CHUNK
+    )
 
 
 def _class_timeout(entry: ManifestEntry, instance: BasePlugin) -> float:

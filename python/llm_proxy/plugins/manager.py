@@ -13,6 +13,7 @@ from typing import Any
 from llm_proxy import _core
 from llm_proxy.plugins.context import PluginContext, PluginState
 from llm_proxy.plugins.engine import (
+    CHUNK,
     CLASS_TIMEOUT_MS,
     DEFAULT_TIMEOUT_MS,
     FAIL_CLOSED,
@@ -140,7 +141,8 @@ class PluginManager:
         self.generation = generation
         self.rings = {hook: [] for hook in PluginHook}
         for entry in self.generation.entries:
-            self.rings[entry.ring].append(_as_dict(entry))
+            if entry.stream != CHUNK:
+                self.rings[entry.ring].append(_as_dict(entry))
 
     async def build(self, edits: Edits | None = None) -> Generation:
         edits = edits or Edits.read(self.plugins_dir)
