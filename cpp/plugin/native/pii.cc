@@ -10,6 +10,7 @@
 #include <emmintrin.h>
 #endif
 
+#include "json/scan.h"
 #include "plugin/native/digest.h"
 
 namespace llm_proxy {
@@ -518,11 +519,44 @@ std::optional<Match> next_mail(std::string_view text, std::size_t from) {
   return std::nullopt;
 }
 
+// The first place from `at` where a rule of numbers or of capitals may begin, or the text's end.
+std::size_t next_start(std::string_view text, std::size_t at) {
+#if defined(__SSE2__)
+  const auto within = [](__m128i block, char first, char last) {
+    const __m128i from_first = _mm_sub_epi8(block, _mm_set1_epi8(first));
+    return _mm_cmpeq_epi8(_mm_min_epu8(from_first, _mm_set1_epi8(static_cast<char>(last - first))),
+                          from_first);
+  };
+  for (; text.size() - at >= 16; at += 16) {
+    const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at));
+    const __m128i letters = _mm_or_si128(within(block, '0', '9'), within(block, 'A', 'Z'));
+    const __m128i signs = _mm_or_si128(_mm_cmpeq_epi8(block, _mm_set1_epi8('+')),
+                                       _mm_cmpeq_epi8(block, _mm_set1_epi8('(')));
+    const auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(letters, signs)));
+    if (mask != 0) return at + static_cast<std::size_t>(__builtin_ctz(mask));
+  }
+#endif
+  while (at < text.size() && !is_capital(text[at]) && text[at] != '+' && text[at] != '(') ++at;
+  return at;
+}
+
+bool may_hold_key(std::string_view text) {
+  constexpr std::array<std::string_view, 5> kPieces{"sk-", "AKIA", "AIza", "xox", "gh"};
+  return std::ranges::any_of(kPieces, [text](std::string_view piece) {
+    return json_detail::find_bytes(text, piece) != text.data() + text.size();
+  });
+}
+
 std::optional<Match> next_match(std::size_t rule, std::string_view text, std::size_t from) {
-  if (kRules[rule].match == nullptr) return next_mail(text, from);
+  const Rule& now = kRules[rule];
+  if (now.match == nullptr) return next_mail(text, from);
+  const bool of_keys = now.match == api_key;
+  if (of_keys && !may_hold_key(text.substr(from))) return std::nullopt;
   for (std::size_t at = from; at < text.size(); ++at) {
+    if (!of_keys) at = next_start(text, at);
+    if (at == text.size()) break;
     if ((kBegins[static_cast<unsigned char>(text[at])] >> rule & 1) == 0) continue;
-    if (const End end = kRules[rule].match({text, at}); end != kNone) return Match{at, end};
+    if (const End end = now.match({text, at}); end != kNone) return Match{at, end};
   }
   return std::nullopt;
 }
