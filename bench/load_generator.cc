@@ -371,11 +371,12 @@ class Generator {
     send_rest(connection);
   }
 
-  // The number of this request, in letters.
+  // The number of this request, in letters; no run begins where another has been.
   void vary() {
-    auto left = sent_;
+    static const auto from = static_cast<std::uint64_t>(std::time(nullptr)) * 1'000'000;
+    auto left = from + static_cast<std::uint64_t>(sent_);
     for (std::size_t i = options_.vary.size(); i-- > 0; left /= 26) {
-      request_[varied_at_ + i] = static_cast<char>('a' + left % 26);
+      request_[varied_at_ + i] = static_cast<char>('a' + static_cast<char>(left % 26));
     }
   }
 

@@ -1,14 +1,12 @@
 // The part of an exchange that talks to the rings: what plugins see is OpenAI chat, whatever the
 // client speaks.
 
-#include <openssl/evp.h>
-
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "base/ascii.h"
 #include "http/head_writer.h"
+#include "plugin/native/digest.h"
 #include "proxy/exchange.h"
 #include "proxy/ring_bodies.h"
 #include "proxy/ring_stream.h"
@@ -18,17 +16,7 @@ namespace {
 
 // Names a client's key for plugins without telling it: 16 hex digits of its SHA-256.
 std::string key_hash(std::string_view key) {
-  if (key.empty()) return {};
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  unsigned int size = 0;
-  EVP_Digest(key.data(), key.size(), digest.data(), &size, EVP_sha256(), nullptr);
-  constexpr std::string_view kHex = "0123456789abcdef";
-  std::string out;
-  for (std::size_t i = 0; i < 8; ++i) {
-    out += kHex[digest[i] >> 4];
-    out += kHex[digest[i] & 15];
-  }
-  return out;
+  return key.empty() ? std::string() : sha256_hex(key, 8);
 }
 
 RingHeaders header_pairs(std::string_view lines) {
