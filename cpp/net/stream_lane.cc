@@ -33,6 +33,11 @@ StreamLane::Descriptor::~Descriptor() {
 StreamLane::StreamLane(const IoExecutor& executor, Callback<void()> on_gathered)
     : on_gathered_(std::move(on_gathered)), set_(executor), pause_(executor) {}
 
+// One of the two owners of the descriptor lets go of it, so that it is closed once.
+StreamLane::~StreamLane() {
+  unwatch();
+}
+
 bool StreamLane::make_set() {
   if (own_.fd < 0) own_.fd = ::epoll_create1(EPOLL_CLOEXEC);
   return own_.fd >= 0;

@@ -43,7 +43,8 @@ class StreamLane {
 
   using IoExecutor = boost::asio::io_context::executor_type;
 
-  explicit StreamLane(const IoExecutor& executor, Callback<void()> on_gathered);
+  StreamLane(const IoExecutor& executor, Callback<void()> on_gathered);
+  ~StreamLane();
   StreamLane(const StreamLane&) = delete;
   StreamLane& operator=(const StreamLane&) = delete;
 
