@@ -1,0 +1,69 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plugin/native/native_plugin.h"
+#include "python/py_context.h"
+#include "python/py_lane.h"
+
+namespace llm_proxy {
+
+// A plugin that was cancelled at its time limit has this long to end before the chain goes on
+// without it.
+constexpr std::chrono::milliseconds kGrace{100};
+// What a busy interpreter may cost an exchange on top of its plugins' own limits.
+constexpr std::chrono::milliseconds kMargin{500};
+
+// One plugin in a chain: what to call, how, and what its failure means.
+struct PluginEntry {
+  Ring ring = Ring::ingress;
+  PyRef call;   // execute(ctx) -> coroutine
+  PyRef facts;  // the Python entry the handlers are given: name, ring, fail policy
+  std::chrono::milliseconds timeout{500};
+  bool fail_closed = false;
+  bool direct = false;                   // its coroutine cannot suspend: needs no Task
+  StreamRules stream;                    // what it does to streams, in the reply ring
+  bool hears = false;                    // called with each piece of a stream, not with the reply
+  const NativePlugin* native = nullptr;  // does the same without Python
+  std::shared_ptr<PluginRecord> record;
+  std::shared_ptr<const std::string> name;
+};
+
+// Plugins that run as one job. Immutable.
+struct PluginChain {
+  std::vector<PluginEntry> entries;
+  bool direct = true;  // every entry is
+};
+
+// Who had a chain started, and hears how it went. On the lane.
+class ChainOwner {
+ public:
+  virtual ~ChainOwner() = default;
+  // The chain has ended: `tag` is what it was made with, `stopped_by` is the entry that stopped it,
+  // null if none did. `cancelled`: it did not get to its end and nobody waits for it. On the lane.
+  virtual void on_chain_end(Lane& lane, std::uint32_t tag, PyObject* context,
+                            const PluginEntry* stopped_by, bool cancelled) = 0;
+  // The rest of the chain goes on in `successor`.
+  virtual void on_chain_moved(PyRef successor) = 0;
+  virtual void on_plugin_end(const PluginEntry& entry, float ms) = 0;
+};
+
+// A coroutine that runs `chain` on `context` from its entry `from` on. `owner` may be null: then
+// other Python code awaits it. Null with a Python error set on failure.
+PyOwned make_chain(std::shared_ptr<Lane> lane, std::shared_ptr<const RingHandlers> handlers,
+                   std::shared_ptr<const PluginChain> chain, PyOwned context,
+                   std::shared_ptr<ChainOwner> owner, std::uint32_t tag, std::size_t from);
+// Runs a direct chain, whose plugins cannot suspend, to its end.
+void run_chain(PyObject* coroutine, PyObject* context);
+// The exchange no longer waits.
+void cancel_chain(PyObject* coroutine);
+
+// Registers the C type of this file. Once. False with a Python error set on failure.
+bool init_chain_types();
+
+}  // namespace llm_proxy
