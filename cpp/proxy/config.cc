@@ -5,7 +5,9 @@
 #include <concepts>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
+#include <type_traits>
 
 #include "routing/command_text.h"
 
@@ -13,6 +15,26 @@ namespace llm_proxy {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// The words for an enum's values.
+template <typename T>
+constexpr std::array<std::pair<std::string_view, T>, 0> kNames{};
+template <>
+constexpr std::array<std::pair<std::string_view, Backend::Kind>, 3> kNames<Backend::Kind>{
+    {{"http", Backend::Kind::http},
+     {"echo", Backend::Kind::echo},
+     {"python", Backend::Kind::python}}};
+template <>
+constexpr std::array<std::pair<std::string_view, Backend::KeyPolicy>, 3> kNames<Backend::KeyPolicy>{
+    {{"round-robin", Backend::KeyPolicy::round_robin},
+     {"fill-first", Backend::KeyPolicy::fill_first},
+     {"least-recently-limited", Backend::KeyPolicy::least_recently_limited}}};
+template <>
+constexpr std::array<std::pair<std::string_view, Preference>, 4> kNames<Preference>{
+    {{"default_first", Preference::default_first},
+     {"round_robin", Preference::round_robin},
+     {"cost", Preference::cost},
+     {"priority", Preference::priority}}};
 
 // Reads one object member by member and, at the end, refuses what it was not asked for: a misspelt
 // key never passes.
@@ -30,10 +52,12 @@ class Fields {
     }
   }
 
-  const Json* child(const char* key) {
-    known_.push_back(key);
-    const auto found = object_.find(key);
-    return found == object_.end() || found->is_null() ? nullptr : &*found;
+  // Reads `json` whole: read_section(Fields&, T&) names the members.
+  template <typename T>
+  static void section(const Json& json, T& out, const std::string& where) {
+    Fields fields(json, where);
+    read_section(fields, out);
+    fields.end();
   }
 
   std::string path(const char* key) const { return where_ + "." + key; }
@@ -47,11 +71,14 @@ class Fields {
   }
 
  private:
-  static void convert(const Json& json, std::chrono::milliseconds& out, const std::string& where) {
+  template <typename Rep, typename Period>
+  static void convert(const Json& json, std::chrono::duration<Rep, Period>& out,
+                      const std::string& where) {
     if (!json.is_number() || json.get<double>() < 0 || json.get<double>() > 1e9) {
       throw std::invalid_argument(where + ": must be a number of seconds");
     }
-    out = std::chrono::milliseconds(static_cast<std::int64_t>(json.get<double>() * 1000));
+    out = std::chrono::duration_cast<std::chrono::duration<Rep, Period>>(
+        std::chrono::milliseconds(static_cast<std::int64_t>(json.get<double>() * 1000)));
   }
   static void convert(const Json& json, std::string& out, const std::string& where) {
     if (!json.is_string()) throw std::invalid_argument(where + ": must be a string");
@@ -71,9 +98,16 @@ class Fields {
     }
     out = json.get<T>();
   }
-  static void convert(const Json& json, std::vector<std::string>& out, const std::string& where) {
-    if (!json.is_array()) throw std::invalid_argument(where + ": must be a list of strings");
-    for (const auto& item : json) convert(item, out.emplace_back(), where);
+  template <typename T>
+  static void convert(const Json& json, std::vector<T>& out, const std::string& where) {
+    if (!json.is_array()) throw std::invalid_argument(where + ": must be a list");
+    for (const auto& item : json) {
+      convert(item, out.emplace_back(), where + "[" + std::to_string(out.size() - 1) + "]");
+    }
+  }
+  template <typename T>
+  static void convert(const Json& json, std::optional<T>& out, const std::string& where) {
+    convert(json, out.emplace(), where);
   }
   static void convert(const Json& json, WireFormat& out, const std::string& where) {
     std::string text;
@@ -82,54 +116,30 @@ class Fields {
     if (!format) throw std::invalid_argument(where + ": no wire format is called '" + text + "'");
     out = *format;
   }
-  static void convert(const Json& json, Backend::Kind& out, const std::string& where) {
-    std::string text;
-    convert(json, text, where);
-    if (text == "http") {
-      out = Backend::Kind::http;
-    } else if (text == "echo") {
-      out = Backend::Kind::echo;
-    } else if (text == "python") {
-      out = Backend::Kind::python;
-    } else {
-      throw std::invalid_argument(where + ": must be http, echo or python, not '" + text + "'");
-    }
-  }
-  static void convert(const Json& json, Backend::KeyPolicy& out, const std::string& where) {
-    std::string text;
-    convert(json, text, where);
-    if (text == "round-robin") {
-      out = Backend::KeyPolicy::round_robin;
-    } else if (text == "fill-first") {
-      out = Backend::KeyPolicy::fill_first;
-    } else if (text == "least-recently-limited") {
-      out = Backend::KeyPolicy::least_recently_limited;
-    } else {
-      throw std::invalid_argument(
-          where + ": must be round-robin, fill-first or least-recently-limited, not '" + text +
-          "'");
-    }
-  }
   static void convert(const Json& json, double& out, const std::string& where) {
     if (!json.is_number()) throw std::invalid_argument(where + ": must be a number");
     out = json.get<double>();
   }
-  static void convert(const Json& json, Preference& out, const std::string& where) {
-    constexpr std::array<std::pair<std::string_view, Preference>, 4> kNames{
-        {{"default_first", Preference::default_first},
-         {"round_robin", Preference::round_robin},
-         {"cost", Preference::cost},
-         {"priority", Preference::priority}}};
+  // An enum, whose names kNames<T> lists.
+  template <typename T>
+    requires std::is_enum_v<T>
+  static void convert(const Json& json, T& out, const std::string& where) {
     std::string text;
     convert(json, text, where);
-    for (const auto& [name, preference] : kNames) {
+    std::string valid;
+    for (const auto& [name, value] : kNames<T>) {
       if (name == text) {
-        out = preference;
+        out = value;
         return;
       }
+      valid += (valid.empty() ? "" : ", ") + std::string(name);
     }
-    throw std::invalid_argument(
-        where + ": must be default_first, round_robin, cost or priority, not '" + text + "'");
+    throw std::invalid_argument(where + ": must be one of " + valid + ", not '" + text + "'");
+  }
+  template <typename T>
+    requires std::is_class_v<T>
+  static void convert(const Json& json, T& out, const std::string& where) {
+    section(json, out, where);
   }
   template <typename T, typename Less>
   static void convert(const Json& json, std::map<std::string, T, Less>& out,
@@ -156,9 +166,7 @@ class Fields {
   std::vector<std::string_view> known_;
 };
 
-Timeouts parse_timeouts(const Json& json, const std::string& where) {
-  Timeouts out;
-  Fields fields(json, where);
+void read_section(Fields& fields, Timeouts& out) {
   fields.read("client_head", out.client_head);
   fields.read("client_body", out.client_body);
   fields.read("client_idle", out.client_idle);
@@ -170,13 +178,9 @@ Timeouts parse_timeouts(const Json& json, const std::string& where) {
   fields.read("first_token", out.first_token);
   fields.read("keep_alive", out.keep_alive);
   fields.read("upstream_idle", out.upstream_idle);
-  fields.end();
-  return out;
 }
 
-Quirks parse_quirks(const Json& json, const std::string& where) {
-  Quirks out;
-  Fields fields(json, where);
+void read_section(Fields& fields, Quirks& out) {
   fields.read("max_completion_tokens", out.max_completion_tokens);
   fields.read("developer_role", out.developer_role);
   fields.read("reasoning_content", out.reasoning_content);
@@ -196,87 +200,53 @@ Quirks parse_quirks(const Json& json, const std::string& where) {
   fields.read("reasoning_everywhere", out.reasoning_everywhere);
   fields.read("cumulative_text", out.cumulative_text);
   fields.read("whole_replies", out.whole_replies);
-  fields.end();
-  return out;
 }
 
-ResponseStore::Limits parse_response_store(const Json& json, const std::string& where) {
-  ResponseStore::Limits out;
-  std::chrono::milliseconds ttl(out.ttl);
-  Fields fields(json, where);
+void read_section(Fields& fields, ResponseStore::Limits& out) {
   fields.read("entries", out.entries);
   fields.read("bytes", out.bytes);
-  fields.read("ttl", ttl);
-  fields.end();
-  out.ttl = std::chrono::duration_cast<std::chrono::seconds>(ttl);
-  return out;
+  fields.read("ttl", out.ttl);
 }
 
-RoutePolicy parse_routing(const Json& json, const std::string& where) {
-  RoutePolicy out;
-  Fields fields(json, where);
+void read_section(Fields& fields, RoutePolicy& out) {
   fields.read("no_instances", out.no_instances);
   fields.read("no_backends", out.no_backends);
   fields.read("no_models", out.no_models);
   fields.read("preference", out.preference);
   fields.read("by_model", out.by_model);
   fields.read("by_backend", out.by_backend);
-  fields.end();
-  return out;
 }
 
-FailurePolicy parse_failure_policy(const Json& json, const std::string& where) {
-  FailurePolicy out;
-  Fields fields(json, where);
+void read_section(Fields& fields, FailurePolicy& out) {
   fields.read("enabled", out.enabled);
   fields.read("max_attempts", out.max_attempts);
   fields.read("max_hops", out.max_hops);
   fields.read("max_silent_wait", out.max_silent_wait);
   fields.read("total_budget", out.total_budget);
   fields.read("back_off", out.back_off);
-  fields.end();
-  return out;
 }
 
-Breaker::Limits parse_breaker(const Json& json, const std::string& where) {
-  Breaker::Limits out;
-  Fields fields(json, where);
+void read_section(Fields& fields, Breaker::Limits& out) {
   fields.read("threshold", out.threshold);
   fields.read("cool_down", out.cool_down);
-  fields.end();
-  return out;
 }
 
-CommandSettings parse_commands(const Json& json, const std::string& where) {
-  CommandSettings out;
-  Fields fields(json, where);
+void read_section(Fields& fields, CommandSettings& out) {
   fields.read("enabled", out.enabled);
   fields.read("prefix", out.prefix);
   fields.read("session_ttl", out.session_ttl);
-  fields.end();
   if (!is_command_prefix(out.prefix)) {
     throw std::invalid_argument(fields.path("prefix") +
                                 ": must be 2 to 10 printable characters, not '" + out.prefix + "'");
   }
-  return out;
 }
 
-std::map<std::string, FailoverRoute, std::less<>> parse_failover_routes(const Json& json,
-                                                                        const std::string& where) {
-  if (!json.is_object()) throw std::invalid_argument(where + ": must map models to routes");
-  std::map<std::string, FailoverRoute, std::less<>> out;
-  for (const auto& [model, route] : json.items()) {
-    Fields fields(route, where + "." + model);
-    fields.read("elements", out[model].elements);
-    fields.read("first_token", out[model].first_token);
-    fields.end();
-  }
-  return out;
+void read_section(Fields& fields, FailoverRoute& out) {
+  fields.read("elements", out.elements);
+  fields.read("first_token", out.first_token);
 }
 
-Backend parse_backend(const Json& json, const std::string& where) {
-  Backend out;
-  Fields fields(json, where);
+void read_section(Fields& fields, Backend& out) {
   fields.read("name", out.name);
   fields.read("type", out.type);
   fields.read("kind", out.kind);
@@ -299,11 +269,48 @@ Backend parse_backend(const Json& json, const std::string& where) {
   fields.read("cloud_models_url", out.cloud_models_url);
   fields.read("routing_cost", out.routing_cost);
   fields.read("routing_priority", out.routing_priority);
-  if (const Json* quirks = fields.child("quirks"))
-    out.quirks = parse_quirks(*quirks, fields.path("quirks"));
-  fields.end();
-  if (out.name.empty()) throw std::invalid_argument(where + ".name: must not be empty");
-  return out;
+  fields.read("quirks", out.quirks);
+  if (out.name.empty()) {
+    throw std::invalid_argument(fields.path("name") + ": must not be empty");
+  }
+}
+
+void read_section(Fields& fields, ServerConfig& out) {
+  fields.read("host", out.host);
+  fields.read("port", out.port);
+  fields.read("workers", out.workers);
+  fields.read("body_limit", out.body_limit);
+  fields.read("head_limit", out.head_limit);
+  fields.read("timeouts", out.timeouts);
+  fields.read("client_keys", out.client_keys);
+  fields.read("admin_keys", out.admin_keys);
+  fields.read("allowed_origins", out.allowed_origins);
+  fields.read("backends", out.backends);
+  fields.read("default_backend", out.default_backend);
+  fields.read("default_model", out.default_model);
+  fields.read("static_route", out.static_route);
+  fields.read("model_aliases", out.model_aliases);
+  fields.read("not_installed", out.not_installed);
+  fields.read("failover_routes", out.failover_routes);
+  fields.read("routing", out.routing);
+  fields.read("failure_handling", out.failure_handling);
+  fields.read("breaker", out.breaker);
+  fields.read("response_store", out.response_store);
+  fields.read("anthropic_port", out.anthropic_port);
+  fields.read("exact_token_counts", out.exact_token_counts);
+  fields.read("commands", out.commands);
+  fields.read("reply_headers", out.reply_headers);
+  fields.read("access_log", out.access_log);
+  fields.read("log_json", out.log_json);
+  fields.read("model_discovery", out.model_discovery);
+  fields.read("models_fresh", out.models_fresh);
+  fields.read("access_log_path", out.access_log_path);
+  fields.read("ca_file", out.ca_file);
+  fields.read("ca_dir", out.ca_dir);
+  fields.read("http_proxy", out.http_proxy);
+  fields.read("https_proxy", out.https_proxy);
+  fields.read("no_proxy", out.no_proxy);
+  fields.read("version", out.version);
 }
 
 }  // namespace
@@ -312,65 +319,7 @@ std::shared_ptr<const ServerConfig> parse_server_config(std::string_view text) {
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) throw std::invalid_argument("config: not JSON");
   auto out = std::make_shared<ServerConfig>();
-  Fields fields(json, "config");
-  fields.read("host", out->host);
-  fields.read("port", out->port);
-  fields.read("workers", out->workers);
-  fields.read("body_limit", out->body_limit);
-  fields.read("head_limit", out->head_limit);
-  if (const Json* timeouts = fields.child("timeouts")) {
-    out->timeouts = parse_timeouts(*timeouts, fields.path("timeouts"));
-  }
-  fields.read("client_keys", out->client_keys);
-  fields.read("admin_keys", out->admin_keys);
-  fields.read("allowed_origins", out->allowed_origins);
-  if (const Json* backends = fields.child("backends")) {
-    if (!backends->is_array()) throw std::invalid_argument("config.backends: must be a list");
-    for (std::size_t i = 0; i < backends->size(); ++i) {
-      out->backends.push_back(
-          parse_backend((*backends)[i], "config.backends[" + std::to_string(i) + "]"));
-    }
-  }
-  fields.read("default_backend", out->default_backend);
-  fields.read("default_model", out->default_model);
-  fields.read("static_route", out->static_route);
-  fields.read("model_aliases", out->model_aliases);
-  fields.read("not_installed", out->not_installed);
-  if (const Json* routes = fields.child("failover_routes")) {
-    out->failover_routes = parse_failover_routes(*routes, fields.path("failover_routes"));
-  }
-  if (const Json* routing = fields.child("routing")) {
-    out->routing = parse_routing(*routing, fields.path("routing"));
-  }
-  if (const Json* policy = fields.child("failure_handling")) {
-    out->failure_handling = parse_failure_policy(*policy, fields.path("failure_handling"));
-  }
-  if (const Json* breaker = fields.child("breaker")) {
-    out->breaker = parse_breaker(*breaker, fields.path("breaker"));
-  }
-  if (const Json* store = fields.child("response_store")) {
-    out->response_store = parse_response_store(*store, fields.path("response_store"));
-  }
-  if (fields.child("anthropic_port") != nullptr) {
-    fields.read("anthropic_port", out->anthropic_port.emplace());
-  }
-  fields.read("exact_token_counts", out->exact_token_counts);
-  if (const Json* commands = fields.child("commands")) {
-    out->commands = parse_commands(*commands, fields.path("commands"));
-  }
-  fields.read("reply_headers", out->reply_headers);
-  fields.read("access_log", out->access_log);
-  fields.read("log_json", out->log_json);
-  fields.read("model_discovery", out->model_discovery);
-  fields.read("models_fresh", out->models_fresh);
-  fields.read("access_log_path", out->access_log_path);
-  fields.read("ca_file", out->ca_file);
-  fields.read("ca_dir", out->ca_dir);
-  fields.read("http_proxy", out->http_proxy);
-  fields.read("https_proxy", out->https_proxy);
-  fields.read("no_proxy", out->no_proxy);
-  fields.read("version", out->version);
-  fields.end();
+  Fields::section(json, *out, "config");
   return out;
 }
 
