@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 from typing import Any
 
@@ -230,6 +231,63 @@ def test_anthropic_chunks_are_plain_dicts_and_the_others_models() -> None:
     assert "openai-chat>anthropic-messages" in SERVICE.from_domain_stream_chunk(
         delta("x"), "anthropic"
     )
+
+
+ANTHROPIC_DELTAS = [
+    ({"type": "text_delta", "text": "x"}, {"content": "x"}),
+    ({"type": "thinking_delta", "thinking": "x"}, {"reasoning_content": "x"}),
+    (
+        {"type": "input_json_delta", "partial_json": "{"},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]},
+    ),
+]
+
+
+@pytest.mark.parametrize("outside", [True, False])
+@pytest.mark.parametrize(("said", "heard"), ANTHROPIC_DELTAS)
+def test_an_anthropic_event_translates_without_the_ones_before_it(
+    said: dict[str, Any], heard: dict[str, Any], outside: bool
+) -> None:
+    def delta_of(index: int) -> Any:
+        event = {"type": "content_block_delta", "index": index, "delta": said}
+        return service.to_domain_stream_chunk(event, "anthropic")["choices"][0]["delta"]
+
+    def told() -> None:
+        assert delta_of(3) == heard
+        assert delta_of(3) == heard
+        stop = service.to_domain_stream_chunk({"type": "message_stop"}, "anthropic")
+        assert stop["choices"][0]["finish_reason"]
+
+    service = TranslationService()
+    contextvars.Context().run(told) if outside else told()
+
+
+def test_a_whole_anthropic_stream_translates_event_by_event_outside_of_any_exchange() -> None:
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": []}
+    text = {"type": "text", "text": ""}
+    ending = {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": text},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "b"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", **ending},
+        {"type": "message_stop"},
+    ]
+
+    def heard() -> list[Any]:
+        return [SERVICE.to_domain_stream_chunk(event, "anthropic") for event in events]
+
+    choices = [choice for chunk in contextvars.Context().run(heard) for choice in chunk["choices"]]
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == "ab"
+    assert choices[-1]["finish_reason"] == "stop"
+
+
+def test_arguments_of_a_call_translate_without_the_call_before_them() -> None:
+    event = {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": "{"}
+    chunk = contextvars.Context().run(SERVICE.to_domain_stream_chunk, event, "responses")
+    assert chunk.choices[0].delta.tool_calls[0].function.arguments == "{"
 
 
 def test_json_is_checked_against_the_schema_that_was_asked_for() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from src.connectors.base import LLMBackend, add_vendor_prefix, strip_vendor_prefix
 from src.core.config.app_config import AppConfig, BackendConfig
+from src.core.config.parameter_resolution import ParameterResolution, ParameterSource
 from src.core.domain.chat import ChatMessage, ChatRequest, MessageContentPartText, ToolCall
 from src.core.domain.responses import ProcessedResponse, ResponseEnvelope, StreamingResponseEnvelope
 from src.core.domain.session_key import SessionKey
@@ -73,11 +74,13 @@ def test_a_usage_summary_reads_like_a_dict() -> None:
 
 def test_a_usage_chunk_does_not_become_text_by_accident() -> None:
     chunk = StopChunkWithUsage.wrap({"usage": {"total_tokens": 1}})
-    for leak in (str, repr):
+    for leak in (str, repr, json.dumps, lambda it: json.dumps([it], indent=1)):
         with pytest.raises(UsageChunkLeakError):
             leak(chunk)
+    assert list(chunk.items()) == [("usage", {"total_tokens": 1})]
     assert json.loads(chunk.safe_json_dumps()) == {"usage": {"total_tokens": 1}}
     assert json.loads(str(chunk.allow_stringify())) == {"usage": {"total_tokens": 1}}
+    assert json.loads(json.dumps(chunk)) == {"usage": {"total_tokens": 1}}
 
 
 def test_a_session_key_needs_a_name() -> None:
@@ -192,3 +195,12 @@ def test_tokens_are_counted_offline_and_about_right() -> None:
     assert 3 <= count_tokens("antidisestablishmentarianism") <= 7
     messages = [{"role": "user", "content": "a"}, ChatMessage(role="user", content="b")]
     assert extract_prompt_text(messages) == "a\nb"
+
+
+def test_a_setting_is_remembered_for_each_of_its_sources() -> None:
+    seen = ParameterResolution()
+    seen.record("host", "a", ParameterSource.CLI)
+    seen.record("host", "b", ParameterSource.ENVIRONMENT, origin="APP_HOST")
+    seen.record("host", "c", ParameterSource.ENVIRONMENT, origin="APP_HOST")
+    assert seen.latest_by_source(ParameterSource.ENVIRONMENT) == {"host": ("c", "APP_HOST")}
+    assert seen.latest_by_source(ParameterSource.DEFAULT) == {}

@@ -57,6 +57,7 @@ SURFACE = {
     " CanonicalRequestProcessingConfig RewritingConfig RoutingConfig SessionConfig"
     " SessionContinuityConfig StreamingSamplerConfig ToolCallReactorConfig UsageTrackingConfig"
     " BACKEND_INSTANCES_DIR get_openrouter_headers load_config",
+    "src.core.config.parameter_resolution": "ParameterResolution ParameterSource",
     "src.core.domain.chat": "CanonicalChatRequest CanonicalChatResponse ChatCompletionChoice"
     " ChatCompletionChoiceMessage ChatMessage FunctionCall ToolCall MessageContentPart"
     " MessageContentPartText MessageContentPartImage MessageContentPartAudio"

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from llm_proxy.backends import codecs
+from llm_proxy.backends.lone_events import openings
 from llm_proxy.contracts.chat import (
     CanonicalChatRequest,
     CanonicalChatResponse,
@@ -493,8 +494,13 @@ def _stream(source: str, target: str) -> codecs.StreamTranslator:
 
 
 def _stream_step(event: tuple[str, str], codec: str) -> list[str]:
+    begins = (codec, codecs.OPENAI) not in _current_streams().translators
+    translator = _stream(codec, codecs.OPENAI)
     try:
-        out = _stream(codec, codecs.OPENAI).event(event[0], event[1].encode())
+        if begins and _is_json_object(event[1].encode()):
+            for before in openings(json.loads(event[1]), codec):
+                translator.event(before["type"], _json(before))
+        out = translator.event(event[0], event[1].encode())
     except ValueError as error:
         raise TranslationError(str(error)) from error
     return _chunk_data(out)

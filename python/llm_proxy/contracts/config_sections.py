@@ -33,18 +33,19 @@ class ParameterSource(str, enum.Enum):
 
 
 class ParameterResolution:
-    """Remembers for each setting the value that won and where it came from."""
+    """Remembers for each setting what each source last said of it, and where."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, tuple[Any, ParameterSource, str | None]] = {}
+        self._entries: dict[ParameterSource, dict[str, tuple[Any, str | None]]] = {}
 
     def record(
-        self, name: str, value: Any, source: ParameterSource, *, origin: str | None = None
+        self, path: str, value: Any, source: ParameterSource, *, origin: str | None = None
     ) -> None:
-        self._entries[name] = (value, source, origin)
+        self._entries.setdefault(source, {})[path] = (value, origin)
 
-    def latest_by_name(self) -> Mapping[str, tuple[Any, ParameterSource, str | None]]:
-        return dict(self._entries)
+    def latest_by_source(self, source: ParameterSource) -> Mapping[str, tuple[Any, str | None]]:
+        """Path → value and origin."""
+        return dict(self._entries.get(source, {}))
 
 
 class Section(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,11 @@ class StopChunkWithUsage(dict[str, Any]):
     def __repr__(self) -> str:
         self._guard()
         return dict.__repr__(self)
+
+    def items(self) -> Any:
+        if sys._getframe(1).f_globals.get("__name__") == "json.encoder":
+            self._guard()  # json knows no other way to ask a dict what it says as text
+        return super().items()
 
     def _guard(self) -> None:
         if not self._stringify:
