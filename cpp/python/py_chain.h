@@ -16,8 +16,11 @@ namespace llm_proxy {
 // A plugin that was cancelled at its time limit has this long to end before the chain goes on
 // without it.
 constexpr std::chrono::milliseconds kGrace{100};
-// What a busy interpreter may cost an exchange on top of its plugins' own limits.
+// Who computes for this much longer than its limit and the grace is interrupted.
 constexpr std::chrono::milliseconds kMargin{500};
+// What a busy interpreter may cost an exchange on top of its plugins' own limits: more than another
+// exchange's plugin can compute, by default, before it is interrupted.
+constexpr std::chrono::milliseconds kBusy{2000};
 
 // One plugin in a chain: what to call, how, and what its failure means.
 struct PluginEntry {

@@ -506,7 +506,7 @@ std::shared_ptr<RingSession> PyRingHost::open(RingRequest request, WorkerPost& w
 }
 
 std::chrono::milliseconds PyRingHost::patience(Phase phase) const {
-  std::chrono::milliseconds total = kMargin;
+  std::chrono::milliseconds total = kBusy;
   for (const PluginEntry& entry : chain(phase).entries) total += entry.timeout + kGrace;
   return total;
 }

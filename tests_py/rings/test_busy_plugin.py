@@ -54,7 +54,7 @@ async def test_a_second_of_computing_delays_only_those_who_wait_for_it(
         took = now() - began
         assert answer.status_code == status, answer.text
         assert ("plugin_timeout" in answer.text) is (status == 504)
-        # The exchange's patience ends before the plugin does: its limit, a grace and a margin.
+        # The plugin is interrupted: after its limit, a grace and a margin.
         assert 0.5 < took < 3, took
         assert sorted(waits)[len(waits) // 2] < 0.05, waits
         while True:  # until the plugin is through, and counted
