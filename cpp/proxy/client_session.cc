@@ -221,6 +221,25 @@ bool ClientSession::is_administrator() const {
   return snapshot_->client_keys.empty() && from_this_machine(request_.head, request_.peer);
 }
 
+// Whoever guesses keys has to wait, with the right one too: else a wait would tell nothing of it.
+Result<void> ClientSession::guard_keys() const {
+  if (!snapshot_->config->brute_force.enabled) return {};
+  const auto wait = snapshot_->auth_guard->blocked_for(request_.peer, context_.worker().now());
+  if (wait.count() == 0) return {};
+  Error error{ErrorKind::rate_limited,
+              "too many wrong keys came from this address: wait, then send one of the proxy's "
+              "API_KEYS"};
+  error.code = "too_many_wrong_keys";
+  error.retry_after = wait;
+  return error;
+}
+
+void ClientSession::note_wrong_key() {
+  if (snapshot_->client_keys.contains(request_.key)) return;
+  snapshot_->auth_guard->failed(request_.peer, request_.key, snapshot_->config->brute_force,
+                                context_.worker().now());
+}
+
 // What can be said before the body is read.
 Result<void> ClientSession::admit() {
   const auto& head = request_.head;
@@ -230,8 +249,12 @@ Result<void> ClientSession::admit() {
     return Error{ErrorKind::upgrade_required, "WebSocket is not offered here: use HTTP"};
   }
   request_.key = credential(head);
+  if (!is_open_to_all(match.operation)) {
+    if (auto waits = guard_keys(); !waits) return waits;
+  }
   request_.admin = is_admin(match.operation) && is_administrator();
   if (!request_.admin && !is_open_to_all(match.operation)) {
+    if (is_admin(match.operation) && !snapshot_->admin_keys.empty()) note_wrong_key();
     if (snapshot_->client_keys.empty()) {
       if (from_foreign_page(head, config.allowed_origins)) {
         return Error{
@@ -239,7 +262,9 @@ Result<void> ClientSession::admit() {
             "requests from web pages are refused while no client key is set: set API_KEYS, "
             "or list the page's origin in cors.allow_origins"};
       }
-    } else if (!snapshot_->client_keys.contains(request_.key)) {
+    } else if (!snapshot_->client_keys.contains(request_.key) &&
+               !snapshot_->trusted.contains(request_.peer)) {
+      note_wrong_key();
       Error error{
           ErrorKind::unauthenticated,
           request_.key.empty()

@@ -86,6 +86,8 @@ class ClientSession {
   void on_head(std::size_t size);
   Result<void> admit();
   bool is_administrator() const;
+  Result<void> guard_keys() const;
+  void note_wrong_key();
   void read_body();
   void on_body_bytes(std::string_view bytes);
   void on_body_complete();

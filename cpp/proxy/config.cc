@@ -208,6 +208,15 @@ void read_section(Fields& fields, ResponseStore::Limits& out) {
   fields.read("ttl", out.ttl);
 }
 
+void read_section(Fields& fields, AuthGuard::Limits& out) {
+  fields.read("enabled", out.enabled);
+  fields.read("max_failed_attempts", out.max_failed_attempts);
+  fields.read("ttl", out.ttl);
+  fields.read("initial_block", out.initial_block);
+  fields.read("block_multiplier", out.block_multiplier);
+  fields.read("max_block", out.max_block);
+}
+
 void read_section(Fields& fields, RoutePolicy& out) {
   fields.read("no_instances", out.no_instances);
   fields.read("no_backends", out.no_backends);
@@ -284,6 +293,8 @@ void read_section(Fields& fields, ServerConfig& out) {
   fields.read("timeouts", out.timeouts);
   fields.read("client_keys", out.client_keys);
   fields.read("admin_keys", out.admin_keys);
+  fields.read("trusted_ips", out.trusted_ips);
+  fields.read("brute_force", out.brute_force);
   fields.read("allowed_origins", out.allowed_origins);
   fields.read("backends", out.backends);
   fields.read("default_backend", out.default_backend);

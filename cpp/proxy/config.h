@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "proxy/auth_guard.h"
 #include "proxy/response_store.h"
 #include "routing/backend.h"
 #include "routing/breaker.h"
@@ -50,8 +51,10 @@ struct ServerConfig {
   std::uint64_t body_limit = 64u << 20;
   std::uint32_t head_limit = 32u << 10;
   Timeouts timeouts;
-  std::vector<std::string> client_keys;      // empty: no key asked for
-  std::vector<std::string> admin_keys;       // of the admin API; never a client's
+  std::vector<std::string> client_keys;  // empty: no key asked for
+  std::vector<std::string> admin_keys;   // of the admin API; never a client's
+  std::vector<std::string> trusted_ips;  // need no key: addresses and networks
+  AuthGuard::Limits brute_force;
   std::vector<std::string> allowed_origins;  // of web pages: "https://app.example", or "*"
   std::vector<Backend> backends;
   std::string default_backend;  // instance name

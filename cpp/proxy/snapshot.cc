@@ -27,6 +27,8 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
       return Error{ErrorKind::malformed_request, "admin_keys: a client's key cannot be one"};
     }
   }
+  auto trusted = TrustedAddresses::build(config->trusted_ips);
+  if (!trusted) return std::move(trusted).error();
   auto out = std::make_shared<Snapshot>();
   for (const auto& backend : config->backends) {
     const auto place = [&](const std::string& text, HttpTarget& target) -> Result<void> {
@@ -57,11 +59,13 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
     for (const auto& [name, value] : backend.headers) writer.field(name, value);
     if (backend.loop_guard) writer.field(kLoopGuard, "1");
   }
+  out->auth_guard = before ? before->auth_guard : std::make_shared<AuthGuard>();
   out->availability = before ? before->availability : std::make_shared<Availability>();
   out->key_pools = out->availability->pools(config->backends, config->breaker);
   out->config = std::move(config);
   out->client_keys = *std::move(keys);
   out->admin_keys = *std::move(admin_keys);
+  out->trusted = *std::move(trusted);
   out->routes = *std::move(routes);
   out->rings = std::move(rings);
   out->hosts = std::move(hosts);

@@ -11,6 +11,7 @@
 #include "proxy/backend_host.h"
 #include "proxy/client_keys.h"
 #include "proxy/config.h"
+#include "proxy/trusted_addresses.h"
 #include "routing/key_pool.h"
 #include "routing/route_table.h"
 
@@ -33,6 +34,8 @@ struct Snapshot {
   std::shared_ptr<const ServerConfig> config;
   ClientKeys client_keys;
   ClientKeys admin_keys;
+  TrustedAddresses trusted;
+  std::shared_ptr<AuthGuard> auth_guard;  // handed from snapshot to snapshot
   RouteTable routes;
   std::vector<HttpTarget> targets;  // as config->backends; empty ones for those that are not http
   std::vector<HttpTarget> cloud_lists;  // likewise; empty ones for those that have no such list

@@ -37,6 +37,13 @@ SPELLINGS: dict[str, list[tuple[str, object]]] = {
     "aliases": [('{"a":"b"}', {"a": "b"}), ('{"c":"d"}', {"c": "d"}), ("e=f", {"e": "f"})],
 }
 OVERRIDES: dict[str, list[tuple[str, object]]] = {
+    "auth.trusted_ips": [
+        ("10.0.0.7,::1", ["10.0.0.7", "::1"]),
+        ("10.0.0.0/8", ["10.0.0.0/8"]),
+        ("fd00::/8 , 10.0.0.7", ["fd00::/8", "10.0.0.7"]),
+    ],
+    "auth.brute_force_protection.max_failed_attempts": [("2", 2), ("3", 3), ("4", 4)],
+    "auth.brute_force_protection.block_multiplier": [("1.5", 1.5), ("2", 2.0), ("3", 3.0)],
     "failure_handling.max_attempts": [("2", 2), ("3", 3), ("4", 4)],
     "failure_handling.max_failover_hops": [("2", 2), ("3", 3), ("4", 4)],
     "backends.instances_dir": [
@@ -155,7 +162,7 @@ def test_a_flag_may_stand_for_a_value(
     setting: Setting, flag: str, word: str, tmp_path: Path
 ) -> None:
     settings = loaded(tmp_path, argv=(flag,))
-    assert settings.values[setting.path] == word
+    assert settings.values[setting.path] == setting.from_text(word)
     assert str(settings.origins[setting.path]) == f"cli ({flag})"
 
 

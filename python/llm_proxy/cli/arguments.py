@@ -46,10 +46,10 @@ class _Take(argparse.Action):
             raise ConfigError([Problem(flag, "", str(error))]) from None
 
     def _value(self, before: tuple[str, Value] | None, given: Any) -> Value:
+        if self.word:
+            return self.setting.from_text(self.word)
         if self.setting.kind == "switch":
             return self.setting.flag_value
-        if self.word:
-            return self.word
         if self.setting.kind == "aliases":
             name, equals, target = str(given).partition("=")
             if not equals:
@@ -59,7 +59,10 @@ class _Take(argparse.Action):
             new = self.setting.from_tree({name: target})
             assert isinstance(new, dict)
             return {**earlier, **new}
-        return self.setting.from_text(str(given))
+        value = self.setting.from_text(str(given))
+        if before and isinstance(before[1], tuple) and isinstance(value, tuple):
+            return (*before[1], *value)
+        return value
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from llm_proxy.backends.catalog import PERSONAL_BACKENDS
@@ -65,6 +65,7 @@ def load(sources: Sources) -> Settings:
         put("backends.default_backend", choice.backend, Origin("derived", choice.reason))
     _guard_address(values, origins, put, problems)
     _guard_prefix(values, origins, problems)
+    _guard_trusted(values, origins, problems)
     _guard_admin_keys(values, origins, problems)
     _guard_access(values, origins, backends, problems)
     _guard_logins(sections, problems)
@@ -303,6 +304,19 @@ def _guard_prefix(
             f"'{prefix}' is not 2 to 10 signs such as !/ (no blanks, letters, quotes, brackets)"
         )
         problems.append(Problem(origins["command_prefix"].where, "command_prefix", message))
+
+
+def _guard_trusted(
+    values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
+) -> None:
+    trusted = values["auth.trusted_ips"]
+    assert isinstance(trusted, tuple)
+    for address in trusted:
+        try:
+            ip_network(address, strict=False)
+        except ValueError:
+            message = f"'{address}' is no address: write 10.0.0.7 or 10.0.0.0/8"
+            problems.append(Problem(origins["auth.trusted_ips"].where, "auth.trusted_ips", message))
 
 
 def _guard_address(

@@ -10,6 +10,8 @@ from llm_proxy.backends.catalog import AUTH_OF_FORMAT, INSTALL_OAUTH, OAUTH_PACK
 from llm_proxy.config.settings import Backend, Settings
 from llm_proxy.config.table import SETTINGS
 
+_GUARD = "auth.brute_force_protection"
+
 
 def snapshot(settings: Settings) -> str:
     return json.dumps(
@@ -27,6 +29,15 @@ def snapshot(settings: Settings) -> str:
             },
             "client_keys": list(settings.client_keys),
             "admin_keys": list(settings.admin_keys),
+            "trusted_ips": list(settings.texts("auth.trusted_ips")),
+            "brute_force": {
+                "enabled": settings.switch(f"{_GUARD}.enabled"),
+                "max_failed_attempts": settings.whole(f"{_GUARD}.max_failed_attempts"),
+                "ttl": settings.seconds(f"{_GUARD}.ttl_seconds"),
+                "initial_block": settings.seconds(f"{_GUARD}.initial_block_seconds"),
+                "block_multiplier": settings.number(f"{_GUARD}.block_multiplier"),
+                "max_block": settings.seconds(f"{_GUARD}.max_block_seconds"),
+            },
             "allowed_origins": list(settings.texts("cors.allow_origins")),
             "backends": [
                 made

@@ -229,6 +229,21 @@ SETTINGS: tuple[Setting, ...] = (
             secret=True),
     Setting("auth.disable_auth", "switch", False, "ask no key of anybody; listens on 127.0.0.1 only",
             ("--disable-auth",), ("DISABLE_AUTH",)),
+    Setting("auth.trusted_ips", "texts", (), "addresses and networks that need no key, such as 10.0.0.7 or 10.0.0.0/8; "
+            "repeatable", ("--trusted-ip",), ("TRUSTED_IPS",)),
+    Setting("auth.brute_force_protection.enabled", "switch", True, "make who guesses keys wait; different wrong keys count, "
+            "not the repetition of one", ("--enable-brute-force-protection",), ("BRUTE_FORCE_PROTECTION_ENABLED",),
+            words=(("--disable-brute-force-protection", "false"),)),
+    Setting("auth.brute_force_protection.max_failed_attempts", "whole", 5, "wrong keys an address has before it waits",
+            ("--auth-max-failed-attempts",), ("BRUTE_FORCE_MAX_FAILED_ATTEMPTS",), at_least=1, at_most=1000),
+    Setting("auth.brute_force_protection.ttl_seconds", "seconds", 900.0, "after which its wrong keys are forgotten",
+            ("--auth-brute-force-ttl",), ("BRUTE_FORCE_TTL_SECONDS",), at_least=1, at_most=1_000_000),
+    Setting("auth.brute_force_protection.initial_block_seconds", "seconds", 30.0, "its first wait",
+            ("--auth-brute-force-initial-block",), ("BRUTE_FORCE_INITIAL_BLOCK_SECONDS",), at_least=1, at_most=1_000_000),
+    Setting("auth.brute_force_protection.block_multiplier", "number", 2.0, "how many times longer each next wait is",
+            ("--auth-brute-force-multiplier",), ("BRUTE_FORCE_BLOCK_MULTIPLIER",), at_least=1, at_most=100),
+    Setting("auth.brute_force_protection.max_block_seconds", "seconds", 3600.0, "its longest wait",
+            ("--auth-brute-force-max-block",), ("BRUTE_FORCE_MAX_BLOCK_SECONDS",), at_least=1, at_most=1_000_000),
     Setting("cors.allow_origins", "texts", (), "web pages that may ask, by origin: https://app.example, or * for every "
             "page; none: only pages of this machine", (), ("CORS_ALLOW_ORIGINS",)),
     Setting("backends.default_backend", "text", "", "who answers when the model names nobody: NAME or NAME:MODEL",
