@@ -165,13 +165,15 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
   HeadWriter writer(out);
   if (same_format && backend.client_headers) {
     for (const auto& field : request.head.fields) {
-      if (!is_withheld(field) && !is_for_plugins(field)) writer.field(field.name, field.value);
+      if (is_withheld(field) || is_for_plugins(field) || sets_header(backend, field.name)) continue;
+      writer.field(field.name, field.value);
     }
-  } else {
+  } else if (!sets_header(backend, "accept")) {
     writer.field("accept", stream_ ? "text/event-stream" : "application/json");
   }
   if (backend.format == WireFormat::anthropic_messages &&
-      (!same_format || request.head.fields.find("anthropic-version") == nullptr)) {
+      (!same_format || request.head.fields.find("anthropic-version") == nullptr) &&
+      !sets_header(backend, "anthropic-version")) {
     writer.field("anthropic-version", "2023-06-01");
   }
   if (!lane_->key.empty()) {

@@ -3,10 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "http/head.h"
 #include "http/head_writer.h"
 #include "http/url.h"
 
 namespace llm_proxy {
+
+bool sets_header(const Backend& backend, std::string_view name) {
+  return std::any_of(backend.headers.begin(), backend.headers.end(),
+                     [&](const auto& header) { return iequals(header.first, name); });
+}
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const ServerConfig> config,
                                                         std::shared_ptr<RingHost> rings,
@@ -42,7 +48,9 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
       target.authority = url->authority();
       target.base_path = std::move(url->path);
       HeadWriter writer(target.fields);
-      writer.field("user-agent", "llm-interactive-proxy/" + config->version);
+      if (!sets_header(backend, "user-agent")) {
+        writer.field("user-agent", "llm-interactive-proxy/" + config->version);
+      }
       // Bodies are watched on their way: a coding would only be taken off again.
       writer.field("accept-encoding", "identity");
       return {};
@@ -55,7 +63,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
       return std::move(placed).error();
     }
     HeadWriter writer(target.fields);
-    writer.field("content-type", "application/json");
+    if (!sets_header(backend, "content-type")) writer.field("content-type", "application/json");
     for (const auto& [name, value] : backend.headers) writer.field(name, value);
     if (backend.loop_guard) writer.field(kLoopGuard, "1");
   }

@@ -20,6 +20,9 @@ namespace llm_proxy {
 // Sent to every upstream and refused from any client, so that no proxy is its own provider.
 inline constexpr std::string_view kLoopGuard = "x-llmproxy-loop-guard";
 
+// The configuration names this header for the backend: ours and the client's give way to it.
+bool sets_header(const Backend& backend, std::string_view name);
+
 // What a backend's base URL means to the network. Made once, so that a request parses nothing.
 struct HttpTarget {
   Endpoint endpoint;

@@ -75,6 +75,10 @@ BROKEN_FILES: list[tuple[str, list[str]]] = [
         [":3:", "backends.openai.headers", "auth_header"],
     ),
     (
+        "backends:\n  openai:\n    headers: {Transfer-Encoding: chunked}\n",
+        [":3:", "backends.openai.headers", "Transfer-Encoding", "leave it out"],
+    ),
+    (
         "routing: {disable_backend_ids: true, disable_backend_names: true,"
         " disable_model_names: true}\n",
         [":1:", "routing.disable_model_names", "leave one of them"],

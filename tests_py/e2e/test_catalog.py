@@ -203,6 +203,26 @@ async def test_a_row_is_asked_as_documented_from_every_frontend(row: Row, tmp_pa
                 assert said_by_the_user(sent), case
 
 
+@pytest.mark.parametrize("client", ["chat", "messages"])
+async def test_a_header_of_the_file_outranks_ours_and_the_clients(
+    client: str, tmp_path: Path
+) -> None:
+    mine = {"User-Agent": "mine/1", "OpenAI-Beta": "of-the-file", "Accept": "text/mine"}
+    sections = {"acme": {"type": "openai-compatible", "api_key": [KEY], "headers": mine}}
+    async with Upstream(answer) as upstream:
+        sections["acme"]["api_url"] = f"http://127.0.0.1:{upstream.port}/v1"
+        async with (
+            serving(upstream, tmp_path, sections) as url,
+            httpx.AsyncClient(base_url=url, headers={"openai-beta": "of-the-client"}) as http,
+        ):
+            form = FORMATS[client]
+            got = await http.post(form.url, json={**form.ask, "model": "acme:m"})
+            assert got.status_code == 200, got.text
+    sent = upstream.last
+    assert {name: sent.headers[name.lower()] for name in mine} == mine
+    assert not sent.repeated
+
+
 async def test_all_rows_serve_side_by_side(tmp_path: Path) -> None:
     async with Upstream(answer) as upstream:
         sections = {

@@ -35,6 +35,7 @@ class Received:
     body: bytes
     gone: asyncio.Event = field(default_factory=asyncio.Event)  # the proxy closed the connection
     gone_at: float = 0.0
+    repeated: frozenset[str] = frozenset()  # headers that came more than once
 
     @property
     def json(self) -> Any:
@@ -187,11 +188,11 @@ class Upstream:
         ahead.clear()
         line, *fields = head.rstrip("\r\n").split("\r\n")
         method, path, _ = line.split(" ")
-        headers = {
-            name.lower(): value.strip() for name, value in (entry.split(":", 1) for entry in fields)
-        }
+        pairs = [(name.lower(), value.strip()) for name, value in (f.split(":", 1) for f in fields)]
+        headers = dict(pairs)
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        received = Received(method, path, headers, body)
+        repeated = frozenset(name for name in headers if sum(name == n for n, _ in pairs) > 1)
+        received = Received(method, path, headers, body, repeated=repeated)
         async with self.arrived:
             self.requests.append(received)
             self.arrived.notify_all()

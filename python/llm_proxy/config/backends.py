@@ -293,8 +293,12 @@ def _check_instance(
             problems.append(
                 Problem(origin.where, f"backends.{name}.headers", f"{header!r} is no valid header")
             )
+            continue
+        where = section.origins.get("headers", origin).where
+        if header.lower() in _FRAMING:
+            message = f"{header} is the connection's own: leave it out"
+            problems.append(Problem(where, f"backends.{name}.headers", message))
         elif header.lower() in _CREDENTIALS:
-            where = section.origins.get("headers", origin).where
             problems.append(
                 Problem(
                     where,
@@ -323,6 +327,7 @@ def _check_instance(
             )
 
 
+_FRAMING = ("host", "content-length", "transfer-encoding", "connection", "expect", "te", "upgrade")
 _CREDENTIALS = ("authorization", "x-api-key", "x-goog-api-key", "api-key", "proxy-authorization")
 
 
