@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from e2e.answers import Answer, Call
-from e2e.upstream import Received, Reply, Upstream, answering
-from rings.test_streams import FRONTENDS, serving, text_of, told
+from e2e.upstream import Received, Reply, Upstream, answering, stream, whole
+from rings.test_streams import FRONTENDS, events_of, serving, text_of, told
 
 STOCK = {"plugins": ["stock"], "plugin_options": {"config": {}}}
 VALUES = {
@@ -192,6 +192,73 @@ async def test_what_plugins_do_not_see_gives_nothing_away_that_they_hid(tmp_path
     (token,) = set(re.findall(r"\[PII_EMAIL_[0-9a-f]{8}\]", sent))
     assert json.loads(sent.replace(token, SECRET)) == body
     assert SECRET not in sent
+
+
+def thinking_aloud(request: Received) -> Reply:
+    """Claude, thinking of what it was told and saying it: a reply whose thinking is sealed."""
+    (token,) = set(re.findall(r"\[PII_EMAIL_[0-9a-f]{8}\]", request.body.decode()))
+    head = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": []}
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    blocks = [
+        {"type": "thinking", "thinking": f"Ask {token}.", "signature": "c2VhbA=="},
+        {"type": "text", "text": f"Ask {token}."},
+    ]
+    if not request.json.get("stream"):
+        end = {"stop_reason": "end_turn", "usage": usage}
+        return whole(json.dumps({**head, "content": blocks, **end}).encode())
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {**head, "usage": usage}},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "thinking", "thinking": "", "signature": ""},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "thinking_delta", "thinking": f"Ask {token}."},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "signature_delta", "signature": "c2VhbA=="},
+        },
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+        {
+            "type": "content_block_delta",
+            "index": 1,
+            "delta": {"type": "text_delta", "text": f"Ask {token}."},
+        },
+        {"type": "content_block_stop", "index": 1},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
+        {"type": "message_stop"},
+    ]
+    return stream(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_sealed_thinking_keeps_its_placeholders_so_that_its_seal_holds(
+    streamed: bool, tmp_path: Path
+) -> None:
+    body = {"model": "m", "max_tokens": 99, "stream": streamed}
+    body["messages"] = [{"role": "user", "content": f"Who is {SECRET}?"}]
+    async with (
+        Upstream(thinking_aloud) as upstream,
+        serving(upstream, "anthropic", tmp_path, **STOCK) as (_, http),
+    ):
+        reply = await http.post("/v1/messages", json=body)
+        assert reply.status_code == 200, reply.text
+        (token,) = set(re.findall(r"\[PII_EMAIL_[0-9a-f]{8}\]", upstream.last.body.decode()))
+    if streamed:
+        deltas = [e["delta"] for e in events_of("messages", reply.text) if "delta" in e]
+        said = {kind: "".join(d.get(kind, "") for d in deltas) for kind in ("thinking", "text")}
+        seal = "".join(d.get("signature", "") for d in deltas)
+    else:
+        thought, text = reply.json()["content"]
+        said, seal = {"thinking": thought["thinking"], "text": text["text"]}, thought["signature"]
+    assert said == {"thinking": f"Ask {token}.", "text": f"Ask {SECRET}."}
+    assert seal == "c2VhbA=="
 
 
 async def test_many_tenants_at_once_each_get_their_own_and_nobody_elses(tmp_path: Path) -> None:
