@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,10 @@ class Bench:
                 if load.against_plain:
                     servers.append((result.plain, self._house.proxy(OPENAI)))
                 servers.append((result.proxy, self._house.proxy(load.variant)))
+            if load.fill and not self._options.without_proxy:
+                seconds = load.fill / self._options.scale
+                full = replace(load, rate=0, seconds=seconds)
+                self._generate(full, self._house.proxy(load.variant), 1)
             for _, server in servers:
                 self._generate(load, server, 0.2)
             for _ in range(self._options.repeats):

@@ -39,6 +39,7 @@ class Load:
     connections: int = 16
     seconds: float = 2
     rate: float = 0  # requests a second; 0: as fast as the connections allow
+    fill: float = 0  # seconds of requests that fill the proxy's caches before anything is measured
     must: float | None = None
     goal: float | None = None
     added_must: float | None = None  # µs over the proxy without plugins, measured in turn too
@@ -74,7 +75,9 @@ def _with_plugins(kind: str, count: int, must: float) -> Load:
 
 
 def _with_builtins(name: str, builtins: tuple[str, ...], must: float) -> Load:
-    return Load(name, variant=Variant(builtins=builtins), size="2k", added_must=must, raw=False)
+    # At one rate: a slower proxy would find its peers asleep more often, and waking them is dear.
+    variant = Variant(builtins=builtins)
+    return Load(name, variant=variant, size="2k", rate=8000, fill=8, added_must=must, raw=False)
 
 
 def _python(name: str, stream: str, connections: int) -> Load:
