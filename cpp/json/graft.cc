@@ -12,23 +12,32 @@
 namespace llm_proxy {
 namespace {
 
+struct Member;
+
 // A value with its spelling. Below kDepth, objects and arrays are leaves: compared by their
 // spelling.
 struct Node {
   JsonKind kind = JsonKind::none;
   JsonSlice raw;
   std::string text;  // of a string
-  std::vector<std::pair<std::string, Node>> members;
+  std::vector<Member> members;
   std::vector<Node> items;
   bool leaf = true;
 
-  const Node* find(std::string_view key) const {
-    for (const auto& [name, value] : members) {
-      if (name == key) return &value;
-    }
-    return nullptr;
-  }
+  const Node* find(std::string_view key) const;
 };
+
+struct Member {
+  std::string name;
+  Node value;
+};
+
+const Node* Node::find(std::string_view key) const {
+  for (const Member& member : members) {
+    if (member.name == key) return &member.value;
+  }
+  return nullptr;
+}
 
 constexpr int kDepth = 24;
 constexpr std::size_t kSteps = 500'000;  // comparisons of values
@@ -48,7 +57,8 @@ void read(JsonReader& json, Node& out, int depth) {
   } else if (out.kind == JsonKind::object) {
     std::string_view key;
     for (json.begin_object(); json.next_key(key);) {
-      read(json, out.members.emplace_back(key, Node{}).second, depth + 1);
+      out.members.push_back({std::string(key), {}});
+      read(json, out.members.back().value, depth + 1);
     }
   } else {
     for (json.begin_array(); json.next_item();) read(json, out.items.emplace_back(), depth + 1);
