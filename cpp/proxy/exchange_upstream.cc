@@ -124,8 +124,11 @@ std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_us
   const bool json_array = session_->request().frontend.json_array;
   // A hosted backend has no query to be asked by: it always speaks server-sent events.
   if (same_format(backend) && !(json_array && backend.kind == Backend::Kind::python)) {
+    // Plugins and races want answers.
+    const bool rated =
+        snapshot_->config->failure_handling.enabled || ring_ != nullptr || !racers_.empty();
     return std::make_unique<RawRelay>(*lane_, client_codec(), keep_usage_chunk, json_array,
-                                      plain_path_.empty());
+                                      plain_path_.empty(), rated);
   }
   return std::make_unique<TranslatingRelay>(*lane_, codec(backend.format), client_codec(),
                                             lane_->encode_context, stream_, context_.seals(),

@@ -96,6 +96,7 @@ void Relay::commit() {
 
 void Relay::fail(Error error) {
   state_ = State::done;
+  if (!committed_ && meaningful_ && !rated_) commit();
   if (!committed_) {
     out_.clear();
     owner_.on_attempt_failed(std::move(error), std::move(head_), {});
@@ -136,16 +137,29 @@ void Relay::finish_whole() {
 // ---- raw ----
 
 RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array,
-                   bool answers)
+                   bool answers, bool rated)
     : Relay(owner, codec, codec),
       observer_(codec.observer()),
       reader_(kMaxEvent),
       keep_usage_chunk_(keep_usage_chunk),
       answers_(answers) {
+  rated_ = rated;
   if (json_array) array_.emplace(kMaxEvent);
 }
 
 Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
+  if (auto good = rate(body); !good) {
+    if (rated_) return good;
+    redact(body, secret_);
+    owner_.note_error(good.error());
+  }
+  owner_.note_usage(observer_->usage());
+  owner_.note_finish(observer_->finish_word());
+  return {};
+}
+
+// Is it an answer?
+Result<void> RawRelay::rate(std::string_view body) {
   if (!is_json_object(body)) {
     return Error{ErrorKind::upstream_garbled, "the upstream's reply is not JSON: " + shown(body)};
   }
@@ -155,8 +169,6 @@ Result<void> RawRelay::transform_whole(std::string& body, std::string&) {
     return Error{ErrorKind::upstream_garbled,
                  "the upstream's reply holds no answer: " + shown(body)};
   }
-  owner_.note_usage(observer_->usage());
-  owner_.note_finish(observer_->finish_word());
   return {};
 }
 
@@ -213,7 +225,13 @@ bool RawRelay::observe(const SseEvent& event) {
   observer_->on_stream_event(event.event, event.data);
   meaningful_ = meaningful_ || observer_->meaningful();
   // After the commit point the upstream's own error event goes to the client as it came.
-  if (observer_->error() && !committed_ && !stream_error_) stream_error_ = observer_->error();
+  if (observer_->error() && !committed_ && !stream_error_) {
+    if (rated_) {
+      stream_error_ = observer_->error();
+    } else {
+      meaningful_ = true;
+    }
+  }
   return keep_usage_chunk_ || !observer_->usage_only();
 }
 

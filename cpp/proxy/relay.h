@@ -102,6 +102,7 @@ class Relay : public ReplySink {
   bool meaningful_ = false;            // something a user would call output is in out_ or beyond
   std::optional<Error> stream_error_;  // the upstream said so inside its stream
   bool committed_ = false;
+  bool rated_ = true;  // false: what failed in the upstream's own words goes to the client in them
   std::string secret_;
 
  private:
@@ -121,9 +122,10 @@ class RawRelay final : public Relay {
  public:
   // `keep_usage_chunk` false: the client did not ask for the chunk that holds only usage, and does
   // not get it. `json_array`: a Gemini stream that was not asked for as server-sent events.
-  // `answers` false: an endpoint whose replies are no answers of a model, as embeddings.
+  // `answers` false: an endpoint whose replies are no answers of a model, as embeddings. `rated`
+  // false: an error in a 200 is passed on as it came, for nobody would be asked instead.
   RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array,
-           bool answers);
+           bool answers, bool rated);
 
  private:
   Result<void> transform_whole(std::string& body, std::string& content_type) override;
@@ -137,6 +139,7 @@ class RawRelay final : public Relay {
   void transform_array(std::string_view payload);
   bool in_array() const { return array_ && !head_.event_stream; }
   bool observe(const SseEvent& event);
+  Result<void> rate(std::string_view body);
 
   std::unique_ptr<ReplyObserver> observer_;
   std::optional<JsonArrayReader> array_;

@@ -7,6 +7,7 @@ are seen from outside. Attempts on one provider are apart by back-offs of a frac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -382,3 +383,51 @@ async def test_headers_about_the_attempts_can_be_switched_off(tmp_path: Path) ->
     assert not {name for name in got.headers if name.startswith("x-proxy-")} - {
         "x-proxy-request-id"
     }
+
+
+FAILED = b'{"type": "response.failed", "sequence_number": 0, "response": {"status": "failed"'
+FAILED += b', "error": {"code": "server_error", "message": "broke"}, "output": []}}'
+AS_IT_CAME: dict[str, tuple[str, Reply]] = {
+    "an error in a 200": ("chat", ERROR_IN_200),
+    "an error first in a stream": (
+        "chat",
+        stream([b'data: {"error": {"message": "Overloaded", "code": 529}}\n\n']),
+    ),
+    "a response that failed": ("responses", stream([b"data: " + FAILED + b"\n\n"])),
+    "a page": ("chat", HTML),
+}
+
+
+@pytest.mark.parametrize("what", AS_IT_CAME)
+async def test_with_failure_handling_off_a_client_gets_what_the_provider_said(
+    what: str, tmp_path: Path
+) -> None:
+    spoken, reply = AS_IT_CAME[what]
+    form = FORMATS[spoken]
+    async with Upstream(always(reply)) as upstream:
+        config = {
+            "backends": {"up": {"type": form.type, "api_url": upstream.url}},
+            "default_backend": "up:m",
+            "failure_handling": {"enabled": False},
+        }
+        file = tmp_path / "proxy.yaml"
+        file.write_text(json.dumps(config))
+        async with (
+            Server(snapshot(load(Sources(environment=QUIET, config_file=file)))) as server,
+            httpx.AsyncClient() as http,
+        ):
+            url = f"http://127.0.0.1:{server.port}"
+            heard = b""
+            ask = {**form.ask, "model": "m", "stream": reply.streamed}
+            async with http.stream("POST", url + form.url, json=ask) as got:
+                with contextlib.suppress(httpx.RemoteProtocolError):
+                    async for piece in got.aiter_raw():
+                        heard += piece
+            said = b"".join(step for step in reply.steps if isinstance(step, bytes))
+            assert (got.status_code, heard) == (200, said)
+            # Whoever speaks another format is told of the failure in its own.
+            other = FORMATS["messages"]
+            told = await http.post(url + other.url, json={**other.ask, "model": "m"})
+            assert told.status_code >= 400
+            assert told.json()["type"] == "error"
+            assert len(upstream.requests) == 2

@@ -24,18 +24,6 @@ class Dispute:
 DISPUTES = (
     Dispute(
         "response",
-        "bytes",
-        ("24beba", "c4d177", "dfb7ec"),
-        "9.3: 'If the failure comes before the first content byte, do not send 200'; failover 10: "
-        "'error-in-200 … count as failures before the commit point'. The judge's rule for raw "
-        "bytes has no exception for replies that are none (response(), same_bytes), where for "
-        "other pairs it allows just this (compare.LOSS: error-start)",
-        "24beba is a failed response without content, c4d177 an error object, dfb7ec the line "
-        "'method=POST pathname=…': the official SDKs make an answer without choices of the last "
-        "two",
-    ),
-    Dispute(
-        "response",
         "call+stop",
         ("656b85", "6f3b1b"),
         "an empty legacy function_call (no name, no arguments) beside the text is a server's zero "

@@ -274,7 +274,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("routing.model_only_missing_cost", "number", 1e6, "routing_cost of who names none"),
     Setting("routing.model_only_missing_priority", "number", 0.0, "routing_priority of who names none"),
     Setting("failure_handling.enabled", "switch", True, "try again and elsewhere before a client hears of a failure; "
-            "the flag switches it off", ("--disable-failure-handling",), ("LLM_PROXY_FAILURE_HANDLING",),
+            "the flag switches it off: one attempt then, and what it said, as it came where the client speaks "
+            "the same format", ("--disable-failure-handling",), ("LLM_PROXY_FAILURE_HANDLING",),
             flag_value=False, off_env=("DISABLE_FAILURE_HANDLING",)),
     Setting("failure_handling.max_attempts", "whole", 3, "attempts on one provider for one request",
             ("--max-attempts",), ("LLM_PROXY_MAX_ATTEMPTS",), at_least=1, at_most=10),
