@@ -1180,13 +1180,8 @@ class MessagesReplyDecoder : public ReplyDecoder {
  private:
   enum class State : std::uint8_t { fresh, started, finished, failed };
 
-  static Error garbled(std::string_view what) {
-    Error error;
-    error.kind = ErrorKind::upstream_garbled;
-    error.message = "The upstream's answer is not an Anthropic message (";
-    error.message += what;
-    error.message += ").";
-    return error;
+  static Error garbled(std::string_view why) {
+    return llm_proxy::garbled("an Anthropic message", why);
   }
 
   void fail(Error error, EventSink& sink) {
@@ -1866,11 +1861,6 @@ void encode_stream_error(const Error& error, std::string& out) {
   out += "\n\n";
 }
 
-template <typename Made, typename Base>
-std::unique_ptr<Base> make(const EncodeContext& context) {
-  return std::make_unique<Made>(context);
-}
-
 }  // namespace
 
 const Codec kAnthropicMessages{
@@ -1880,8 +1870,8 @@ const Codec kAnthropicMessages{
     [](const Translation&) -> std::unique_ptr<ReplyDecoder> {
       return std::make_unique<MessagesReplyDecoder>();
     },
-    make<StreamEncoder, ReplyEncoder>,
-    make<WholeEncoder, ReplyEncoder>,
+    make_encoder<StreamEncoder>,
+    make_encoder<WholeEncoder>,
     []() -> std::unique_ptr<ReplyObserver> { return std::make_unique<MessagesObserver>(); },
     encode_error,
     encode_stream_error,

@@ -367,6 +367,13 @@ std::string carried_seal(const Seal& seal, bool redacted) {
   return carried;
 }
 
+bool is_foreign(const Message& message, WireFormat own) {
+  return std::any_of(message.parts.begin(), message.parts.end(), [own](const Part& part) {
+    const auto* thinking = std::get_if<ThinkingPart>(&part);
+    return thinking != nullptr && !thinking->seal.empty() && thinking->seal.maker != own;
+  });
+}
+
 OpenedSeal opened_seal(Text token, WireFormat field_format) {
   OpenedSeal opened;
   opened.seal.maker = field_format;
@@ -664,6 +671,12 @@ Error malformed(std::string message, std::string param) {
 
 Error garbled(std::string_view what) {
   return Error{.kind = ErrorKind::upstream_garbled, .message = std::string(what)};
+}
+
+Error garbled(std::string_view wanted, std::string_view why) {
+  std::string message("The upstream's answer is not ");
+  message.append(wanted).append(" (").append(why).append(").");
+  return garbled(message);
 }
 
 Error cut_short() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -107,6 +108,9 @@ OpenedSeal opened_seal(Text token, WireFormat field_format);
 // nowhere else.
 bool carries_seals(WireFormat format, std::string_view body);
 
+// Whether it holds thinking that another provider than that of `own` has sealed.
+bool is_foreign(const Message& message, WireFormat own);
+
 // ---- Losses.
 
 void lose(Translation& translation, Loss::Class what, std::string_view field,
@@ -117,10 +121,17 @@ Result<void> lose_rest(const Request& request, Translation& translation);
 // unsupported, naming the field.
 Error refusal_of(std::string_view field, std::string_view why);
 
+// For the table of a codec.
+template <typename Encoder>
+std::unique_ptr<ReplyEncoder> make_encoder(const EncodeContext& context) {
+  return std::make_unique<Encoder>(context);
+}
+
 // ---- Errors.
 
 Error malformed(std::string message, std::string param = {});  // the client's request
 Error garbled(std::string_view what);                          // the upstream's reply
+Error garbled(std::string_view wanted, std::string_view why);  // which is not what was wanted
 Error cut_short();  // the upstream's stream, which ended without its terminator
 // An error body of any server (section 9.1) with its status. Secrets are masked.
 Error decode_any_error(int status, std::string_view body);

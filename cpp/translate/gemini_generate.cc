@@ -790,7 +790,8 @@ class RequestEncoder {
  private:
   Result<void> same_format() {
     bool foreign = false;
-    for (const Message& message : request_.messages) foreign = foreign || is_foreign(message);
+    for (const Message& message : request_.messages)
+      foreign = foreign || is_foreign(message, kFormat);
     json_.begin_object();
     Camel camel;
     for (const auto& [key, value] : request_.members) {
@@ -808,13 +809,6 @@ class RequestEncoder {
     json_.end_object();
     if (refused_) return *std::move(refused_);
     return {};
-  }
-
-  static bool is_foreign(const Message& message) {
-    return std::any_of(message.parts.begin(), message.parts.end(), [](const Part& part) {
-      const auto* thinking = std::get_if<ThinkingPart>(&part);
-      return thinking != nullptr && !thinking->seal.empty() && thinking->seal.maker != kFormat;
-    });
   }
 
   void refuse(std::string_view field, std::string_view why) {

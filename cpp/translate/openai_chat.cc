@@ -1212,13 +1212,8 @@ class ChatReplyDecoder : public ReplyDecoder {
     JsonSlice details, content_parts, tool_calls, function_call, annotations;
   };
 
-  static Error garbled(std::string_view what) {
-    Error error;
-    error.kind = ErrorKind::upstream_garbled;
-    error.message = "The upstream's answer is not a chat completion (";
-    error.message += what;
-    error.message += ").";
-    return error;
+  static Error garbled(std::string_view why) {
+    return llm_proxy::garbled("a chat completion", why);
   }
 
   void fail(Error error, EventSink& sink) {
@@ -2211,11 +2206,6 @@ void encode_stream_error(const Error& error, std::string& out) {
   out += "\n\n";
 }
 
-template <typename Made, typename Base>
-std::unique_ptr<Base> make(const EncodeContext& context) {
-  return std::make_unique<Made>(context);
-}
-
 }  // namespace
 
 const Codec kOpenaiChat{
@@ -2225,8 +2215,8 @@ const Codec kOpenaiChat{
     [](const Translation&) -> std::unique_ptr<ReplyDecoder> {
       return std::make_unique<ChatReplyDecoder>();
     },
-    make<StreamEncoder, ReplyEncoder>,
-    make<WholeEncoder, ReplyEncoder>,
+    make_encoder<StreamEncoder>,
+    make_encoder<WholeEncoder>,
     []() -> std::unique_ptr<ReplyObserver> { return std::make_unique<ChatObserver>(); },
     encode_error,
     encode_stream_error,

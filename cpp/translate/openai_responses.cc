@@ -643,8 +643,9 @@ class RequestEncoder {
  private:
   // Everything as it stood but the model; reasoning another provider sealed stays out.
   Result<void> same_format() {
-    const bool foreign =
-        std::any_of(request_.messages.begin(), request_.messages.end(), is_foreign);
+    bool foreign = false;
+    for (const Message& message : request_.messages)
+      foreign = foreign || is_foreign(message, kFormat);
     json_.begin_object();
     bool has_model = false;
     for (const auto& [key, value] : request_.members) {
@@ -654,7 +655,7 @@ class RequestEncoder {
       } else if (key == "input" && foreign) {
         json_.key("input").begin_array();
         for (const Message& message : request_.messages) {
-          if (!message.source.empty() && !is_foreign(message)) json_.raw(message.source);
+          if (!message.source.empty() && !is_foreign(message, kFormat)) json_.raw(message.source);
         }
         json_.end_array();
       } else {
@@ -664,13 +665,6 @@ class RequestEncoder {
     if (!has_model) json_.member("model", std::string_view(translation_.upstream_model));
     json_.end_object();
     return {};
-  }
-
-  static bool is_foreign(const Message& message) {
-    return std::any_of(message.parts.begin(), message.parts.end(), [](const Part& part) {
-      const auto* thinking = std::get_if<ThinkingPart>(&part);
-      return thinking != nullptr && !thinking->seal.empty() && thinking->seal.maker != kFormat;
-    });
   }
 
   void refuse(std::string_view field, std::string_view why) {
