@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/error.h"
 #include "json/text.h"
@@ -97,6 +98,8 @@ struct Finish {
   FinishReason reason = FinishReason::stop;
   Text stop_sequence;
   std::string_view word;  // the upstream's own word, for the log
+  // Responses: thinking parts that the end seals anew, by item.
+  std::vector<Seal> seals = {};
 };
 
 using Event = std::variant<ReplyStart, PartStart, PartDelta, PartSeal, PartAnnotation, PartEnd,

@@ -1788,6 +1788,7 @@ class Encoder final : public ReplyEncoder {
   }
 
   void on(const PartStart& part) {
+    tell_call();
     tell_refusal();
     kind_ = part.kind;
     redacted_ = part.redacted;
@@ -1832,10 +1833,13 @@ class Encoder final : public ReplyEncoder {
     if (kind_ != PartKind::thinking && kind_ != PartKind::text) return;
     if (!signature_.empty()) add_signature(true);
     signature_.clear();
+    signed_item_.clear();
     if (seal.seal.maker == kFormat) {
       seal.seal.token.escape_to(signature_);
     } else {
       signature_ = base64(carried_seal(seal.seal, redacted_));
+      signed_item_ = seal.seal.item_id.decode();
+      signed_redacted_ = redacted_;
     }
   }
 
@@ -1843,24 +1847,37 @@ class Encoder final : public ReplyEncoder {
 
   void on(const PartEnd&) {
     if (kind_ != PartKind::tool_call) return;
-    std::string part = "{\"functionCall\":{";
-    if (!call_id_.empty()) part += "\"id\":\"" + call_id_ + "\",";
-    part += "\"name\":\"" + name_ + "\",\"args\":";
-    JsonWriter json(part);
+    call_ = "{\"functionCall\":{";
+    if (!call_id_.empty()) call_ += "\"id\":\"" + call_id_ + "\",";
+    call_ += "\"name\":\"" + name_ + "\",\"args\":";
+    JsonWriter json(call_);
     ToolCallPart call{.arguments_text = Text::plain(arguments_)};
     if (custom_) call.kind = CallKind::custom;
     write_arguments_object(call, json);
-    part += '}';
-    if (!signature_.empty()) part += ",\"thoughtSignature\":\"" + signature_ + '"';
-    signature_.clear();
-    part += '}';
-    add(part);
+    call_ += '}';
     kind_ = PartKind::raw;
+    // The end of the stream may seal anew what this call carries.
+    if (signature_.empty() || signed_item_.empty()) tell_call();
+  }
+
+  void tell_call() {
+    if (call_.empty()) return;
+    if (!signature_.empty()) call_ += ",\"thoughtSignature\":\"" + signature_ + '"';
+    signature_.clear();
+    call_ += '}';
+    add(call_);
+    call_.clear();
   }
 
   void on(const UsageUpdate& update) { usage_ = update.usage; }
 
   void on(const Finish& finish) {
+    for (const Seal& seal : finish.seals) {
+      if (!signature_.empty() && seal.item_id == signed_item_) {
+        signature_ = base64(carried_seal(seal, signed_redacted_));
+      }
+    }
+    tell_call();
     tell_refusal();
     if (!signature_.empty()) add_signature(false);
     std::string_view word = "STOP";
@@ -1886,6 +1903,7 @@ class Encoder final : public ReplyEncoder {
   }
 
   void on(const Error& error) {
+    tell_call();
     ended_ = true;
     if (form_ == Form::whole) out_.clear();
     open_chunk();
@@ -1998,8 +2016,11 @@ class Encoder final : public ReplyEncoder {
   std::string name_, call_id_;  // escaped
   std::string arguments_;       // plain
   std::string signature_;       // escaped; waits for the part that carries it
-  std::string refusal_;         // escaped; not told yet
-  std::string parts_;           // JSON, comma separated
+  std::string signed_item_;     // what it was made for; empty: Gemini's own
+  bool signed_redacted_ = false;
+  std::string call_;     // JSON, not closed; waits for its last signature
+  std::string refusal_;  // escaped; not told yet
+  std::string parts_;    // JSON, comma separated
 };
 
 // ------------------------------------------------------------------------------------ the observer

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <functional>
 
 #include "json/reader.h"
 #include "json/writer.h"
@@ -1362,6 +1363,7 @@ class Decoder final : public ReplyDecoder {
       }
       if (!part_said_) thoughts(item);
       if (!item.encrypted.empty()) {
+        told_.push_back(hash(item.encrypted));
         sink_->on_event(PartSeal{part_ - 1, Seal{kFormat, item.encrypted, item.id}});
       }
     } else if (!item.type.empty()) {
@@ -1512,10 +1514,32 @@ class Decoder final : public ReplyDecoder {
       if (open_index_ >= 0) close_item();
     }
     if (!items_seen_ && !(response.status == "failed")) items_of(response.output);
-    return finish(response);
+    return finish(response, told_.empty() ? std::vector<Seal>() : sealed_anew(response.output));
   }
 
-  Result<void> finish(const ResponseObject& response) {
+  // OpenAI seals an item twice, for output_item.done and for the end of the stream. Both are good;
+  // the second is the one that its own SDK sends back.
+  std::vector<Seal> sealed_anew(JsonSlice output) const {
+    std::vector<Seal> out;
+    JsonReader json(output);
+    if (json.kind() != JsonKind::array) return out;
+    json.begin_array();
+    while (json.next_item()) {
+      JsonSlice source;
+      if (!json.value(source)) break;
+      OutputItem item;
+      if (!read_item(source, item) || !(item.type == "reasoning")) continue;
+      if (item.encrypted.empty() || item.id.empty()) continue;
+      if (std::find(told_.begin(), told_.end(), hash(item.encrypted)) == told_.end()) {
+        out.push_back(Seal{kFormat, item.encrypted, item.id});
+      }
+    }
+    return out;
+  }
+
+  static std::size_t hash(Text token) { return std::hash<std::string_view>()(token.bytes()); }
+
+  Result<void> finish(const ResponseObject& response, std::vector<Seal> seals = {}) {
     terminated_ = true;
     if (response.status == "failed" ||
         (!response.error.empty() && !(response.status == "completed") &&
@@ -1538,6 +1562,7 @@ class Decoder final : public ReplyDecoder {
     } else if (response.status == "cancelled") {
       finish.reason = FinishReason::other;
     }
+    finish.seals = std::move(seals);
     sink_->on_event(finish);
     return {};
   }
@@ -1546,7 +1571,8 @@ class Decoder final : public ReplyDecoder {
 
   EventSink* sink_ = nullptr;
   bool started_ = false, terminated_ = false, called_ = false, items_seen_ = false;
-  std::uint32_t part_ = 0;  // index of the next part
+  std::vector<std::size_t> told_;  // seals, by their hash
+  std::uint32_t part_ = 0;         // index of the next part
   Open open_ = Open::nothing;
   PartKind kind_ = PartKind::text;  // of the open content part
   bool part_said_ = false;          // the open part has had text

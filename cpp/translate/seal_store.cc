@@ -61,6 +61,9 @@ std::uint64_t calls_in(const Request& request) {
   return calls;
 }
 
+// What a stream's end sealed anew is kept by item.
+constexpr std::string_view kAnew = "sealed anew";
+
 // The call's place in its conversation: how many calls came before it.
 std::string place_of(std::string_view head, std::uint64_t number, std::string_view name) {
   std::string place(head);
@@ -199,6 +202,10 @@ void SealRecorder::on_event(const Event& event) {
   } else if (std::holds_alternative<PartEnd>(event)) {
     if (kind_ == PartKind::tool_call) end_call();
     kind_ = PartKind::raw;
+  } else if (const auto* finish = std::get_if<Finish>(&event)) {
+    for (const Seal& anew : finish->seals) {
+      store_.put_id(session_, anew.item_id.decode(), kAnew, anew.token.decode(), now_);
+    }
   }
   next_.on_event(event);
 }
@@ -251,6 +258,22 @@ void restore_ids(Request& request, SealStore& store, std::string_view session,
       }
       taken.insert(std::move(made));
       ++number;
+    }
+  }
+}
+
+// Each item with its last seal.
+static void renew_seals(Request& request, SealStore& store, std::string_view session,
+                        SealStore::Clock::time_point now) {
+  for (Message& message : request.messages) {
+    for (Part& part : message.parts) {
+      auto* thinking = std::get_if<ThinkingPart>(&part);
+      if (thinking == nullptr || thinking->seal.maker != WireFormat::openai_responses ||
+          thinking->seal.empty() || thinking->seal.item_id.empty()) {
+        continue;
+      }
+      const std::string anew = store.find_id(session, thinking->seal.item_id.decode(), kAnew, now);
+      if (!anew.empty()) thinking->seal.token = request.own(anew);
     }
   }
 }
@@ -309,6 +332,7 @@ void restore_seals(Request& request, SealStore& store, std::string_view session,
       before.clear();
     }
   }
+  if (upstream == WireFormat::openai_responses) renew_seals(request, store, session, now);
 }
 
 }  // namespace llm_proxy

@@ -112,8 +112,8 @@ class SealRecorder final : public EventSink {
 void restore_ids(Request& request, SealStore& store, std::string_view session,
                  SealStore::Clock::time_point now);
 
-// Puts thinking of `upstream`'s own making back before the calls it stood before, where the request
-// has lost it. Text that is there without its seal gets the seal back.
+// Puts thinking of `upstream`'s own making, sealed as it was last, back before the calls it stood
+// before, where the request has lost it. Text that is there without its seal gets the seal back.
 void restore_seals(Request& request, SealStore& store, std::string_view session,
                    WireFormat upstream, SealStore::Clock::time_point now);
 

@@ -240,6 +240,60 @@ TEST(SealStore, serves_workers_at_the_same_time) {
   EXPECT_EQ(store.entries(), 16u);
 }
 
+// A stream of OpenAI's, whose end seals its reasoning anew, to a client of this format.
+std::string sealed_twice(SealStore& store, WireFormat client) {
+  const char* stream = R"(
+data: {"type":"response.created","response":{"id":"resp_1","status":"in_progress","output":[]}}
+
+data: {"type":"response.output_item.added","output_index":0,"item":{"type":"reasoning","id":"rs_1","summary":[]}}
+
+data: {"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"OLD"}}
+
+data: {"type":"response.output_item.done","output_index":1,"item":{"type":"function_call","id":"fc_1","call_id":"c1","name":"f","arguments":"{}"}}
+
+data: {"type":"response.completed","response":{"id":"resp_1","status":"completed","output":[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"NEW"},{"type":"function_call","id":"fc_1","call_id":"c1","name":"f","arguments":"{}"}]}}
+
+)";
+  Request request;
+  Translation translation;
+  const EncodeContext context{&request, &translation, 7, "seed", false};
+  auto encoder = codec(client).stream_encoder(context);
+  SealRecorder tee(store, "s", *encoder, kNow);
+  auto decoder = codec(WireFormat::openai_responses).reply_decoder(translation);
+  EXPECT_FALSE(test::decode_stream(*decoder, stream, tee));
+  return encoder->out();
+}
+
+TEST(SealStore, sends_back_the_seal_that_the_end_of_the_stream_gave) {
+  SealStore store({});
+  const std::string told = sealed_twice(store, kA);
+  EXPECT_NE(told.find(R"("signature":"r1:rs_1:OLD")"), std::string::npos) << told;
+  for (const auto& [session, seal] : {std::pair("s", "NEW"), std::pair("other", "OLD")}) {
+    Result<Request> request = codec(kA).decode_request(
+        R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"},
+        {"role":"assistant","content":[{"type":"thinking","thinking":"","signature":"r1:rs_1:OLD"},
+        {"type":"tool_use","id":"c1","name":"f","input":{}}]},
+        {"role":"user","content":[{"type":"tool_result","tool_use_id":"c1","content":"r"}]}]})",
+        {}, false);
+    ASSERT_TRUE(request);
+    restore_seals(*request, store, session, WireFormat::openai_responses, kNow);
+    Translation translation;
+    translation.upstream_model = "m";
+    std::string out;
+    ASSERT_TRUE(codec(WireFormat::openai_responses).encode_request(*request, translation, out));
+    EXPECT_EQ(Json::parse(out)["input"][1]["encrypted_content"], seal) << session;
+  }
+}
+
+// The base64 of r1:rs_1: and the seal. Gemini calls come whole, so that the last one can wait.
+TEST(SealStore, puts_the_last_seal_into_a_call_that_was_not_told_yet) {
+  SealStore store({});
+  const std::string told = sealed_twice(store, WireFormat::gemini_generate);
+  EXPECT_NE(told.find(R"("args":{}},"thoughtSignature":"cjE6cnNfMTpORVc=")"), std::string::npos)
+      << told;
+  EXPECT_EQ(told.find("cjE6cnNfMTpPTEQ="), std::string::npos) << told;
+}
+
 TEST(CarriedSeals, are_seen_where_they_can_stand_and_nowhere_else) {
   struct Case {
     WireFormat format;

@@ -45,18 +45,12 @@ DISPUTES = (
         ("32f76a", "5c0be5", "8bc452", "f72f5d"),
         "8: encrypted_content is 'complete only in output_item.done', which comes before the call "
         "it belongs to. OpenAI seals the same item anew for response.completed (13 of the 13 "
-        "sealed items it streams in the corpus; same length, another token), when Messages and "
-        "Gemini have long been told the call. The judge reads the second alone (facts.read_r: "
-        "r_body of the final response)",
-        "the recorded client sent the token of output_item.done back, and OpenAI took it: "
-        "pai-openai-openai-responses-phase-streamed-on-part-start-1-ac8f0e, status 200",
-    ),
-    Dispute(
-        "turn",
-        "turn-sig",
-        ("32f76a", "5c0be5", "f72f5d"),
-        "the same token, sent back",
-        "the same record",
+        "sealed items it streams in the corpus; same length, another token), when a Messages "
+        "client has long been told its thinking block, with the first. The judge reads the second "
+        "alone (facts.read_r: r_body of the final response)",
+        "the second is what goes back upstream (turn direction), and a Gemini client gets it; the "
+        "first is good too: pai-openai-openai-responses-phase-streamed-on-part-start-1-ac8f0e, "
+        "status 200",
     ),
     Dispute(
         "request",
