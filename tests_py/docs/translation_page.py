@@ -88,7 +88,9 @@ def page() -> str:
         "else. Where the client's format has a field for them they ride in it, marked with their\n"
         "maker; for clients that drop them the proxy keeps them beside the tool call they led to,\n"
         "for an hour after their last use and within bounds. There it also keeps the ids of\n"
-        "calls for Gemini clients that send none back: the provider sees its own again.\n"
+        "calls for Gemini clients that send none back: the provider sees its own again. OpenAI\n"
+        "seals the reasoning of a stream twice, and the second time when most clients have been\n"
+        "told it: what goes back is the second.\n"
     )
     parts.append(
         "## Refusals\n\n"
