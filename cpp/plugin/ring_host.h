@@ -73,7 +73,7 @@ struct RingVerdict {
 // A reply on its way to the client.
 struct RingReply {
   int status = 200;
-  RingHeaders headers;    // what the client will see, names in lower case
+  std::string fields;     // what the client will see, each line with its CRLF
   std::string body;       // OpenAI chat: a completion. A stream's is assembled from its events
   bool streamed = false;  // the body has gone to the client event by event, but for its end: only
                           // `block` can still be heard

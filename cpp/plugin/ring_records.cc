@@ -64,14 +64,17 @@ void PluginRecord::ended(double latency_ms, bool failed) {
   if (++now.consecutive_errors >= kQuarantineAfter) {
     now.quarantined_until =
         (std::chrono::steady_clock::now() + kQuarantine).time_since_epoch().count();
+    quarantined_.store(true, std::memory_order_relaxed);
   }
 }
 
 bool PluginRecord::rests(std::chrono::steady_clock::time_point now) {
+  if (!quarantined_.load(std::memory_order_relaxed)) return false;
   const std::lock_guard lock(mutex_);
   if (numbers_.quarantined_until == 0) return false;
   if (now.time_since_epoch().count() < numbers_.quarantined_until) return true;
   numbers_.quarantined_until = 0;
+  quarantined_.store(false, std::memory_order_relaxed);
   numbers_.consecutive_errors = 0;
   return false;
 }

@@ -50,6 +50,7 @@ class PluginRecord {
 
   mutable std::mutex mutex_;
   PluginNumbers numbers_;
+  std::atomic<bool> quarantined_{false};  // numbers_.quarantined_until is not 0
 };
 
 // What the plugins of one exchange took.

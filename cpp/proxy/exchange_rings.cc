@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/ascii.h"
 #include "http/head_writer.h"
 #include "plugin/native/digest.h"
 #include "proxy/exchange.h"
@@ -17,19 +16,6 @@ namespace {
 // Names a client's key for plugins without telling it: 16 hex digits of its SHA-256.
 std::string key_hash(std::string_view key) {
   return key.empty() ? std::string() : sha256_hex(key, 8);
-}
-
-RingHeaders header_pairs(std::string_view lines) {
-  RingHeaders out;
-  while (!lines.empty()) {
-    const auto end = lines.find("\r\n");
-    const auto line = lines.substr(0, end);
-    lines = end == std::string_view::npos ? std::string_view() : lines.substr(end + 2);
-    const auto colon = line.find(": ");
-    if (colon != std::string_view::npos)
-      out.emplace_back(lower_case(line.substr(0, colon)), line.substr(colon + 2));
-  }
-  return out;
 }
 
 // What a plugin added or changed; framing is ours.
@@ -191,7 +177,7 @@ void Exchange::run_reply_ring(int status, std::string fields, std::string conten
                               std::string body) {
   RingReply reply;
   reply.status = status;
-  reply.headers = header_pairs(fields);
+  reply.fields = fields;
   reply.body = body_as_chat(body);
   reply.duration = seconds(since_began());
   pending_reply_ =
@@ -256,7 +242,7 @@ void Exchange::end_heard_stream() {
 void Exchange::run_stream_ring() {
   RingReply reply;
   reply.status = pending_reply_ ? pending_reply_->status : record_.status;
-  reply.headers = header_pairs(pending_reply_ ? pending_reply_->fields : std::string());
+  if (pending_reply_) reply.fields = pending_reply_->fields;
   reply.streamed = !pending_reply_;
   reply.body = ring_stream_->take_completion();
   reply.duration = seconds(since_began());

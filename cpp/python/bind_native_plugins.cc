@@ -51,8 +51,8 @@ void bind_native_plugins(py::module_& module) {
       .def("find", &cache_find, py::arg("key"), py::arg("now"))
       .def(
           "put",
-          [](ReplyCache& cache, std::string key, const py::bytes& reply, double now) {
-            cache.put(std::move(key), std::string(reply), now);
+          [](ReplyCache& cache, const std::string& key, const py::bytes& reply, double now) {
+            cache.put(key, std::string_view(reply), now);
           },
           py::arg("key"), py::arg("reply"), py::arg("now"))
       .def("clear", &ReplyCache::clear)

@@ -168,7 +168,7 @@ class RingProbe {
     return expect([&](RingSession::Done done) {
       RingReply reply;
       reply.status = status;
-      reply.headers = {{"content-type", "application/json"}};
+      reply.fields = "content-type: application/json\r\n";
       reply.body = std::string(body);
       reply.streamed = streamed;
       session_->run_reply(std::move(reply), std::move(done));

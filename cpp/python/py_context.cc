@@ -4,6 +4,7 @@
 
 #include <new>
 
+#include "base/ascii.h"
 #include "python/json_convert.h"
 
 namespace llm_proxy {
@@ -38,6 +39,19 @@ PyOwned headers_dict(const RingHeaders& headers) {
       PyErr_Clear();
   }
   return dict;
+}
+
+RingHeaders header_pairs(std::string_view lines) {
+  RingHeaders out;
+  while (!lines.empty()) {
+    const auto end = lines.find("\r\n");
+    const auto line = lines.substr(0, end);
+    lines = end == std::string_view::npos ? std::string_view() : lines.substr(end + 2);
+    const auto colon = line.find(": ");
+    if (colon != std::string_view::npos)
+      out.emplace_back(lower_case(line.substr(0, colon)), line.substr(colon + 2));
+  }
+  return out;
 }
 
 PyOwned request_facts(const RingRequest& request, double arrived_at) {
@@ -101,7 +115,7 @@ PyOwned reply_facts(const RingReply& reply) {
   PyOwned facts = PyOwned::steal(PyDict_New());
   if (!facts) return facts;
   put_item(facts.get(), "status", PyOwned::steal(PyLong_FromLong(reply.status)));
-  put_item(facts.get(), "headers", headers_dict(reply.headers));
+  put_item(facts.get(), "headers", headers_dict(header_pairs(reply.fields)));
   put_item(facts.get(), "body",
            PyOwned::steal(PyBytes_FromStringAndSize(reply.body.data(),
                                                     static_cast<Py_ssize_t>(reply.body.size()))));

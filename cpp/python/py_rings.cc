@@ -37,7 +37,13 @@ class PyRingSession final : public RingSession,
     }
     RingVerdict verdict = std::move(native_->verdict);
     if (native_stopped_) {
-      reply_ = RingReply{verdict.status, verdict.headers, verdict.body};
+      reply_.emplace();
+      reply_->status = verdict.status;
+      for (const auto& [name, value] : verdict.headers) {
+        reply_->fields.append(name).append(": ").append(value).append("\r\n");
+      }
+      reply_->body = verdict.body;
+      seen_.emplace(*reply_);
     } else if (native_->request_changed()) {
       verdict.kind = RingVerdict::Kind::replace;
       verdict.body = data_->request.body;
@@ -53,11 +59,11 @@ class PyRingSession final : public RingSession,
 
   void run_reply(RingReply reply, Done done) override {
     reply_ = std::move(reply);
-    NativeReply seen(*reply_);
+    seen_.emplace(*reply_);
     const std::size_t from = run_natives(Phase::reply, [&](const NativePlugin& plugin) {
-      return plugin.reply == nullptr ? NativeStep::python : plugin.reply(*native_, seen);
+      return plugin.reply == nullptr ? NativeStep::python : plugin.reply(*native_, *seen_);
     });
-    reply_changed_ = seen.changed();
+    reply_changed_ = seen_->changed();
     if (from < host_->chain(Phase::reply).entries.size()) {
       return submit(Phase::reply, from, std::move(done), [this] { return reply_facts(*reply_); });
     }
@@ -80,13 +86,15 @@ class PyRingSession final : public RingSession,
     note(trace_->first_token_ms, outcome.first_token);
     const auto& entries = host_->chain(Phase::background).entries;
     if (entries.empty()) return;
-    if (!outcome.reply && !crossed_) outcome.reply = std::move(reply_);
+    if (outcome.reply) seen_.emplace(*outcome.reply);
     const std::size_t from = run_natives(Phase::background, [&](const NativePlugin& plugin) {
       return plugin.background == nullptr
                  ? NativeStep::python
-                 : plugin.background(*native_, outcome, outcome.reply ? &*outcome.reply : nullptr);
+                 : plugin.background(*native_, outcome, seen_ ? &*seen_ : nullptr);
     });
+    seen_.reset();
     if (from == entries.size()) return;
+    if (!outcome.reply && !crossed_) outcome.reply = std::move(reply_);
     submit(Phase::background, from, nullptr,
            [held = std::move(outcome)] { return outcome_facts(held); });
   }
@@ -122,6 +130,7 @@ class PyRingSession final : public RingSession,
     native_stopped_ = false;
     if (crossed_ || !native_) return 0;
     std::size_t at = 0;
+    steps_.reserve(entries.size());
     auto clock = Clock::now();
     while (at < entries.size() && !native_stopped_) {
       const PluginEntry& entry = entries[at];
@@ -193,7 +202,8 @@ class PyRingSession final : public RingSession,
   // Where the exchange is: on its worker until it has crossed, then on the lane.
   std::optional<NativeExchange> native_;
   std::optional<RingReply> reply_;
-  bool reply_changed_ = false;  // by native plugins
+  std::optional<NativeReply> seen_;  // of reply_, or of the outcome's reply
+  bool reply_changed_ = false;       // by native plugins
   bool told_ = false;
   std::vector<RingTrace::Step> steps_;  // of the chain under way
 

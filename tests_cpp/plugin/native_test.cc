@@ -81,6 +81,31 @@ TEST(ReplyCache, forgets_the_one_asked_for_longest_ago_and_the_old) {
   EXPECT_LE(cache.stats().bytes, 800u);
 }
 
+TEST(ReplyCache, gives_each_key_its_own_reply_and_stays_in_its_bounds_when_rows_are_used_again) {
+  constexpr std::size_t kBytes = 8000;
+  ReplyCache cache(10, kBytes);
+  const auto reply_of = [](std::size_t n) {
+    return std::string(1 + n * 37 % 1000, static_cast<char>('a' + n % 26));
+  };
+  for (std::size_t n = 0; n < 2000; ++n) {
+    cache.put("key " + std::to_string(n), reply_of(n), 0);
+    ASSERT_LE(cache.stats().bytes, kBytes);
+    ASSERT_EQ(cache.find("key " + std::to_string(n), 1), reply_of(n));
+    // An answer that is asked for now and then stays, one that nobody asks for goes.
+    ASSERT_EQ(cache.find("key 0", 1), reply_of(0)) << n;
+    if (n > 1000) {
+      ASSERT_FALSE(cache.find("key " + std::to_string(n - 1000), 1));
+    }
+    // Another answer to the same question takes the place of the first.
+    if (n % 7 == 3) {
+      cache.put("key " + std::to_string(n), "anew", 0);
+      ASSERT_EQ(cache.find("key " + std::to_string(n), 1), "anew");
+    }
+  }
+  EXPECT_GT(cache.stats().entries, 8u);
+  EXPECT_GT(cache.stats().bytes, kBytes * 3 / 4);
+}
+
 std::string key_of(std::string_view body, std::string_view tenant = "t") {
   ChatRequestView view;
   EXPECT_TRUE(view.read(body)) << body;

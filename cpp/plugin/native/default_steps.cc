@@ -202,16 +202,16 @@ NativeStep lookup(NativeExchange& exchange) {
 }
 
 // Stores a whole, good answer; an error, a block or a cut one is not kept.
-NativeStep keep(NativeExchange& exchange, const RingOutcome& outcome, const RingReply* reply) {
-  if (exchange.cache_key.empty() || reply == nullptr || reply->body.empty()) {
+NativeStep keep(NativeExchange& exchange, const RingOutcome& outcome, NativeReply* reply) {
+  if (exchange.cache_key.empty() || reply == nullptr || reply->reply().body.empty()) {
     return NativeStep::done;
   }
   const auto& cache = exchange.services().cache;
   if (!cache) return NativeStep::python;
   if (outcome.status != 200) return NativeStep::done;
-  ChatReplyView view;
-  if (!view.read(reply->body)) return NativeStep::python;
-  if (view.complete) cache->put(exchange.cache_key, reply->body, steady_seconds());
+  const auto* view = reply->view();
+  if (view == nullptr) return NativeStep::python;
+  if (view->complete) cache->put(exchange.cache_key, reply->reply().body, steady_seconds());
   return NativeStep::done;
 }
 
@@ -275,7 +275,7 @@ NativeStep select_endpoint(NativeExchange& exchange) {
 }
 
 // What the backend that answered took, and whether it answered well.
-NativeStep learn(NativeExchange& exchange, const RingOutcome& outcome, const RingReply*) {
+NativeStep learn(NativeExchange& exchange, const RingOutcome& outcome, NativeReply*) {
   if (outcome.backend.empty()) return NativeStep::done;
   const bool success = outcome.status < 500 && outcome.status != 429;
   NativeServices& services = exchange.services();
@@ -393,7 +393,7 @@ NativeStep repair(NativeExchange& exchange, NativeReply& reply) {
 // ---- background
 
 // The ledger has counted it. Where the log shows it, or a plugin behind it reads it, it is Python.
-NativeStep record(NativeExchange&, const RingOutcome&, const RingReply*) {
+NativeStep record(NativeExchange&, const RingOutcome&, NativeReply*) {
   return NativeStep::done;
 }
 

@@ -96,8 +96,8 @@ struct NativePlugin {
   std::string_view name;  // "pii_masker.mask": module and function under llm_proxy.rings.default
   NativeStep (*request)(NativeExchange&) = nullptr;
   NativeStep (*reply)(NativeExchange&, NativeReply&) = nullptr;
-  // `reply` is null when there is none.
-  NativeStep (*background)(NativeExchange&, const RingOutcome&, const RingReply*) = nullptr;
+  // The reply is null when there is none.
+  NativeStep (*background)(NativeExchange&, const RingOutcome&, NativeReply*) = nullptr;
 };
 
 // Null: there is none of that name.

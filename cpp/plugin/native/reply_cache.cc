@@ -60,7 +60,11 @@ std::string cache_key(const ChatRequestView& request, std::string_view tenant) {
     if (std::ranges::find(kIrrelevant, member.key) == kIrrelevant.end()) asked.push_back(member);
   }
   std::ranges::stable_sort(asked, {}, &ChatRequestView::Member::key);
-  std::string text(tenant);
+  std::size_t size = tenant.size() + 3;
+  for (const auto& member : asked) size += member.key.size() + member.value.size() + 4;
+  std::string text;
+  text.reserve(size);
+  text = tenant;
   text += '\0';
   text += '{';
   for (std::size_t i = 0; i < asked.size(); ++i) {
@@ -75,11 +79,17 @@ std::string cache_key(const ChatRequestView& request, std::string_view tenant) {
   return sha256_hex(text, 32);
 }
 
+ReplyCache::ReplyCache(double seconds, std::size_t max_bytes)
+    : seconds_(seconds), max_bytes_(max_bytes) {
+  // In a table this large each row that is looked at on the way costs a trip to memory.
+  by_key_.max_load_factor(0.5F);
+}
+
 std::optional<std::string> ReplyCache::find(const std::string& key, double now) {
   const std::lock_guard lock(mutex_);
   const auto found = by_key_.find(key);
   if (found != by_key_.end() && found->second->until <= now) {
-    drop(found->second);
+    drop(found);
   } else if (found != by_key_.end()) {
     ++hits_;
     rows_.splice(rows_.end(), rows_, found->second);
@@ -89,14 +99,41 @@ std::optional<std::string> ReplyCache::find(const std::string& key, double now) 
   return std::nullopt;
 }
 
-void ReplyCache::put(std::string key, std::string reply, double now) {
+// A row that goes lends its memory to the one that comes: a full cache neither allocates nor frees,
+// else every exchange would pay for a heap in pieces.
+void ReplyCache::put(std::string_view key, std::string_view reply, double now) {
   if (reply.size() > max_bytes_ / 8) return;
+  const auto least = std::max(reply.size(), std::string().capacity());
   const std::lock_guard lock(mutex_);
-  if (const auto before = by_key_.find(key); before != by_key_.end()) drop(before->second);
-  bytes_ += reply.size();
-  rows_.push_back({std::move(key), std::move(reply), now + seconds_});
-  by_key_.emplace(rows_.back().key, std::prev(rows_.end()));
-  while (bytes_ > max_bytes_) drop(rows_.begin());
+  if (const auto before = by_key_.find(key); before != by_key_.end()) drop(before);
+  Rows fresh;
+  Index::node_type indexed;
+  while (!rows_.empty() && bytes_ + least > max_bytes_) {
+    const auto oldest = rows_.begin();
+    bytes_ -= oldest->reply.capacity();
+    indexed = by_key_.extract(oldest->key);
+    fresh.clear();
+    fresh.splice(fresh.end(), rows_, oldest);
+  }
+  if (fresh.empty()) fresh.emplace_back();
+  Row& row = fresh.front();
+  const auto room = row.reply.capacity();
+  if (room < reply.size() || room / 2 > reply.size() || bytes_ + room > max_bytes_) {
+    row.reply = std::string(reply);
+  } else {
+    row.reply = reply;
+  }
+  row.key = key;
+  row.until = now + seconds_;
+  bytes_ += row.reply.capacity();
+  rows_.splice(rows_.end(), fresh);
+  if (indexed.empty()) {
+    by_key_.emplace(row.key, std::prev(rows_.end()));
+  } else {
+    indexed.key() = row.key;
+    indexed.mapped() = std::prev(rows_.end());
+    by_key_.insert(std::move(indexed));
+  }
 }
 
 void ReplyCache::clear() {
@@ -111,9 +148,10 @@ ReplyCache::Stats ReplyCache::stats() const {
   return {rows_.size(), bytes_, hits_, misses_};
 }
 
-void ReplyCache::drop(Rows::iterator row) {
-  bytes_ -= row->reply.size();
-  by_key_.erase(row->key);
+void ReplyCache::drop(Index::iterator found) {
+  const auto row = found->second;
+  bytes_ -= row->reply.capacity();
+  by_key_.erase(found);
   rows_.erase(row);
 }
 

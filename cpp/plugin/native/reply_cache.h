@@ -22,11 +22,11 @@ class ReplyCache {
     std::uint64_t hits, misses;
   };
 
-  ReplyCache(double seconds, std::size_t max_bytes) : seconds_(seconds), max_bytes_(max_bytes) {}
+  ReplyCache(double seconds, std::size_t max_bytes);
 
   // `now` in seconds of the steady clock, here and below.
   std::optional<std::string> find(const std::string& key, double now);
-  void put(std::string key, std::string reply, double now);
+  void put(std::string_view key, std::string_view reply, double now);
   void clear();
   Stats stats() const;
 
@@ -36,15 +36,16 @@ class ReplyCache {
     double until;
   };
   using Rows = std::list<Row>;  // the last is the one asked for last
+  using Index = std::unordered_map<std::string_view, Rows::iterator>;
 
-  void drop(Rows::iterator row);
+  void drop(Index::iterator found);
 
   const double seconds_;
   const std::size_t max_bytes_;
   mutable std::mutex mutex_;
   Rows rows_;
-  std::unordered_map<std::string_view, Rows::iterator> by_key_;  // views of the rows' keys
-  std::size_t bytes_ = 0;
+  Index by_key_;           // views of the rows' keys
+  std::size_t bytes_ = 0;  // what the rows' replies take, room for more included
   std::uint64_t hits_ = 0, misses_ = 0;
 };
 
