@@ -200,6 +200,7 @@ def beside(house: House, settings: Settings, name: str, model: str) -> Figure:
 
     body = house.folder / "beside.json"
     body.write_bytes(bodies.chat(bodies.small(), "bench"))
+    ask(proxy.port, body.read_bytes())  # the first one waits for the lists of models, by design
     thread = threading.Thread(target=keep_blocking)
     thread.start()
     p99: dict[int, list[float]] = {proxy.port: [], house.nginx.port: []}
