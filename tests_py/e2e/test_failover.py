@@ -258,7 +258,7 @@ async def test_the_fallback_answers_whatever_is_wrong_with_the_primary(
 ) -> None:
     async def check(name: str, reply: Reply, attempts: int, folder: Path) -> None:
         leg = leg_of(client, translated)
-        async with route(client, leg, streamed, folder, first_byte=0.3) as setup:
+        async with route(client, leg, streamed, folder, first_byte=1.0) as setup:
             setup.primary.handler = always(reply)
             heard = await setup.ask()
             assert (heard.status, heard.text, heard.error) == (200, FALLBACK.text, None), name

@@ -108,4 +108,5 @@ async def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
     assert after["tasks"] <= before["tasks"] + 1
     assert after["threads"] == before["threads"]
     assert after["files"] <= before["files"] + 2 * CLIENTS
-    assert after["KB"] <= before["KB"] + 16_384
+    if "LLM_PROXY_SANITIZED" not in os.environ:  # a sanitizer keeps what was freed, to watch it
+        assert after["KB"] <= before["KB"] + 16_384
