@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import planted
+from oracle.corpus import CORPUS
 from repo import SHARED
 
 _PREFIXES = ("LLM_PROXY_", "APP_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "OLLAMA_")
@@ -44,7 +45,18 @@ def no_key_shows_in_what_proxies_say() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of recorded provider traffic beside the repository, where there is one."""
-    if not (SHARED / "corpus").is_dir():
+    _need(SHARED / "corpus")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def recorded_traffic() -> Path:
+    """The corpus alone, wherever LLM_PROXY_CORPUS says it is."""
+    _need(CORPUS)
+    return CORPUS
+
+
+def _need(folder: Path) -> None:
+    if not folder.is_dir():
         say = pytest.fail if os.environ.get("CI") else pytest.skip
         say("../shared is not here: recorded provider traffic is not part of the repository")
-    return SHARED

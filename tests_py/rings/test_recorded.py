@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from e2e.upstream import Received, Reply, Upstream, stream, whole
-from oracle.corpus import CORPUS, Record, records
+from oracle.corpus import Record, records
 from rings.test_streams import serving
 
 # Whose requests and whose backend; the path for whole replies and for streams.
@@ -145,7 +145,7 @@ async def exchanges(
     return made
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the recorded traffic is not here")
+@pytest.mark.usefixtures("recorded_traffic")
 @pytest.mark.parametrize("api", APIS)
 async def test_nothing_recorded_is_refused_by_default(api: str, tmp_path: Path) -> None:
     wrong: list[tuple[Any, ...]] = []
@@ -161,7 +161,7 @@ async def test_nothing_recorded_is_refused_by_default(api: str, tmp_path: Path) 
     assert wrong == []
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the recorded traffic is not here")
+@pytest.mark.usefixtures("recorded_traffic")
 @pytest.mark.parametrize("api", APIS)
 async def test_who_edits_one_text_changes_nothing_else(api: str, tmp_path: Path) -> None:
     wrong: list[tuple[Any, ...]] = []
