@@ -3,13 +3,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/callback.h"
 #include "base/worker_post.h"
 #include "plugin/ring.h"
 #include "plugin/stream_text.h"
@@ -113,7 +113,7 @@ struct RingOutcome {
 //   any may be left out)
 class RingSession {
  public:
-  using Done = std::function<void(RingVerdict)>;
+  using Done = Callback<void(RingVerdict&&)>;
 
   virtual ~RingSession() = default;
 

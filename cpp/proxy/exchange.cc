@@ -70,9 +70,10 @@ Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snaps
       keep_alive_([this] { on_keep_alive(); }),
       ring_deadline_([this] {
         ring_waiting_ = false;
-        const auto verdict = ring_->overdue(ring_running_);
+        auto verdict = ring_->overdue(ring_running_);
         if (ring_hears_) return on_chunk_verdict(verdict);
-        pending_reply_ ? on_reply_verdict(verdict) : on_request_verdict(verdict);
+        pending_reply_ ? on_reply_verdict(std::move(verdict))
+                       : on_request_verdict(std::move(verdict));
       }) {
   const auto& request = session.request();
   record_.began = std::chrono::system_clock::time_point(

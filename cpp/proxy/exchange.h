@@ -139,14 +139,14 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void reactivate();
 
   void run_request_rings();
-  void on_request_verdict(RingVerdict verdict);
-  void on_reply_verdict(RingVerdict verdict);
-  void on_stream_verdict(RingVerdict verdict);
+  void on_request_verdict(RingVerdict&& verdict);
+  void on_reply_verdict(RingVerdict&& verdict);
+  void on_stream_verdict(RingVerdict&& verdict);
   void replace_request(std::string chat_body);
   void send_block(const RingVerdict& verdict);
   Error error_of_block(const RingVerdict& verdict);
   std::optional<std::string> edit_of_client(std::string_view chat_body);
-  void answer_from_ring(RingVerdict verdict);
+  void answer_from_ring(RingVerdict&& verdict);
   void open_ring_stream();
   void refuse_stream(const Error& error);
   bool take_commands();

@@ -15,7 +15,14 @@ namespace {
 
 // Names a client's key for plugins without telling it: 16 hex digits of its SHA-256.
 std::string key_hash(std::string_view key) {
-  return key.empty() ? std::string() : sha256_hex(key, 8);
+  if (key.empty()) return {};
+  // A client's requests come one after the other.
+  thread_local std::string last_key, last_hash;
+  if (last_key != key) {
+    last_key = key;
+    last_hash = sha256_hex(key, 8);
+  }
+  return last_hash;
 }
 
 // What a plugin added or changed; framing is ours.
@@ -59,7 +66,7 @@ void Exchange::run_request_rings() {
   ring_running_ = Ring::ingress;
   ring_waiting_ = true;
   context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
-  ring_->run_request([weak = weak_from_this()](RingVerdict verdict) {
+  ring_->run_request([weak = weak_from_this()](RingVerdict&& verdict) {
     const auto self = weak.lock();
     if (!self || !std::exchange(self->ring_waiting_, false)) return;
     self->ring_deadline_.disarm();
@@ -67,7 +74,7 @@ void Exchange::run_request_rings() {
   });
 }
 
-void Exchange::on_request_verdict(RingVerdict verdict) {
+void Exchange::on_request_verdict(RingVerdict&& verdict) {
   if (session_ == nullptr) return;
   placeholders_ = std::move(verdict.placeholders);
   switch (verdict.kind) {
@@ -134,7 +141,7 @@ std::optional<std::string> Exchange::edit_of_client(std::string_view chat_body) 
 
 // A plugin answered in the upstream's place: a chat completion, given in the client's format and as
 // a stream if asked.
-void Exchange::answer_from_ring(RingVerdict verdict) {
+void Exchange::answer_from_ring(RingVerdict&& verdict) {
   std::string fields;
   HeadWriter writer(fields);
   writer.field("x-proxy-request-id", record_.request_id);
@@ -210,7 +217,7 @@ void Exchange::tell_chunk() {
   ring_running_ = Ring::post_flight;
   ring_waiting_ = ring_hears_ = true;
   context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
-  ring_->run_chunk(std::move(text), [weak = weak_from_this()](RingVerdict verdict) {
+  ring_->run_chunk(std::move(text), [weak = weak_from_this()](RingVerdict&& verdict) {
     const auto self = weak.lock();
     if (!self || !std::exchange(self->ring_waiting_, false)) return;
     self->ring_deadline_.disarm();
@@ -255,7 +262,7 @@ void Exchange::ask_reply_ring(RingReply reply) {
   ring_running_ = Ring::post_flight;
   ring_waiting_ = true;
   context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
-  ring_->run_reply(std::move(reply), [weak = weak_from_this()](RingVerdict verdict) {
+  ring_->run_reply(std::move(reply), [weak = weak_from_this()](RingVerdict&& verdict) {
     const auto self = weak.lock();
     if (!self || !std::exchange(self->ring_waiting_, false)) return;
     self->ring_deadline_.disarm();
@@ -263,7 +270,7 @@ void Exchange::ask_reply_ring(RingReply reply) {
   });
 }
 
-void Exchange::on_stream_verdict(RingVerdict verdict) {
+void Exchange::on_stream_verdict(RingVerdict&& verdict) {
   const auto head = *std::exchange(pending_reply_, std::nullopt);
   auto rest = ring_stream_->take_held();
   if (verdict.kind == RingVerdict::Kind::block) {
@@ -296,7 +303,7 @@ void Exchange::refuse_stream(const Error& error) {
   send_error(error);
 }
 
-void Exchange::on_reply_verdict(RingVerdict verdict) {
+void Exchange::on_reply_verdict(RingVerdict&& verdict) {
   if (session_ == nullptr || !pending_reply_) return;
   if (ring_stream_) {
     reply_ring_ran_ = true;

@@ -195,8 +195,10 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
 
 // What plugins may see of the request's header: no credentials, nothing of the connection.
 std::vector<std::pair<std::string, std::string>> Exchange::client_headers(bool for_plugins) const {
+  const auto& fields = session_->request().head.fields;
   std::vector<std::pair<std::string, std::string>> out;
-  for (const auto& field : session_->request().head.fields) {
+  out.reserve(fields.size());
+  for (const auto& field : fields) {
     if (!for_plugins && is_for_plugins(field)) continue;
     if (!is_withheld(field) || iequals(field.name, "user-agent")) {
       out.emplace_back(lower_case(field.name), field.value);

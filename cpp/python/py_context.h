@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "plugin/ring_host.h"
 #include "plugin/ring_records.h"

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <utility>
 
 #include "python/json_convert.h"
 
@@ -18,7 +19,10 @@ class PyRingSession final : public RingSession,
   PyRingSession(std::shared_ptr<const PyRingHost> host,
                 std::shared_ptr<const RingHandlers> handlers, RingRequest request,
                 WorkerPost& worker)
-      : host_(std::move(host)), data_(std::make_shared<SessionData>()), worker_(worker) {
+      : host_(std::move(host)),
+        data_(std::make_shared<SessionData>()),
+        worker_(worker),
+        trace_(handlers->times->fresh()) {
     data_->handlers = std::move(handlers);
     data_->request = std::move(request);
     data_->arrived_at =
@@ -135,6 +139,7 @@ class PyRingSession final : public RingSession,
     while (at < entries.size() && !native_stopped_) {
       const PluginEntry& entry = entries[at];
       if (entry.native == nullptr || entry.record->rests(clock)) break;
+      native_->now = std::chrono::duration<double>(clock.time_since_epoch()).count();
       const NativeStep said = run(*entry.native);
       if (said == NativeStep::python) break;
       const auto now = Clock::now();
@@ -165,9 +170,9 @@ class PyRingSession final : public RingSession,
     });
   }
 
-  void deliver(std::uint32_t ticket, RingVerdict verdict) {
+  void deliver(std::uint32_t ticket, RingVerdict&& verdict) {
     if (ticket != ticket_ || !done_) return;
-    const Done done = std::exchange(done_, nullptr);
+    Done done = std::exchange(done_, nullptr);
     done(std::move(verdict));
   }
 
@@ -183,13 +188,13 @@ class PyRingSession final : public RingSession,
   // Where the exchange is.
   void tell_times() {
     if (!std::exchange(told_, true)) data_->handlers->times->began(trace_);
-    data_->handlers->times->took(*trace_, std::exchange(steps_, {}));
+    data_->handlers->times->took(*trace_, steps_);
   }
 
   // ---- on the lane
   void start(Lane& lane, Phase phase, std::size_t from, std::uint32_t ticket, const Facts& facts);
   PyOwned open_context();
-  void answer(Lane& lane, RingVerdict verdict);
+  void answer(Lane& lane, RingVerdict&& verdict);
   RingVerdict request_verdict(PyObject* context);
   RingVerdict stop_verdict(PyObject* context, const PluginEntry& by);
   RingVerdict reply_verdict(PyObject* context);
@@ -197,7 +202,7 @@ class PyRingSession final : public RingSession,
   const std::shared_ptr<const PyRingHost> host_;
   const std::shared_ptr<SessionData> data_;
   WorkerPost& worker_;
-  const std::shared_ptr<RingTrace> trace_ = std::make_shared<RingTrace>();
+  const std::shared_ptr<RingTrace> trace_;
 
   // Where the exchange is: on its worker until it has crossed, then on the lane.
   std::optional<NativeExchange> native_;
@@ -241,7 +246,7 @@ PyOwned PyRingSession::open_context() {
   const PyOwned values = PyOwned::steal(PyDict_New());
   if (!notes || !values) return {};
   for (const auto& [name, value] : native.notes()) {
-    put_item(notes.get(), name.c_str(), note_value(value));
+    put_item(notes.get(), name, note_value(value));
   }
   if (!native.cache_key.empty()) {
     put_item(notes.get(), "_cache_key", text_object(native.cache_key));
@@ -309,7 +314,7 @@ void PyRingSession::on_chain_end(Lane& lane, std::uint32_t tag, PyObject* contex
   }
 }
 
-void PyRingSession::answer(Lane& lane, RingVerdict verdict) {
+void PyRingSession::answer(Lane& lane, RingVerdict&& verdict) {
   lane.reply(worker_,
              [self = shared_from_this(), ticket = ticket_now_,
               held = std::move(verdict)]() mutable { self->deliver(ticket, std::move(held)); });
@@ -491,10 +496,12 @@ PyRingHost::PyRingHost(std::shared_ptr<LaneInbox> inbox,
       handlers_(std::move(handlers)),
       retired_(std::move(retired)),
       services_(std::move(services)) {
+  patience_.fill(kBusy);
   for (PluginEntry& entry : entries) {
     const Phase phase = entry.hears ? Phase::chunk : phase_of(entry.ring);
     PluginChain& chain = chains_[static_cast<std::size_t>(phase)];
     chain.direct = chain.direct && entry.direct;
+    patience_[static_cast<std::size_t>(phase)] += entry.timeout + kGrace;
     chain.entries.push_back(std::move(entry));
   }
 }
@@ -513,12 +520,6 @@ PyRingHost::Phase PyRingHost::phase_of(Ring ring) {
 
 std::shared_ptr<RingSession> PyRingHost::open(RingRequest request, WorkerPost& worker) {
   return std::make_shared<PyRingSession>(shared_from_this(), handlers_, std::move(request), worker);
-}
-
-std::chrono::milliseconds PyRingHost::patience(Phase phase) const {
-  std::chrono::milliseconds total = kBusy;
-  for (const PluginEntry& entry : chain(phase).entries) total += entry.timeout + kGrace;
-  return total;
 }
 
 RingVerdict PyRingHost::overdue(Phase phase) const {

@@ -32,12 +32,15 @@ class PyRingHost final : public RingHost, public std::enable_shared_from_this<Py
   NativeServices* services() const { return services_.get(); }
   // What a stuck chain means for the exchange.
   RingVerdict overdue(Phase phase) const;
-  std::chrono::milliseconds patience(Phase phase) const;
+  std::chrono::milliseconds patience(Phase phase) const {
+    return patience_[static_cast<std::size_t>(phase)];
+  }
 
  private:
   std::shared_ptr<LaneInbox> inbox_;
   std::shared_ptr<const RingHandlers> handlers_;
   std::array<PluginChain, 4> chains_;
+  std::array<std::chrono::milliseconds, 4> patience_;
   PyRef retired_;
   const std::shared_ptr<NativeServices> services_;
 };

@@ -58,6 +58,33 @@ TEST(PiiMasker, leaves_to_the_reference_what_stands_among_letters_of_other_scrip
   EXPECT_EQ(values.size(), 1u);
 }
 
+TEST(KillSwitch, leaves_to_python_every_word_that_comes_16_times_in_a_row_and_no_other) {
+  const auto* analyze = native_plugin("kill_switch.analyze");
+  ASSERT_NE(analyze, nullptr);
+  NativeServices services;
+  RingRequest request;
+  NativeExchange exchange(request, services);
+  const auto said_of = [&](const std::string& text) {
+    RingReply reply;
+    reply.body =
+        R"({"choices":[{"message":{"content":")" + text + R"("},"finish_reason":"stop"}]})";
+    NativeReply seen(reply);
+    return analyze->reply(exchange, seen);
+  };
+  for (std::size_t length = 1; length < 30; ++length) {
+    for (std::size_t before = 0; before < 50; ++before) {
+      for (const bool more : {false, true}) {
+        std::string text(before, 'b');
+        if (before > 0) text += ' ';
+        for (int n = 0; n < 15; ++n) text += std::string(length, 'w') + ' ';
+        EXPECT_EQ(said_of(text + "and the rest"), NativeStep::done) << text;
+        text += std::string(length, 'w');
+        EXPECT_EQ(said_of(more ? text + " and the rest" : text), NativeStep::python) << text;
+      }
+    }
+  }
+}
+
 TEST(PiiMasker, gives_a_tenant_its_own_tokens) {
   Placeholders values;
   PiiMasker one("secret", "one", values), other("secret", "other", values);
@@ -66,10 +93,12 @@ TEST(PiiMasker, gives_a_tenant_its_own_tokens) {
 }
 
 TEST(ReplyCache, forgets_the_one_asked_for_longest_ago_and_the_old) {
-  ReplyCache cache(10, 800);
+  // A record is 24 bytes, its key and its reply, in eights: room for eight of these.
+  ReplyCache cache(10, std::size_t{8} * 128);
   for (const char* key : {"a", "b", "c", "d", "e", "f", "g", "h"}) {
     cache.put(key, std::string(100, 'x'), 0);
   }
+  EXPECT_EQ(cache.stats().entries, 8u);
   EXPECT_TRUE(cache.find("a", 1));
   cache.put("i", std::string(100, 'x'), 5);
   EXPECT_TRUE(cache.find("a", 1));
@@ -78,14 +107,19 @@ TEST(ReplyCache, forgets_the_one_asked_for_longest_ago_and_the_old) {
   EXPECT_TRUE(cache.find("i", 10));
   cache.put("large", std::string(101, 'x'), 5);
   EXPECT_FALSE(cache.find("large", 6));
-  EXPECT_LE(cache.stats().bytes, 800u);
+  EXPECT_EQ(cache.stats().bytes, 1024u);
+  cache.clear();
+  EXPECT_FALSE(cache.find("i", 10));
+  EXPECT_EQ(cache.stats().entries, 0u);
+  cache.put("i", "y", 5);
+  EXPECT_EQ(cache.find("i", 10), "y");
 }
 
-TEST(ReplyCache, gives_each_key_its_own_reply_and_stays_in_its_bounds_when_rows_are_used_again) {
+TEST(ReplyCache, gives_each_key_its_own_reply_and_stays_in_its_bounds_round_after_round) {
   constexpr std::size_t kBytes = 8000;
   ReplyCache cache(10, kBytes);
   const auto reply_of = [](std::size_t n) {
-    return std::string(1 + n * 37 % 1000, static_cast<char>('a' + n % 26));
+    return std::string(1 + n * 37 % 900, static_cast<char>('a' + n % 26));
   };
   for (std::size_t n = 0; n < 2000; ++n) {
     cache.put("key " + std::to_string(n), reply_of(n), 0);
@@ -103,7 +137,24 @@ TEST(ReplyCache, gives_each_key_its_own_reply_and_stays_in_its_bounds_when_rows_
     }
   }
   EXPECT_GT(cache.stats().entries, 8u);
-  EXPECT_GT(cache.stats().bytes, kBytes * 3 / 4);
+  EXPECT_EQ(cache.stats().bytes, kBytes);
+}
+
+// The index has fewer places than the log has room for short replies.
+TEST(ReplyCache, forgets_the_oldest_short_ones_where_the_index_is_full) {
+  ReplyCache cache(10, 1 << 20);
+  for (int n = 0; n < 20'000; ++n) cache.put(std::to_string(n), "x", 0);
+  EXPECT_TRUE(cache.find("19999", 1));
+  EXPECT_LT(cache.stats().entries, 20'000u);
+  EXPECT_GT(cache.stats().entries, 2'000u);
+}
+
+TEST(ReplyCache, keeps_nothing_where_there_is_no_room) {
+  for (const std::size_t bytes : {0, 1, 7, 8, 255}) {
+    ReplyCache cache(10, bytes);
+    cache.put("a", "x", 0);
+    EXPECT_FALSE(cache.find("a", 1)) << bytes;
+  }
 }
 
 std::string key_of(std::string_view body, std::string_view tenant = "t") {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 
 #include "base/ascii.h"
@@ -15,10 +14,6 @@ namespace {
 
 using Edits = std::vector<std::pair<std::string_view, std::string>>;
 using Place = ChatText::Place;
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 bool has(std::string_view text, std::string_view piece) {
   return text.find(piece) != std::string_view::npos;
@@ -186,7 +181,7 @@ NativeStep lookup(NativeExchange& exchange) {
   const auto* view = exchange.view();
   if (view == nullptr) return NativeStep::python;
   std::string key = cache_key(*view, exchange.tenant());
-  auto found = cache->find(key, steady_seconds());
+  auto found = cache->find(key, exchange.now);
   if (!found) {
     exchange.cache_key = std::move(key);
     return NativeStep::done;
@@ -211,7 +206,7 @@ NativeStep keep(NativeExchange& exchange, const RingOutcome& outcome, NativeRepl
   if (outcome.status != 200) return NativeStep::done;
   const auto* view = reply->view();
   if (view == nullptr) return NativeStep::python;
-  if (view->complete) cache->put(exchange.cache_key, reply->reply().body, steady_seconds());
+  if (view->complete) cache->put(exchange.cache_key, reply->reply().body, exchange.now);
   return NativeStep::done;
 }
 
@@ -235,40 +230,41 @@ NativeStep select_endpoint(NativeExchange& exchange) {
   }
   std::string room;
   const auto model = Text::escaped(view->model).decode_in(room);
-  using Endpoint = EndpointPool::Endpoint;
-  std::vector<const Endpoint*> exact, any;
-  for (const Endpoint& endpoint : *pool) {
+  std::size_t exact = 0, any = 0;
+  for (const auto& endpoint : *pool) {
     if (names(model, endpoint.id)) return NativeStep::done;  // the client says where to
     if (offers(endpoint, model)) {
-      exact.push_back(&endpoint);
+      ++exact;
     } else if (endpoint.models.empty()) {
-      any.push_back(&endpoint);
+      ++any;
     }
   }
-  const auto& candidates = exact.empty() ? any : exact;
-  if (candidates.empty()) return NativeStep::python;
-  for (const Endpoint* endpoint : candidates) {
-    if (!services.pool->breaker(endpoint->id)->closed()) return NativeStep::python;
-  }
+  const std::size_t candidates = exact > 0 ? exact : any;
+  if (candidates == 0) return NativeStep::python;
   // The price is the same for all: it does not tell them apart.
-  const Endpoint* chosen = nullptr;
+  const EndpointPool::Endpoint *best_one = nullptr, *next_in_turn = nullptr;
   double best = -1;
   bool learnt = false;
-  for (const Endpoint* endpoint : candidates) {
-    const auto known = services.stats->get(endpoint->id);
+  std::size_t skip = services.turn.load(std::memory_order_relaxed) % candidates;
+  for (const auto& endpoint : *pool) {
+    if (exact > 0 ? !offers(endpoint, model) : !endpoint.models.empty()) continue;
+    if (!endpoint.breaker->closed()) return NativeStep::python;
+    const auto known = services.stats->get(endpoint.id);
     learnt = learnt || known;
     const auto row = known.value_or(EndpointStats::Row{});
     const double score = row.success * row.success / std::max(row.latency_ms, 1.0);
     if (score > best) {
       best = score;
-      chosen = endpoint;
+      best_one = &endpoint;
     }
+    if (skip-- == 0) next_in_turn = &endpoint;
   }
-  if (!learnt) chosen = candidates[services.turn++ % candidates.size()];
+  if (!learnt) ++services.turn;
+  const auto* chosen = learnt ? best_one : next_in_turn;
   exchange.note("target_endpoint", chosen->id);
   exchange.note("_routing_strategy", std::string(learnt ? "smart_weighted" : "round_robin"));
   // With one or none the engine's own routing says the same.
-  if (exact.size() > 1) {
+  if (exact > 1) {
     exchange.edit({{view->model, chosen->id + ":" + std::string(model)}});
   }
   return NativeStep::done;
@@ -280,7 +276,7 @@ NativeStep learn(NativeExchange& exchange, const RingOutcome& outcome, NativeRep
   const bool success = outcome.status < 500 && outcome.status != 429;
   NativeServices& services = exchange.services();
   services.stats->learn(outcome.backend, std::max(outcome.duration, 0.0) * 1000, success);
-  services.pool->breaker(outcome.backend)->report(success, steady_seconds());
+  services.pool->breaker(outcome.backend)->report(success, exchange.now);
   return NativeStep::done;
 }
 
@@ -300,6 +296,26 @@ bool repeats_word(std::string_view text, int most) {
   }
 }
 
+// Whether a word may come 16 times in a row: then one of these looks falls on it and the next one
+// of it, as 16 words of n bytes and the blanks between them take 16 n + 15. No false "no".
+bool may_repeat_word(std::string_view text) {
+  constexpr std::size_t kStride = 24;
+  static_assert(LoopDetector::kMaxRepeats >= 15);
+  const auto end_of_word = [text](std::size_t at) {
+    // Words are short: a call for each costs more than a look at each byte.
+    while (at < text.size() && text[at] != ' ') ++at;
+    return at;
+  };
+  for (std::size_t look = 0; look < text.size(); look += kStride) {
+    const auto begin = end_of_word(look) + 1;
+    const auto end = end_of_word(begin);
+    if (end >= text.size()) return false;
+    const auto word = text.substr(begin, end - begin);
+    if (!word.empty() && text.substr(end + 1, end_of_word(end + 1) - end - 1) == word) return true;
+  }
+  return false;
+}
+
 // What loops is cut by Python; that is rare.
 NativeStep analyze(NativeExchange&, NativeReply& reply) {
   const auto* view = reply.view();
@@ -309,7 +325,8 @@ NativeStep analyze(NativeExchange&, NativeReply& reply) {
     // Three times ten line breaks take this much.
     std::string room;
     const auto whole = text.text().decode_in(room);
-    if (repeats_word(whole, LoopDetector::kMaxRepeats) || has(whole, "\n\n\n\n\n\n\n\n\n\n")) {
+    if ((may_repeat_word(whole) && repeats_word(whole, LoopDetector::kMaxRepeats)) ||
+        has(whole, "\n\n\n\n\n\n\n\n\n\n")) {
       return NativeStep::python;
     }
   }

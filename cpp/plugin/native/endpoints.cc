@@ -56,6 +56,7 @@ void EndpointBreaker::report(bool success, double now) {
 }
 
 void EndpointPool::set(std::vector<Endpoint> endpoints) {
+  for (Endpoint& endpoint : endpoints) endpoint.breaker = breaker(endpoint.id);
   auto made = std::make_shared<const std::vector<Endpoint>>(std::move(endpoints));
   const std::lock_guard lock(mutex_);
   endpoints_.swap(made);

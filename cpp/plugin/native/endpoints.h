@@ -56,6 +56,7 @@ class EndpointPool {
   struct Endpoint {
     std::string id;
     std::vector<std::string> models;
+    std::shared_ptr<EndpointBreaker> breaker = nullptr;  // given by the pool
   };
   using Endpoints = std::shared_ptr<const std::vector<Endpoint>>;
 

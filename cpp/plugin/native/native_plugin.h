@@ -49,11 +49,11 @@ class NativeExchange {
   // The request asked for its answer in a format.
   bool wants_format();
 
-  void note(std::string name, Note value) {
-    notes_.emplace_back(std::move(name), std::move(value));
-  }
-  const std::vector<std::pair<std::string, Note>>& notes() const { return notes_; }
+  // `name` is a literal.
+  void note(const char* name, Note value) { notes_.emplace_back(name, std::move(value)); }
+  const std::vector<std::pair<const char*, Note>>& notes() const { return notes_; }
 
+  double now = 0;  // when the step began; seconds of the steady clock
   Placeholders placeholders;
   std::string cache_key;  // where the answer is to be kept; empty: nowhere
   RingVerdict verdict;    // of a step that says `stop`
@@ -64,7 +64,7 @@ class NativeExchange {
   ChatRequestView view_;
   bool read_ = false, readable_ = false, request_changed_ = false;
   std::string tenant_;
-  std::vector<std::pair<std::string, Note>> notes_;
+  std::vector<std::pair<const char*, Note>> notes_;
 };
 
 // A reply as native plugins see it; read once for all of them.

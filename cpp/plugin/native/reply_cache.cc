@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
+#include <bit>
+#include <cstring>
+#include <functional>
 
 #include "json/scan.h"
 #include "plugin/native/digest.h"
@@ -51,6 +53,10 @@ void canonical_to(std::string_view json, std::string& out) {
   }
 }
 
+constexpr std::size_t kAlign = 8;
+// Four answers of a bucket take about this much; of shorter ones the index has fewer than fit.
+constexpr std::size_t kBytesPerBucket = 2048;
+
 }  // namespace
 
 std::string cache_key(const ChatRequestView& request, std::string_view tenant) {
@@ -76,83 +82,80 @@ std::string cache_key(const ChatRequestView& request, std::string_view tenant) {
     canonical_to(asked[i].value, text);
   }
   text += '}';
-  return sha256_hex(text, 32);
+  return process_mac_hex(text);
+}
+
+std::size_t ReplyCache::record_size(std::string_view key, std::string_view reply) {
+  return (sizeof(Record) + key.size() + reply.size() + kAlign - 1) / kAlign * kAlign;
 }
 
 ReplyCache::ReplyCache(double seconds, std::size_t max_bytes)
-    : seconds_(seconds), max_bytes_(max_bytes) {
-  // In a table this large each row that is looked at on the way costs a trip to memory.
-  by_key_.max_load_factor(0.5F);
-}
+    : seconds_(seconds), capacity_(max_bytes / kAlign * kAlign), end_(capacity_) {}
 
-std::optional<std::string> ReplyCache::find(const std::string& key, double now) {
+std::optional<std::string> ReplyCache::find(std::string_view key, double now) {
+  const auto hash = std::hash<std::string_view>{}(key);
   const std::lock_guard lock(mutex_);
-  const auto found = by_key_.find(key);
-  if (found != by_key_.end() && found->second->until <= now) {
-    drop(found);
-  } else if (found != by_key_.end()) {
-    ++hits_;
-    rows_.splice(rows_.end(), rows_, found->second);
-    return found->second->reply;
+  if (log_) {
+    for (const Slot slot : bucket_of(hash)) {
+      if (slot.hash != hash || !holds(slot.place)) continue;
+      const char* at = log_.get() + slot.place % capacity_;
+      Record record;
+      std::memcpy(&record, at, sizeof record);
+      at += sizeof record;
+      if (std::string_view(at, record.key_size) != key || record.until <= now) break;
+      std::string reply(at + record.key_size, record.reply_size);
+      if (end_ - slot.place > capacity_ / 2) append(hash, key, reply, record.until);
+      ++hits_;
+      return reply;
+    }
   }
   ++misses_;
   return std::nullopt;
 }
 
-// A row that goes lends its memory to the one that comes: a full cache neither allocates nor frees,
-// else every exchange would pay for a heap in pieces.
 void ReplyCache::put(std::string_view key, std::string_view reply, double now) {
-  if (reply.size() > max_bytes_ / 8) return;
-  const auto least = std::max(reply.size(), std::string().capacity());
+  if (record_size(key, reply) > capacity_ / 8) return;
+  const auto hash = std::hash<std::string_view>{}(key);
   const std::lock_guard lock(mutex_);
-  if (const auto before = by_key_.find(key); before != by_key_.end()) drop(before);
-  Rows fresh;
-  Index::node_type indexed;
-  while (!rows_.empty() && bytes_ + least > max_bytes_) {
-    const auto oldest = rows_.begin();
-    bytes_ -= oldest->reply.capacity();
-    indexed = by_key_.extract(oldest->key);
-    fresh.clear();
-    fresh.splice(fresh.end(), rows_, oldest);
+  if (!log_) {
+    log_ = std::make_unique_for_overwrite<char[]>(capacity_);
+    index_.resize(std::bit_ceil(capacity_ / kBytesPerBucket + 16));
   }
-  if (fresh.empty()) fresh.emplace_back();
-  Row& row = fresh.front();
-  const auto room = row.reply.capacity();
-  if (room < reply.size() || room / 2 > reply.size() || bytes_ + room > max_bytes_) {
-    row.reply = std::string(reply);
-  } else {
-    row.reply = reply;
-  }
-  row.key = key;
-  row.until = now + seconds_;
-  bytes_ += row.reply.capacity();
-  rows_.splice(rows_.end(), fresh);
-  if (indexed.empty()) {
-    by_key_.emplace(row.key, std::prev(rows_.end()));
-  } else {
-    indexed.key() = row.key;
-    indexed.mapped() = std::prev(rows_.end());
-    by_key_.insert(std::move(indexed));
-  }
+  append(hash, key, reply, now + seconds_);
+}
+
+void ReplyCache::append(std::uint64_t hash, std::string_view key, std::string_view reply,
+                        double until) {
+  const auto size = record_size(key, reply);
+  const auto left = capacity_ - end_ % capacity_;
+  const auto place = left < size ? end_ + left : end_;
+  end_ = place + size;
+  const Record record{until, key.size(), reply.size()};
+  char* at = log_.get() + place % capacity_;
+  std::memcpy(at, &record, sizeof record);
+  at = std::ranges::copy(key, at + sizeof record).out;
+  std::ranges::copy(reply, at);
+  Bucket& bucket = bucket_of(hash);
+  auto slot = std::ranges::find(bucket, hash, &Slot::hash);
+  if (slot == bucket.end()) slot = std::ranges::min_element(bucket, {}, &Slot::place);
+  *slot = {hash, place};
 }
 
 void ReplyCache::clear() {
   const std::lock_guard lock(mutex_);
-  by_key_.clear();
-  rows_.clear();
-  bytes_ = 0;
+  log_.reset();
+  index_ = {};
+  end_ = capacity_;
 }
 
 ReplyCache::Stats ReplyCache::stats() const {
   const std::lock_guard lock(mutex_);
-  return {rows_.size(), bytes_, hits_, misses_};
-}
-
-void ReplyCache::drop(Index::iterator found) {
-  const auto row = found->second;
-  bytes_ -= row->reply.capacity();
-  by_key_.erase(found);
-  rows_.erase(row);
+  std::size_t entries = 0;
+  for (const Bucket& bucket : index_) {
+    entries += static_cast<std::size_t>(std::ranges::count_if(
+        bucket, [this](const Slot& slot) { return slot.place != 0 && holds(slot.place); }));
+  }
+  return {entries, std::min<std::size_t>(end_ - capacity_, capacity_), hits_, misses_};
 }
 
 }  // namespace llm_proxy
