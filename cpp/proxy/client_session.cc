@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "base/recycling_allocator.h"
 #include "http/content_encoding.h"
 #include "http/head_writer.h"
 #include "http/url.h"
@@ -378,7 +379,7 @@ void ClientSession::begin_exchange() {
   state_ = State::exchanging;
   deadline_.disarm();
   read();  // from here on the client's leaving is seen
-  exchange_ = std::make_shared<Exchange>(*this, snapshot_);
+  exchange_ = std::allocate_shared<Exchange>(RecyclingAllocator<Exchange>(), *this, snapshot_);
   const auto keep = exchange_;  // it may end, and be let go, before start() returns
   keep->start();
 }
@@ -386,7 +387,7 @@ void ClientSession::begin_exchange() {
 void ClientSession::refuse(const Error& error) {
   state_ = State::exchanging;
   deadline_.disarm();
-  exchange_ = std::make_shared<Exchange>(*this, snapshot_);
+  exchange_ = std::allocate_shared<Exchange>(RecyclingAllocator<Exchange>(), *this, snapshot_);
   const auto keep = exchange_;
   keep->refuse(error);
 }
