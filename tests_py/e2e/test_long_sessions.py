@@ -12,7 +12,7 @@ import pytest
 
 from e2e.answers import TWO_TOOLS, Answer
 from e2e.conftest import StartProxy
-from e2e.upstream import Reply, Upstream, answering, whole
+from e2e.upstream import Received, Upstream, answering, whole
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
@@ -149,21 +149,29 @@ OWN = {
 PAIRS = [(client, backend) for client in CLIENTS for backend in UPSTREAMS if OWN[backend] != client]
 
 
+async def arrivals(
+    client: str, backend: str, start_proxy: StartProxy, every: tuple[int, ...]
+) -> list[Received]:
+    """What reaches the upstream of sessions with so many turns."""
+    path, session = CLIENTS[client]
+    async with (
+        Upstream(lambda _: whole(b'{"error":{"message":"no"}}', 400)) as upstream,
+        start_proxy(upstream, backend) as proxy,
+        httpx.AsyncClient(timeout=20, base_url=proxy.url) as http,
+    ):
+        came = []
+        for turns in every:
+            await http.post(path, json=session(turns))
+            came.append(upstream.last)
+        return came
+
+
 @pytest.mark.parametrize(("client", "backend"), PAIRS)
 async def test_equal_prefixes_stay_equal_bytes(
     client: str, backend: str, start_proxy: StartProxy
 ) -> None:
-    path, session = CLIENTS[client]
-    refused: Callable[..., Reply] = lambda _: whole(b'{"error":{"message":"no"}}', 400)  # noqa: E731
-    async with (
-        Upstream(refused) as upstream,
-        start_proxy(upstream, backend) as proxy,
-        httpx.AsyncClient(timeout=20, base_url=proxy.url) as http,
-    ):
-        sent = []
-        for turns in (1, 2, 3, 25, 50, 51):
-            await http.post(path, json=session(turns))
-            sent.append(spans(upstream.last.body, UPSTREAMS[backend]))
+    came = await arrivals(client, backend, start_proxy, (1, 2, 3, 25, 50, 51))
+    sent = [spans(received.body, UPSTREAMS[backend]) for received in came]
     assert len(sent[-1][1]) >= 150
     for (head, items, tail), (next_head, next_items, next_tail) in pairwise(sent):
         assert next_items[: len(items)] == items
@@ -188,21 +196,16 @@ def ids(body: Any) -> list[str]:
 async def test_no_call_is_renumbered_between_turns(
     client: str, backend: str, start_proxy: StartProxy
 ) -> None:
-    path, session = CLIENTS[client]
-    refused: Callable[..., Reply] = lambda _: whole(b'{"error":{"message":"no"}}', 400)  # noqa: E731
-    async with (
-        Upstream(refused) as upstream,
-        start_proxy(upstream, backend) as proxy,
-        httpx.AsyncClient(timeout=20, base_url=proxy.url) as http,
+    before: list[str] = []
+    every = (2, 3, 50, 51)
+    for turns, received in zip(
+        every, await arrivals(client, backend, start_proxy, every), strict=True
     ):
-        before: list[str] = []
-        for turns in (2, 3, 50, 51):
-            await http.post(path, json=session(turns))
-            now = ids(upstream.last.json)
-            assert now[: len(before)] == before
-            # A Gemini provider needs no ids, where the client's history has none that are its own.
-            assert len(set(now)) == len(now) >= turns - 1
-            before = now
+        now = ids(received.json)
+        assert now[: len(before)] == before
+        # A Gemini provider needs no ids, where the client's history has none that are its own.
+        assert len(set(now)) == len(now) >= turns - 1
+        before = now
 
 
 @pytest.mark.parametrize("backend", UPSTREAMS)

@@ -41,6 +41,10 @@ class Received:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    def left(self) -> None:
+        self.gone_at = asyncio.get_running_loop().time()
+        self.gone.set()
+
 
 class Stall:
     """Say nothing more until the proxy goes away."""
@@ -199,6 +203,9 @@ class Upstream:
         watch = asyncio.create_task(_watch(reader, received, ahead))
         try:
             return await self._say(self.handler(received), received, writer)
+        except ConnectionError:  # a write saw it before the watch did
+            received.left()
+            raise
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -245,5 +252,4 @@ async def _watch(reader: asyncio.StreamReader, received: Received, ahead: bytear
     with contextlib.suppress(ConnectionError):
         ahead += await reader.read(1)
     if not ahead:
-        received.gone_at = asyncio.get_running_loop().time()
-        received.gone.set()
+        received.left()

@@ -14,9 +14,9 @@ from rings.test_streams import (
     BACKENDS,
     ENDS,
     EVERYWHERE,
-    FRONTENDS,
     HEAD,
     SAID,
+    leaves_while,
     serving,
     text_of,
     told,
@@ -130,33 +130,4 @@ async def test_what_comes_while_a_plugin_thinks_is_the_next_piece(tmp_path: Path
 
 
 async def test_a_client_that_leaves_cancels_who_listens(tmp_path: Path) -> None:
-    source = (
-        HEAD
-        + """
-import asyncio
-class Plugin(BasePlugin):
-    hook = PluginHook.POST_FLIGHT
-    timeout_ms = 60000
-    async def on_load(self):
-        self.began, self.cancelled = asyncio.Event(), False
-    async def on_chunk(self, ctx, text):
-        self.began.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
-"""
-    )
-    async with (
-        Upstream(answering(Answer(SAID))) as upstream,
-        serving(upstream, "openai", tmp_path, source) as (server, http),
-    ):
-        path, body = FRONTENDS["chat"]("Hi")
-        asking = asyncio.create_task(http.post(path, json=body))
-        assert server.plugins is not None
-        plugin = server.plugins.generation.entries[0].instance
-        await asyncio.wait_for(plugin.began.wait(), 10)
-        asking.cancel()
-        await until(lambda: plugin.cancelled)
-        await until(lambda: server.stats()["active"] == 0)
+    await leaves_while("on_chunk(self, ctx, text)", tmp_path)

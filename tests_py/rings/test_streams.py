@@ -297,17 +297,18 @@ async def test_the_upstream_of_a_buffered_stream_is_closed_when_its_client_leave
         await until(lambda: server.stats()["active"] == 0)
 
 
-async def test_a_client_that_leaves_while_a_plugin_looks_cancels_it(tmp_path: Path) -> None:
+async def leaves_while(listener: str, tmp_path: Path) -> None:
+    """A client that leaves while a plugin waits in `listener` cancels it, and nothing stays."""
     source = (
         HEAD
-        + """
+        + f"""
 import asyncio
 class Plugin(BasePlugin):
     hook = PluginHook.POST_FLIGHT
     timeout_ms = 60000
     async def on_load(self):
         self.began, self.cancelled = asyncio.Event(), False
-    async def execute(self, ctx):
+    async def {listener}:
         if ctx.session_id == "health-check":
             return
         self.began.set()
@@ -329,6 +330,11 @@ class Plugin(BasePlugin):
         await asyncio.wait_for(plugin.began.wait(), 10)
         asking.cancel()
         await until(lambda: plugin.cancelled)
+        await until(lambda: server.stats()["active"] == 0)
+
+
+async def test_a_client_that_leaves_while_a_plugin_looks_cancels_it(tmp_path: Path) -> None:
+    await leaves_while("execute(self, ctx)", tmp_path)
 
 
 async def test_background_gets_the_reply_and_the_usage_the_upstream_counted(tmp_path: Path) -> None:
