@@ -118,8 +118,8 @@ void ReplyCache::put(std::string_view key, std::string_view reply, double now) {
   const auto hash = std::hash<std::string_view>{}(key);
   const std::lock_guard lock(mutex_);
   if (!log_) {
+    index_.resize(std::bit_ceil(std::max<std::size_t>(capacity_ / kBytesPerBucket, 16)));
     log_ = std::make_unique_for_overwrite<char[]>(capacity_);
-    index_.resize(std::bit_ceil(capacity_ / kBytesPerBucket + 16));
   }
   append(hash, key, reply, now + seconds_);
 }
