@@ -1,37 +1,18 @@
 #include "plugin/ring_records.h"
 
-#include <iterator>
-#include <utility>
-
 namespace llm_proxy {
 
-std::shared_ptr<RingTrace> RingTimes::fresh() {
-  std::shared_ptr<RingTrace> trace;
-  {
-    const std::lock_guard lock(mutex_);
-    trace = std::move(spare_);
-  }
-  if (!trace) return std::make_shared<RingTrace>();
-  trace->steps.clear();
-  for (auto* time : {&trace->total_ms, &trace->upstream_ms, &trace->first_token_ms}) {
-    time->store(-1, std::memory_order_relaxed);
-  }
-  return trace;
-}
-
 void RingTimes::began(std::shared_ptr<RingTrace> trace) {
-  std::shared_ptr<RingTrace> dropped;
+  std::shared_ptr<RingTrace> oldest;
   const std::lock_guard lock(mutex_);
   if (traces_.size() == kTraces) {
-    auto& oldest = traces_.front();
-    // Nobody gets to know it any more: whoever shares it was given it under this lock.
-    (oldest.use_count() == 1 ? spare_ : dropped).swap(oldest);
+    oldest = std::move(traces_.front());
     traces_.pop_front();
   }
   traces_.push_back(std::move(trace));
 }
 
-void RingTimes::took(RingTrace& trace, std::vector<RingTrace::Step>& steps) {
+void RingTimes::took(RingTrace& trace, std::vector<RingTrace::Step> steps) {
   std::array<float, kRings.size()> total{};
   RingSet ran;
   for (const auto& step : steps) {
@@ -39,9 +20,11 @@ void RingTimes::took(RingTrace& trace, std::vector<RingTrace::Step>& steps) {
     ran.add(step.ring);
   }
   const std::lock_guard lock(mutex_);
-  trace.steps.insert(trace.steps.end(), std::make_move_iterator(steps.begin()),
-                     std::make_move_iterator(steps.end()));
-  steps.clear();
+  if (trace.steps.empty()) {
+    trace.steps = std::move(steps);
+  } else {
+    trace.steps.insert(trace.steps.end(), steps.begin(), steps.end());
+  }
   for (const Ring ring : kRings) {
     if (!ran.has(ring)) continue;
     auto& window = windows_[static_cast<std::size_t>(ring)];

@@ -74,11 +74,9 @@ class RingTimes {
   static constexpr std::size_t kTraces = 100;
   static constexpr std::size_t kWindow = 500;
 
-  // An empty trace; of one that is no longer kept, if there is such a one.
-  std::shared_ptr<RingTrace> fresh();
   void began(std::shared_ptr<RingTrace> trace);
-  // A chain has ended: its steps move to its trace.
-  void took(RingTrace& trace, std::vector<RingTrace::Step>& steps);
+  // A chain has ended: its steps are added to its trace.
+  void took(RingTrace& trace, std::vector<RingTrace::Step> steps);
 
   struct Shown {
     std::shared_ptr<const RingTrace> trace;
@@ -90,7 +88,6 @@ class RingTimes {
  private:
   mutable std::mutex mutex_;
   std::deque<std::shared_ptr<RingTrace>> traces_;
-  std::shared_ptr<RingTrace> spare_;  // nobody else knows it
   std::array<std::deque<float>, kRings.size()> windows_;
 };
 

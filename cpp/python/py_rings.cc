@@ -19,10 +19,7 @@ class PyRingSession final : public RingSession,
   PyRingSession(std::shared_ptr<const PyRingHost> host,
                 std::shared_ptr<const RingHandlers> handlers, RingRequest request,
                 WorkerPost& worker)
-      : host_(std::move(host)),
-        data_(std::make_shared<SessionData>()),
-        worker_(worker),
-        trace_(handlers->times->fresh()) {
+      : host_(std::move(host)), data_(std::make_shared<SessionData>()), worker_(worker) {
     data_->handlers = std::move(handlers);
     data_->request = std::move(request);
     data_->arrived_at =
@@ -188,7 +185,7 @@ class PyRingSession final : public RingSession,
   // Where the exchange is.
   void tell_times() {
     if (!std::exchange(told_, true)) data_->handlers->times->began(trace_);
-    data_->handlers->times->took(*trace_, steps_);
+    data_->handlers->times->took(*trace_, std::exchange(steps_, {}));
   }
 
   // ---- on the lane
@@ -202,7 +199,7 @@ class PyRingSession final : public RingSession,
   const std::shared_ptr<const PyRingHost> host_;
   const std::shared_ptr<SessionData> data_;
   WorkerPost& worker_;
-  const std::shared_ptr<RingTrace> trace_;
+  const std::shared_ptr<RingTrace> trace_ = std::make_shared<RingTrace>();
 
   // Where the exchange is: on its worker until it has crossed, then on the lane.
   std::optional<NativeExchange> native_;

@@ -31,7 +31,7 @@ TEST(RecyclingAllocator, gives_every_living_object_memory_of_its_own) {
   }
 }
 
-TEST(RecyclingAllocator, takes_what_another_thread_allocated_and_lets_go_when_a_thread_ends) {
+TEST(RecyclingAllocator, takes_what_another_thread_allocated) {
   auto here = made(1);
   std::thread([&] {
     here.reset();

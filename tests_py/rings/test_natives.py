@@ -416,7 +416,7 @@ async def test_a_python_plugin_behind_natives_sees_what_they_did(tmp_path: Path,
     seen = copy.copy(entry.call.__globals__["seen"])  # type: ignore[attr-defined]
     assert seen["text"] == sent and "[PII_EMAIL_" in sent
     assert seen["pii_masked"] is True
-    assert seen["_cache_status"] == "MISS" and len(seen["_cache_key"]) == 32
+    assert seen["_cache_status"] == "MISS" and len(seen["_cache_key"]) == 64
     assert seen["target_endpoint"].id == "one"
     assert entry.ring is PluginHook(ring)
     if ring != "routing":

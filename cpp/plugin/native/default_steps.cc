@@ -242,12 +242,14 @@ NativeStep select_endpoint(NativeExchange& exchange) {
   const std::size_t candidates = exact > 0 ? exact : any;
   if (candidates == 0) return NativeStep::python;
   // The price is the same for all: it does not tell them apart.
-  const EndpointPool::Endpoint *best_one = nullptr, *next_in_turn = nullptr;
+  const EndpointPool::Endpoint* chosen = nullptr;
   double best = -1;
   bool learnt = false;
-  std::size_t skip = services.turn.load(std::memory_order_relaxed) % candidates;
+  const auto is_candidate = [&](const auto& endpoint) {
+    return exact > 0 ? offers(endpoint, model) : endpoint.models.empty();
+  };
   for (const auto& endpoint : *pool) {
-    if (exact > 0 ? !offers(endpoint, model) : !endpoint.models.empty()) continue;
+    if (!is_candidate(endpoint)) continue;
     if (!endpoint.breaker->closed()) return NativeStep::python;
     const auto known = services.stats->get(endpoint.id);
     learnt = learnt || known;
@@ -255,12 +257,14 @@ NativeStep select_endpoint(NativeExchange& exchange) {
     const double score = row.success * row.success / std::max(row.latency_ms, 1.0);
     if (score > best) {
       best = score;
-      best_one = &endpoint;
+      chosen = &endpoint;
     }
-    if (skip-- == 0) next_in_turn = &endpoint;
   }
-  if (!learnt) ++services.turn;
-  const auto* chosen = learnt ? best_one : next_in_turn;
+  if (!learnt) {
+    auto before = services.turn++ % candidates;
+    chosen = &*std::ranges::find_if(
+        *pool, [&](const auto& endpoint) { return is_candidate(endpoint) && before-- == 0; });
+  }
   exchange.note("target_endpoint", chosen->id);
   exchange.note("_routing_strategy", std::string(learnt ? "smart_weighted" : "round_robin"));
   // With one or none the engine's own routing says the same.

@@ -9,8 +9,4 @@ namespace llm_proxy {
 std::string sha256_hex(std::string_view text, std::size_t bytes);
 std::string hmac_sha256_hex(std::string_view key, std::string_view text, std::size_t bytes);
 
-// 32 hex digits that differ for different texts, and that nobody outside this process can foresee:
-// GMAC under a key of its own, thrice as fast as SHA-256.
-std::string process_mac_hex(std::string_view text);
-
 }  // namespace llm_proxy

@@ -82,7 +82,7 @@ std::string cache_key(const ChatRequestView& request, std::string_view tenant) {
     canonical_to(asked[i].value, text);
   }
   text += '}';
-  return process_mac_hex(text);
+  return sha256_hex(text, 32);
 }
 
 std::size_t ReplyCache::record_size(std::string_view key, std::string_view reply) {

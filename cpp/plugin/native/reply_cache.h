@@ -14,7 +14,7 @@
 
 namespace llm_proxy {
 
-// Answers by key, bounded in bytes and age; the one asked for longest ago goes first.
+// Answers by key, bounded in bytes and age; what nobody has asked for in a while goes first.
 // Shared by all workers and the lane: a leaf mutex, held for a look-up or a copy.
 //
 // The answers stand one behind the other in a log that starts over at its end, so that a full cache
@@ -65,7 +65,7 @@ class ReplyCache {
 };
 
 // The key of a request's answer: of the tenant, and of everything in the request that can change an
-// answer, whatever its order. 32 hex digits, other ones in each process.
+// answer, whatever its order. 64 hex digits.
 std::string cache_key(const ChatRequestView& request, std::string_view tenant);
 
 }  // namespace llm_proxy
