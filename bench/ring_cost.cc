@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "plugin/ring_host.h"
+#include "rings/ring_host.h"
 
 namespace {
 

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "proxy/attempts.h"
 #include "routing/key_pool.h"
 #include "routing/route_table.h"
+#include "upstream/attempts.h"
 
 int main(int argc, char** argv) {
   using namespace llm_proxy;

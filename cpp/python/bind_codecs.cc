@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "formats/codec.h"
 #include "python/bind.h"
-#include "translate/codec.h"
 
 namespace py = pybind11;
 

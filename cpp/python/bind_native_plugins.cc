@@ -4,9 +4,9 @@
 #include <memory>
 #include <string>
 
-#include "plugin/native/native_plugin.h"
-#include "plugin/native/pii.h"
 #include "python/bind.h"
+#include "rings/native/native_plugin.h"
+#include "rings/native/pii.h"
 
 namespace py = pybind11;
 

@@ -8,13 +8,13 @@
 #include <utility>
 
 #include "base/log.h"
-#include "proxy/config.h"
-#include "proxy/server.h"
-#include "proxy/snapshot.h"
+#include "config/server_config.h"
+#include "config/snapshot.h"
 #include "python/bind.h"
 #include "python/py_admin.h"
 #include "python/py_backend.h"
 #include "python/py_rings.h"
+#include "server/server.h"
 
 namespace py = pybind11;
 

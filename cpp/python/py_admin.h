@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "proxy/admin_host.h"
+#include "hosting/admin_host.h"
 #include "python/py_lane.h"
 
 namespace llm_proxy {

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "proxy/backend_host.h"
+#include "hosting/backend_host.h"
 #include "python/py_lane.h"
 
 namespace llm_proxy {

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "plugin/native/native_plugin.h"
 #include "python/py_context.h"
 #include "python/py_lane.h"
+#include "rings/native/native_plugin.h"
 
 namespace llm_proxy {
 

@@ -4,9 +4,9 @@
 #include <string_view>
 #include <utility>
 
-#include "plugin/ring_host.h"
-#include "plugin/ring_records.h"
 #include "python/py_ref.h"
+#include "rings/ring_host.h"
+#include "rings/ring_records.h"
 
 namespace llm_proxy {
 

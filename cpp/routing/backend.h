@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "formats/codec.h"
 #include "model/wire_format.h"
-#include "translate/codec.h"
 
 namespace llm_proxy {
 

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/codec.h"
 #include "json/reader.h"
-#include "translate/codec.h"
 
 // What the fuzz targets of all codecs do: the input is a request, a reply, a stream and an error
 // body in turn. Whatever comes out must be JSON, and what one codec writes another must read.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[2] / "cpp" / "translate"
+FOLDER = Path(__file__).resolve().parents[2] / "cpp" / "formats"
 FORMATS = {
     "openai_chat": "OpenAI Chat Completions",
     "openai_responses": "OpenAI Responses",

@@ -1,6 +1,6 @@
 """Failover before the client hears of a failure: alike in all four frontends, raw and translated.
 
-The rules in detail are tested on a virtual clock (tests_cpp/routing, tests_cpp/proxy); here they
+The rules in detail are tested on a virtual clock (tests_cpp/routing, tests_cpp/upstream); here they
 are seen from outside. Attempts on one provider are apart by back-offs of a fraction of a second.
 """
 

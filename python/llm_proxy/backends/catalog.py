@@ -17,7 +17,7 @@ FORMATS: tuple[Format, ...] = (
     "anthropic-messages",
     "gemini-generate",
 )
-# What each deviation means; the engine implements it once (cpp/translate: the codec, body_edits).
+# What each deviation means; the engine implements it once (cpp/formats: the codec, body_edits).
 QUIRKS: MappingProxyType[str, str] = MappingProxyType(
     {
         "max_completion_tokens": "translated requests say max_completion_tokens, not max_tokens",

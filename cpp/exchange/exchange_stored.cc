@@ -1,0 +1,354 @@
+// The part of an exchange that answers beside the models: stored responses, and counts of tokens.
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include "base/redact.h"
+#include "config/endpoints.h"
+#include "exchange/exchange.h"
+#include "exchange/token_estimate.h"
+#include "formats/common.h"
+#include "http/url.h"
+#include "json/reader.h"
+#include "json/writer.h"
+#include "stores/conversations.h"
+#include "upstream/side_call.h"
+
+namespace llm_proxy {
+namespace {
+
+constexpr std::chrono::milliseconds kCountPatience{5'000};
+
+enum class Stored : std::uint8_t { retrieve, remove, cancel, list };
+
+struct StoredRow {
+  std::string_view method;
+  std::string_view below;  // what follows the id in the path
+  Stored what;
+};
+constexpr std::array kStoredRows{
+    StoredRow{"GET", "", Stored::retrieve},
+    StoredRow{"DELETE", "", Stored::remove},
+    StoredRow{"POST", "cancel", Stored::cancel},
+    StoredRow{"GET", "input_items", Stored::list},
+};
+
+// What each format's counter takes of a request, and how it says the sum. Gemini's takes it whole,
+// one level down.
+struct CounterRow {
+  WireFormat format;
+  std::string_view sum;
+  std::array<std::string_view, 9> members;
+};
+constexpr std::array kCounters{
+    CounterRow{WireFormat::openai_responses,
+               "input_tokens",
+               {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls",
+                "reasoning", "text", "truncation"}},
+    CounterRow{WireFormat::anthropic_messages,
+               "input_tokens",
+               {"model", "messages", "system", "tools", "tool_choice", "thinking"}},
+    CounterRow{WireFormat::gemini_generate, "totalTokens", {}},
+};
+
+const CounterRow* counter_of(WireFormat format) {
+  const auto row = std::find_if(kCounters.begin(), kCounters.end(),
+                                [&](const CounterRow& each) { return each.format == format; });
+  return row == kCounters.end() ? nullptr : &*row;
+}
+
+// A request for an answer, made into one for a count.
+std::string counted(const CounterRow& row, std::string_view body, std::string_view model) {
+  std::string out;
+  JsonWriter json(out);
+  json.begin_object();
+  const bool nested = row.format == WireFormat::gemini_generate;
+  if (nested) {
+    json.key("generateContentRequest").begin_object();
+    json.member("model", "models/" + std::string(model));
+  }
+  JsonReader reader(body);
+  std::string_view key;
+  reader.begin_object();
+  while (reader.next_key(key)) {
+    const std::string name(key);
+    JsonSlice value;
+    if (!reader.value(value)) break;
+    const bool taken =
+        nested || std::find(row.members.begin(), row.members.end(), name) != row.members.end();
+    if (taken) json.key(Text::plain(name)).raw(value);
+  }
+  if (nested) json.end_object();
+  json.end_object();
+  return out;
+}
+
+std::optional<std::int64_t> sum_in(const CounterRow& row, std::string_view body) {
+  if (!is_json_object(body)) return {};
+  const auto digits = member(body, row.sum);
+  // Protobuf leaves a zero out.
+  if (digits.empty() && row.format == WireFormat::gemini_generate) return 0;
+  std::int64_t sum = 0;
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), sum);
+  if (digits.empty() || parsed.ec != std::errc()) return {};
+  return sum;
+}
+
+// What the store alone says.
+Result<std::string> told_here(Stored what, const StoredResponse& response, std::string_view query) {
+  switch (what) {
+    case Stored::retrieve:
+      if (query_value(query, "stream").value_or("") == "true") {
+        return Error{ErrorKind::unsupported,
+                     "a response that is stored here is not streamed again: ask without stream"};
+      }
+      return response.body;
+    case Stored::remove: {
+      std::string body;
+      JsonWriter json(body);
+      json.begin_object().member("id", std::string_view(response.id));
+      json.member("object", "response").member_bool("deleted", true).end_object();
+      return body;
+    }
+    case Stored::cancel:
+      return Error{ErrorKind::malformed_request,
+                   "only a response made with background: true can be cancelled, and '" +
+                       response.id + "' is complete"};
+    case Stored::list:
+      break;
+  }
+  return encode_list(listed_items(response, /*with_output=*/false), query);
+}
+
+}  // namespace
+
+// ---- stored responses
+
+// Whose responses are whose: the key the client came with.
+std::string_view Exchange::store_owner() const {
+  return session_->request().key;
+}
+
+// From here on the past is in the request itself.
+void Exchange::expand_past() {
+  expanded_body_ = turn_->expanded(body(), peek_);
+  if (auto peek = peek_request(*expanded_body_)) peek_ = *std::move(peek);
+  request_.reset();
+}
+
+// Before an attempt: only who keeps the past may be left to add it.
+void Exchange::settle_past(const Backend& backend) {
+  if (!turn_ || turn_->is_expanded() || replaced_body_ || !turn_->knows_past()) return;
+  const bool raw = same_format(backend) && backend.kind == Backend::Kind::http;
+  if (!raw || !turn_->leaves_past_to(backend.name)) expand_past();
+}
+
+// What the reply says of what it goes on from: the client's own word, which an upstream of another
+// kind never heard.
+void Exchange::restore_past_names(WireFormat upstream) {
+  if (!turn_ || !turn_->is_expanded()) return;
+  const bool same = upstream == WireFormat::openai_responses;
+  for (auto& [key, value] : request_->members) {
+    if (key == "previous_response_id" && !turn_->previous_id().empty()) {
+      value = same ? "null" : turn_->previous_id();
+    } else if (key == "conversation" && !turn_->conversation_object().empty()) {
+      value = same ? "null" : turn_->conversation_object();
+    }
+  }
+}
+
+void Exchange::keep_whole(int status, std::string_view body) {
+  if (turn_ && status == 200) turn_->on_whole(body, past_keeper());
+}
+
+void Exchange::keep_stream(std::string_view bytes) {
+  if (turn_) turn_->on_stream(bytes, past_keeper());
+}
+
+// The instance that may keep this response itself: one that was asked in the client's own words.
+std::string_view Exchange::past_keeper() const {
+  if (!lane_->attempts || lane_->leg >= route_.candidates.size()) return {};
+  const auto& backend = *route_.candidates[lane_->leg].backend;
+  const bool keeps = same_format(backend) && backend.kind == Backend::Kind::http;
+  return keeps ? std::string_view(backend.name) : std::string_view();
+}
+
+void Exchange::answer_stored() {
+  const auto& request = session_->request();
+  const auto rest = request.frontend.rest;
+  const auto slash = rest.find('/');
+  const auto below = slash == std::string_view::npos ? std::string_view() : rest.substr(slash + 1);
+  const StoredRow* row = nullptr;
+  bool known = false;
+  for (const auto& each : kStoredRows) {
+    if (each.below != below) continue;
+    known = true;
+    const bool head = each.method == "GET" && request.head.method == "HEAD";
+    if (each.method == request.head.method || head) row = &each;
+  }
+  if (!known) return send_error({ErrorKind::not_found, nothing_at(record_.path)});
+  if (row == nullptr) {
+    return send_error({ErrorKind::method_not_allowed,
+                       std::string(request.head.method) + " is not offered at " + record_.path});
+  }
+  const auto id = percent_decode(rest.substr(0, slash)).value_or(std::string());
+  auto& store = context_.responses();
+  auto response = store.find(store_owner(), id, context_.worker().now());
+  if (!response || !response->is_response || response->id != id) {
+    Error error{ErrorKind::not_found, "no response is stored here under the id '" + id + "'"};
+    error.code = "response_not_found";
+    return send_error(error);
+  }
+  if (row->what == Stored::remove) store.erase(store_owner(), id);
+
+  const auto& backends = snapshot_->config->backends;
+  const auto holder = std::find_if(backends.begin(), backends.end(), [&](const Backend& each) {
+    return !response->holder.empty() && each.name == response->holder && each.format == format_;
+  });
+  const auto answer_here = [this, what = row->what, response] {
+    auto told = told_here(what, *response, session_->request().frontend.query);
+    if (!told) return send_error(told.error());
+    send_reply(200, reply_fields({}, false), kJson, *std::move(told));
+  };
+  if (holder == backends.end()) return answer_here();
+
+  auto path = upstream_path(format_, snapshot_->target(*holder).base_path, {}, false);
+  path += '/';
+  path += rest;
+  if (const auto query = without_query_key(request.frontend.query, "key"); !query.empty()) {
+    path += "?" + query;
+  }
+  ask_beside(*holder, row->method, std::move(path), {}, {},
+             [weak = weak_from_this(), answer_here](SideCall::Answer answer) {
+               const auto self = weak.lock();
+               if (!self || self->session_ == nullptr) return;
+               redact(answer.body, self->lane_->key);
+               // Who no longer has it, or cannot be asked, has no say.
+               const bool says = answer.ok() || answer.status == 400 || answer.status == 409;
+               if (!says || !is_json_object(answer.body)) return answer_here();
+               self->send_reply(answer.status, self->reply_fields({}, false), kJson,
+                                std::move(answer.body));
+             });
+}
+
+void Exchange::answer_conversation() {
+  const auto& request = session_->request();
+  const ConversationCall call{request.head.method,    request.frontend.rest,
+                              request.frontend.query, body(),
+                              record_.request_id,     unix_now()};
+  auto told = llm_proxy::answer_conversation(context_.responses(), store_owner(), call,
+                                             context_.worker().now());
+  if (!told) return send_error(told.error());
+  send_reply(200, reply_fields({}, false), kJson, *std::move(told));
+}
+
+// The proxy's own answer to a command, so that the client may go on from it.
+void Exchange::keep_command_answer(std::string_view answer) {
+  if (format_ != WireFormat::openai_responses) return;
+  auto turn = ResponseTurn::open(context_.responses(), store_owner(), body(), peek_,
+                                 context_.worker().now());
+  if (!turn || !*turn) return;
+  (*turn)->leave_out();
+  if (stream_) {
+    (*turn)->on_stream(answer, {});
+  } else {
+    (*turn)->on_whole(answer, {});
+  }
+}
+
+// Asks an upstream something whose answer is no reply of a model.
+void Exchange::ask_beside(const Backend& backend, std::string_view method, std::string path,
+                          std::string body, std::chrono::milliseconds patience,
+                          std::function<void(SideCall::Answer)> done) {
+  const auto& target = snapshot_->target(backend);
+  record_.backend = backend.name;
+  record_.upstream = backend.format;
+  lane_->key.clear();
+  if (!backend.keys.empty()) {
+    const auto pick = snapshot_->key_pool(backend).look({}, context_.worker().now());
+    lane_->key = backend.keys[pick.ready ? pick.key : 0];
+  }
+  UpstreamRequest request;
+  request.method = method;
+  request.target = &target;
+  request.path = std::move(path);
+  request.fields = upstream_fields(backend, backend.format == format_);
+  request.connect_timeout = snapshot_->config->timeouts.connect;
+  request.silence = patience.count() > 0 ? patience : backend.timeout;
+  side_ =
+      std::make_shared<SideCall>(context_, std::move(request), std::move(body), std::move(done));
+  side_->start();
+}
+
+// ---- counting
+
+void Exchange::count_tokens() {
+  // Gemini's may come one level down; what is sent on to Gemini stays as it came.
+  if (const auto inner = member(body(), "generateContentRequest");
+      format_ == WireFormat::gemini_generate && inner.starts_with('{')) {
+    expanded_body_ = inner;
+  }
+  if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+  if (!snapshot_->config->exact_token_counts || !ask_for_count()) {
+    answer_count(estimate_tokens(*request_));
+  }
+}
+
+// Asks the provider the request would go to, if it can count; false: it cannot.
+bool Exchange::ask_for_count() {
+  auto peek = peek_request(body());
+  if (!peek) return false;
+  peek_ = *std::move(peek);
+  if (format_ == WireFormat::gemini_generate) peek_.model = session_->request().frontend.model;
+  auto route = snapshot_->routes.resolve(peek_.model);
+  if (!route || route->candidates.empty()) return false;
+  route_ = *std::move(route);
+  route_.candidates.resize(1);
+  snapshot_->localize(route_.candidates[0]);
+  const auto* const backend = route_.candidates[0].backend;
+  const auto& model = route_.candidates[0].model;
+  const auto* row = counter_of(backend->format);
+  if (row == nullptr || backend->kind != Backend::Kind::http) return false;
+
+  std::string asked;
+  if (same_format(*backend) && format_ == WireFormat::gemini_generate) {
+    asked = session_->request().body.view();
+  } else if (same_format(*backend) && !carries_seals(format_, body())) {
+    UpstreamRequest raw;
+    set_raw_body(raw, route_.candidates[0]);
+    for (const auto piece : raw.body) asked += piece;
+  } else {
+    if (!encode_for(*backend, lane_->encoded_body)) return false;
+    asked = counted(*row, lane_->encoded_body, model);
+  }
+  record_.model = peek_.model;
+  record_.upstream_model = model;
+  auto path = count_path(backend->format, snapshot_->target(*backend).base_path, model);
+  ask_beside(*backend, "POST", std::move(path), std::move(asked), kCountPatience,
+             [weak = weak_from_this(), row](SideCall::Answer answer) {
+               const auto self = weak.lock();
+               if (!self || self->session_ == nullptr) return;
+               redact(answer.body, self->lane_->key);
+               const auto sum = answer.ok() ? sum_in(*row, answer.body) : std::nullopt;
+               if (!sum) return self->answer_count(estimate_tokens(*self->request_));
+               if (row->format == self->format_) {
+                 return self->send_reply(200, {}, kJson, std::move(answer.body));
+               }
+               self->answer_count(*sum);
+             });
+  return true;
+}
+
+void Exchange::answer_count(std::int64_t tokens) {
+  std::string body;
+  JsonWriter json(body);
+  json.begin_object();
+  if (format_ == WireFormat::openai_responses) json.member("object", "response.input_tokens");
+  json.member(format_ == WireFormat::gemini_generate ? "totalTokens" : "input_tokens", tokens);
+  json.end_object();
+  send_reply(200, {}, kJson, std::move(body));
+}
+
+}  // namespace llm_proxy

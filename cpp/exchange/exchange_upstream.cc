@@ -1,0 +1,374 @@
+// The part of an exchange that writes one attempt's request and hands it to who answers it.
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/ascii.h"
+#include "exchange/exchange.h"
+#include "exchange/proxy_members.h"
+#include "exchange/session_id.h"
+#include "formats/body_edits.h"
+#include "formats/common.h"
+#include "http/head_writer.h"
+#include "json/splice.h"
+#include "json/writer.h"
+#include "upstream/echo_backend.h"
+#include "upstream/hosted_call.h"
+#include "upstream/http_call.h"
+#include "upstream/param_edits.h"
+
+namespace llm_proxy {
+namespace {
+
+// Fields of a client's request that are not an upstream's business: its connection, its
+// credentials, its browser.
+constexpr std::array<std::string_view, 19> kWithheldFields{"x-lip-route",
+                                                           "host",
+                                                           "content-length",
+                                                           "content-type",
+                                                           "content-encoding",
+                                                           "authorization",
+                                                           "x-api-key",
+                                                           "x-goog-api-key",
+                                                           "api-key",
+                                                           "cookie",
+                                                           "user-agent",
+                                                           "accept-encoding",
+                                                           "expect",
+                                                           "origin",
+                                                           "referer",
+                                                           "forwarded",
+                                                           "x-real-ip",
+                                                           "via",
+                                                           "proxy-authorization"};
+
+bool is_withheld(const Field& field) {
+  if (field.hop_by_hop) return true;
+  const auto starts = [&](std::string_view prefix) {
+    return field.name.size() > prefix.size() &&
+           iequals(field.name.substr(0, prefix.size()), prefix);
+  };
+  if (starts("x-forwarded-") || starts("sec-")) return true;
+  return std::any_of(kWithheldFields.begin(), kWithheldFields.end(),
+                     [&](std::string_view name) { return iequals(name, field.name); });
+}
+
+bool is_openai(WireFormat format) {
+  return format == WireFormat::openai_chat || format == WireFormat::openai_responses;
+}
+
+// Said to our plugins, not to an upstream.
+bool is_for_plugins(const Field& field) {
+  constexpr std::string_view kOurs = "x-llm-proxy-";
+  return iequals(field.name, "x-expected-schema") ||
+         iequals(field.name.substr(0, kOurs.size()), kOurs);
+}
+
+}  // namespace
+
+Result<void> Exchange::decode_request() {
+  if (request_) return {};
+  const auto& frontend = session_->request().frontend;
+  auto decoded = client_codec().decode_request(body(), frontend.model, frontend.stream);
+  if (!decoded) return std::move(decoded).error();
+  request_ = *std::move(decoded);
+  return {};
+}
+
+Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
+  if (auto decoded = decode_request(); !decoded) return decoded;
+  lane_->translation = {};
+  lane_->translation.upstream_model = route_.candidates[lane_->leg].model;
+  lane_->translation.quirks = backend.quirks;
+  out.clear();
+  auto& request = replaced_request_ ? *replaced_request_ : *request_;
+  restore_ids(request, context_.seals(), seal_session(), context_.worker().now());
+  restore_seals(request, context_.seals(), seal_session(), backend.format, context_.worker().now());
+  if (auto encoded = codec(backend.format).encode_request(request, lane_->translation, out);
+      !encoded) {
+    return encoded;
+  }
+  restore_past_names(backend.format);
+  note_losses();
+  prepare_encoding();
+  return {};
+}
+
+// What the client asked for and does not get, for the log.
+void Exchange::note_losses() {
+  record_.losses.clear();
+  const auto add = [this](std::string_view name) {
+    if (!record_.losses.empty()) record_.losses += ',';
+    record_.losses += name;
+  };
+  for (const auto& name : route_.ignored) add("?" + name);
+  for (const auto& loss : lane_->translation.losses) add(loss.field);
+}
+
+// For what encodes a reply: `request_` is decoded.
+void Exchange::prepare_encoding() {
+  lane_->encode_context = {&*request_, &lane_->translation, unix_now(), record_.request_id,
+                           session_->request().frontend.json_array};
+}
+
+// Whose sealed thinking is whose: the client's key, and its session if it names one.
+std::string Exchange::seal_session() const {
+  const auto& request = session_->request();
+  const auto field = session_field(request.head);
+  return field.empty() ? request.key : (request.key + '\0').append(field);
+}
+
+// Same format on both sides: the reply's bytes are the client's, whoever wrote the request's.
+std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_usage_chunk) {
+  const bool json_array = session_->request().frontend.json_array;
+  // A hosted backend has no query to be asked by: it always speaks server-sent events.
+  if (same_format(backend) && !(json_array && backend.kind == Backend::Kind::python)) {
+    // Plugins and races want answers.
+    const bool rated =
+        snapshot_->config->failure_handling.enabled || ring_ != nullptr || !racers_.empty();
+    return std::make_unique<RawRelay>(*lane_, client_codec(), keep_usage_chunk, json_array,
+                                      plain_path_.empty(), rated);
+  }
+  return std::make_unique<TranslatingRelay>(*lane_, codec(backend.format), client_codec(),
+                                            lane_->encode_context, stream_, context_.seals(),
+                                            seal_session(), context_.worker().now());
+}
+
+void Exchange::attempt_echo(const Backend& backend) {
+  if (auto encoded = encode_for(backend, lane_->encoded_body); !encoded)
+    return send_error(encoded.error());
+  const auto encoder = stream_ ? client_codec().stream_encoder(lane_->encode_context)
+                               : client_codec().whole_encoder(lane_->encode_context);
+  class Tap final : public EventSink {
+   public:
+    Tap(Exchange& exchange, EventSink& next) : exchange_(exchange), next_(next) {}
+    void on_event(const Event& event) override {
+      if (const auto* usage = std::get_if<UsageUpdate>(&event)) exchange_.note_usage(usage->usage);
+      if (const auto* finish = std::get_if<Finish>(&event)) exchange_.note_finish(finish->word);
+      next_.on_event(event);
+    }
+
+   private:
+    Exchange& exchange_;
+    EventSink& next_;
+  } tap(*this, *encoder);
+  echo_reply(replaced_request_ ? *replaced_request_ : *request_, record_.request_id, tap);
+  if (stream_) {
+    on_stream_commit({}, "text/event-stream; charset=utf-8");
+    on_stream_end(encoder->out(), /*clean=*/true);
+  } else {
+    on_whole_reply({}, std::string(kJson), std::move(encoder->out()));
+  }
+}
+
+std::string Exchange::upstream_fields(const Backend& backend, bool same_format) {
+  const auto& request = session_->request();
+  std::string out = snapshot_->target(backend).fields;
+  HeadWriter writer(out);
+  if (same_format && backend.client_headers) {
+    for (const auto& field : request.head.fields) {
+      if (is_withheld(field) || is_for_plugins(field) || sets_header(backend, field.name)) continue;
+      writer.field(field.name, field.value);
+    }
+  } else if (!sets_header(backend, "accept")) {
+    writer.field("accept", stream_ ? "text/event-stream" : "application/json");
+  }
+  if (backend.format == WireFormat::anthropic_messages &&
+      (!same_format || request.head.fields.find("anthropic-version") == nullptr) &&
+      !sets_header(backend, "anthropic-version")) {
+    writer.field("anthropic-version", "2023-06-01");
+  }
+  if (!lane_->key.empty()) {
+    if (!backend.auth_header.empty())
+      writer.field(backend.auth_header, backend.auth_prefix + lane_->key);
+  } else if (same_format && snapshot_->client_keys.empty()) {
+    // No key of ours: the user's own login goes through as it came.
+    for (const std::string_view name :
+         {"authorization", "x-api-key", "x-goog-api-key", "api-key"}) {
+      if (const Field* field = request.head.fields.find(name))
+        writer.field(field->name, field->value);
+    }
+  }
+  return out;
+}
+
+// What plugins may see of the request's header: no credentials, nothing of the connection.
+std::vector<std::pair<std::string, std::string>> Exchange::client_headers(bool for_plugins) const {
+  const auto& fields = session_->request().head.fields;
+  std::vector<std::pair<std::string, std::string>> out;
+  out.reserve(fields.size());
+  for (const auto& field : fields) {
+    if (!for_plugins && is_for_plugins(field)) continue;
+    if (!is_withheld(field) || iequals(field.name, "user-agent")) {
+      out.emplace_back(lower_case(field.name), field.value);
+    }
+  }
+  return out;
+}
+
+// A chat stream tells its usage only when asked; we always want to know.
+bool Exchange::asks_for_usage() const {
+  return format_ == WireFormat::openai_chat && stream_ && !peek_.include_usage;
+}
+
+// The client's body with at most two edits: the model's name, and the wish for usage in a chat
+// stream.
+void Exchange::set_raw_body(UpstreamRequest& request, const Candidate& candidate) {
+  const auto source = body();
+  std::size_t count = 0;
+  std::size_t at = 0;
+  const auto copy_to = [&](std::size_t end) {
+    request.body[count++] = source.substr(at, end - at);
+    at = end;
+  };
+  // A member put first in an object needs a comma unless it is alone there.
+  const auto first_member = [&](std::size_t after_brace, std::string member) {
+    const auto next = source.find_first_not_of(" \t\r\n", after_brace);
+    if (next != std::string_view::npos && source[next] != '}') member += ',';
+    return member;
+  };
+  std::array<Splice, 2> edits;
+  std::size_t edit_count = 0;
+  if (format_ != WireFormat::gemini_generate && candidate.model != peek_.model) {
+    std::string model;
+    JsonWriter(model).string(candidate.model);
+    if (peek_.model_end > 0) {
+      edits[edit_count++] = {peek_.model_begin, peek_.model_end, std::move(model)};
+    } else {
+      edits[edit_count++] = {peek_.object_begin, peek_.object_begin,
+                             first_member(peek_.object_begin, "\"model\":" + model)};
+    }
+  }
+  if (asks_for_usage()) {
+    const auto at = peek_.has_stream_options ? peek_.stream_options_begin + 1 : peek_.object_begin;
+    edits[edit_count++] = {
+        at, at,
+        first_member(at, peek_.has_stream_options ? R"("include_usage":true)"
+                                                  : R"("stream_options":{"include_usage":true})")};
+  }
+  if (edit_count == 2 && edits[1].begin < edits[0].begin) std::swap(edits[0], edits[1]);
+  for (std::size_t i = 0; i < edit_count; ++i) {
+    copy_to(edits[i].begin);
+    lane_->splices[i] = std::move(edits[i].replacement);
+    request.body[count++] = lane_->splices[i];
+    at = edits[i].end;
+  }
+  copy_to(source.size());
+}
+
+// What is set in the request over what its body says.
+CallParams Exchange::params_for(const Candidate& candidate) const {
+  auto out = candidate.params ? *candidate.params : CallParams();
+  if (chat_) out.override_with(chat_->params);
+  return out;
+}
+
+void Exchange::attempt_http(const Backend& backend) {
+  const auto& candidate = route_.candidates[lane_->leg];
+  const auto& target = snapshot_->target(backend);
+  const auto& frontend = session_->request().frontend;
+  UpstreamRequest request;
+  request.target = &target;
+  request.connect_timeout = snapshot_->config->timeouts.connect;
+  request.silence = backend.timeout;
+  const bool same = same_format(backend);
+  request.fields = upstream_fields(backend, same);
+  if (!plain_path_.empty()) {
+    request.path = target.base_path + std::string(plain_path_);
+  } else {
+    request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
+    if (const auto query = without_query_key(frontend.query, "key"); same && !query.empty()) {
+      request.path += "?" + query;
+    }
+    if (!same && backend.format == WireFormat::gemini_generate && stream_) {
+      request.path += "?alt=sse";
+    }
+  }
+  if (!plain_path_.empty() || (same && !carries_seals(format_, body()))) {
+    set_raw_body(request, candidate);
+  } else {
+    if (auto encoded = encode_for(backend, lane_->encoded_body); !encoded) {
+      return on_attempt_failed(std::move(encoded).error(), {}, {});
+    }
+    request.body[0] = lane_->encoded_body;
+  }
+  const auto params = params_for(candidate);
+  const bool for_proxy = peek_.for_proxy && is_openai(backend.format);
+  if (plain_path_.empty() && (for_proxy || !params.empty() || edits_body(backend.quirks))) {
+    std::string body;
+    for (const auto piece : request.body) body += piece;
+    if (for_proxy) body = without_proxy_members(body);
+    if (!params.empty()) {
+      auto set = with_params(params, backend, candidate.model, body);
+      if (!set) return on_attempt_failed(std::move(set).error(), {}, {});
+      body = *std::move(set);
+    }
+    if (edits_body(backend.quirks)) body = edited_body(body, backend.quirks);
+    lane_->encoded_body = std::move(body);
+    request.body = {lane_->encoded_body};
+  }
+  lane_->relay = make_relay(backend, /*keep_usage_chunk=*/!same || !asks_for_usage());
+  lane_->relay->hide(lane_->key);
+  auto call = std::make_shared<HttpCall>(context_, *lane_->relay, std::move(request));
+  lane_->call = call;
+  call->start();
+}
+
+void Exchange::attempt_with_hosted_key(const Backend& backend) {
+  if (snapshot_->hosts == nullptr) {
+    return on_attempt_failed(
+        {ErrorKind::unavailable, "backend " + backend.name + " needs Python, which is not here"},
+        {}, {});
+  }
+  auto& keys = context_.hosted_keys();
+  auto& host = *snapshot_->hosts;
+  if (const auto* held = keys.held(host, backend.name, context_.worker().clock().unix_millis())) {
+    lane_->key = *held;
+    return attempt_http(backend);
+  }
+  context_.deadlines().first_byte->arm(lane_->key_late);
+  keys.ask(host, backend.name, context_.worker(),
+           [weak = weak_from_this(), lane = lane_,
+            wait = ++lane_->key_wait](const Result<HostedKey>& key) {
+             const auto self = weak.lock();
+             if (!self || self->session_ == nullptr || lane->key_wait != wait) return;
+             lane->key_late.disarm();
+             self->enter(*lane);
+             if (!key) return self->on_attempt_failed(key.error(), {}, {});
+             lane->key = key->value;
+             self->attempt_http(*self->route_.candidates[lane->leg].backend);
+           });
+}
+
+void Exchange::attempt_hosted(const Backend& backend) {
+  if (snapshot_->hosts == nullptr) {
+    return on_attempt_failed(
+        {ErrorKind::unavailable, "backend " + backend.name + " needs Python, which is not here"},
+        {}, {});
+  }
+  const auto& request = session_->request();
+  HostedRequest hosted;
+  hosted.instance = backend.name;
+  hosted.model = route_.candidates[lane_->leg].model;
+  hosted.stream = stream_;
+  hosted.request_id = record_.request_id;
+  hosted.client_host = request.peer;
+  hosted.headers = client_headers(/*for_plugins=*/false);
+  if (same_format(backend) && !carries_seals(format_, body()) && !request.frontend.json_array) {
+    hosted.body = body();
+  } else if (auto encoded = encode_for(backend, hosted.body); !encoded) {
+    return on_attempt_failed(std::move(encoded).error(), {}, {});
+  }
+  if (const auto params = params_for(route_.candidates[lane_->leg]); !params.empty()) {
+    auto set = with_params(params, backend, hosted.model, hosted.body);
+    if (!set) return on_attempt_failed(std::move(set).error(), {}, {});
+    hosted.body = *std::move(set);
+  }
+  lane_->relay = make_relay(backend, /*keep_usage_chunk=*/true);
+  auto call = std::make_shared<HostedUpstream>(context_, *lane_->relay);
+  lane_->call = call;
+  call->start(*snapshot_->hosts, std::move(hosted));
+}
+
+}  // namespace llm_proxy

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "formats/codec.h"
+#include "rings/stream_text.h"
+
+namespace llm_proxy {
+
+// Bodies as plugins see them, and back: everybody's format as OpenAI chat, and what plugins did to
+// that as an edit of the body the client (or its upstream) really wrote.
+
+// A request as plugins see it. What chat has no place for is left out.
+Result<std::string> chat_view(const Request& request, std::string_view model);
+
+// `body`, a request of `client`'s format, with the edit that made `edited` of `view`, its
+// chat_view. Nothing: the edit has no place in it.
+std::optional<std::string> edited_request(const Codec& client, std::string_view body,
+                                          std::string_view view, std::string_view edited);
+
+// What plugins hid where they could see it is hidden where they could not, too. Short values are
+// left: they may be part of anything.
+void hide_rest(const Placeholders& placeholders, std::string& body);
+
+// edited_request() for a whole reply. An error: `edited` is no chat completion.
+Result<std::string> edited_reply(const Codec& client, const EncodeContext& context,
+                                 std::string_view body, std::string_view view,
+                                 std::string_view edited);
+
+}  // namespace llm_proxy

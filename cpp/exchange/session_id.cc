@@ -1,0 +1,109 @@
+#include "exchange/session_id.h"
+
+#include <openssl/evp.h>
+
+#include "json/reader.h"
+
+namespace llm_proxy {
+namespace {
+
+class Digest {
+ public:
+  Digest() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
+  ~Digest() { EVP_MD_CTX_free(context_); }
+  Digest(const Digest&) = delete;
+  Digest& operator=(const Digest&) = delete;
+
+  // Each piece with its size, so that no two lists of pieces are alike.
+  Digest& add(std::string_view piece) {
+    const auto size = piece.size();
+    EVP_DigestUpdate(context_, &size, sizeof size);
+    EVP_DigestUpdate(context_, piece.data(), piece.size());
+    return *this;
+  }
+  std::string made() {
+    std::string out(EVP_MAX_MD_SIZE, '\0');
+    unsigned int size = 0;
+    EVP_DigestFinal_ex(context_, reinterpret_cast<unsigned char*>(out.data()), &size);
+    out.resize(size);
+    return out;
+  }
+
+ private:
+  EVP_MD_CTX* context_;
+};
+
+// What the body itself says.
+std::string named_in(std::string_view body) {
+  std::string best;
+  int rank = 0;
+  const auto take = [&](int better, std::string value) {
+    if (value.empty() || better <= rank) return;
+    rank = better;
+    best = std::move(value);
+  };
+  JsonReader json(body);
+  std::string_view key;
+  if (!json.begin_object()) return best;
+  while (json.next_key(key)) {
+    const bool text = json.kind() == JsonKind::string;
+    const bool object = json.kind() == JsonKind::object;
+    Text value;
+    JsonSlice inner;
+    if (key == "session_id" && text) {
+      if (json.string(value)) take(5, value.decode());
+    } else if (key == "extra_body" && object) {
+      if (json.object(inner)) take(4, string_member(inner, "session_id").decode());
+    } else if (key == "prompt_cache_key" && text) {
+      if (json.string(value)) take(3, value.decode());
+    } else if (key == "conversation" && text) {
+      if (json.string(value)) take(2, value.decode());
+    } else if (key == "conversation" && object) {
+      if (json.object(inner)) take(2, string_member(inner, "id").decode());
+    } else if (key == "metadata" && object) {
+      if (json.object(inner)) take(1, string_member(inner, "user_id").decode());
+    }
+  }
+  return best;
+}
+
+void add_texts(const Message& message, Digest& digest) {
+  for (const auto& part : message.parts) {
+    if (const auto* text = std::get_if<TextPart>(&part)) digest.add(text->text.decode());
+  }
+}
+
+}  // namespace
+
+std::string_view session_field(const RequestHead& head) {
+  for (const auto name : kSessionFields) {
+    const auto value = head.fields.value(name);
+    if (!value.empty()) return value;
+  }
+  return {};
+}
+
+std::string named_session(const ClientRequest& client, std::string_view body) {
+  std::string name(session_field(client.head));
+  if (name.empty()) name = named_in(body);
+  return name.empty() ? name : Digest().add("named").add(client.key).add(name).made();
+}
+
+std::string derived_session(const ClientRequest& client, const Request& request) {
+  Digest digest;
+  digest.add("derived").add(client.key).add(client.head.fields.value("user-agent"));
+  for (const auto& message : request.messages) {
+    if (message.role == Role::system || message.role == Role::developer) {
+      digest.add("system");
+    } else if (message.role == Role::user) {
+      digest.add("user");
+    } else {
+      continue;
+    }
+    add_texts(message, digest);
+    if (message.role == Role::user) break;
+  }
+  return digest.made();
+}
+
+}  // namespace llm_proxy

@@ -1,0 +1,126 @@
+#include "server/worker_context.h"
+
+#include <openssl/rand.h>
+
+#include <utility>
+
+#include "session/client_session.h"
+
+namespace llm_proxy {
+namespace {
+
+constexpr std::chrono::milliseconds kRetryTick{50};
+constexpr std::chrono::milliseconds kBuried{1000};
+
+}  // namespace
+
+WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
+                             std::shared_ptr<const Snapshot> snapshot, AccessLog& log,
+                             SealStore& seals, ResponseStore& responses, SessionStore& chats,
+                             ModelCache& models, std::function<ServerStats()> stats,
+                             AdminHost* admin)
+    : worker_(worker),
+      pool_(worker, std::move(environment)),
+      log_(log),
+      seals_(seals),
+      responses_(responses),
+      chats_(chats),
+      models_(models),
+      stats_(std::move(stats)),
+      admin_(admin),
+      cut_([this] { cut_all(); }),
+      sweep_([this] { sweep(); }),
+      lister_(*this, models) {
+  RAND_bytes(reinterpret_cast<unsigned char*>(&request_seed_), sizeof request_seed_);
+  publish(std::move(snapshot));
+}
+
+WorkerContext::~WorkerContext() {
+  graveyard_.clear();
+  sessions_.clear();
+}
+
+void WorkerContext::publish(std::shared_ptr<const Snapshot> snapshot) {
+  snapshot_ = std::move(snapshot);
+  hosted_keys_.clear();
+  const auto& timeouts = snapshot_->config->timeouts;
+  deadlines_ = {&worker_.deadlines(timeouts.client_head), &worker_.deadlines(timeouts.client_body),
+                &worker_.deadlines(timeouts.client_idle), &worker_.deadlines(timeouts.client_write),
+                &worker_.deadlines(timeouts.first_byte),  &worker_.deadlines(timeouts.stream_idle),
+                &worker_.deadlines(timeouts.keep_alive),  &worker_.deadlines(kRetryTick)};
+  sweep();
+  for (const auto& session : sessions_) session->renew();
+}
+
+void WorkerContext::bury(std::shared_ptr<void> finished) {
+  if (graveyard_.empty()) worker_.deadlines(kBuried).arm(sweep_);
+  graveyard_.push_back(std::move(finished));
+}
+
+void WorkerContext::accept(StreamPtr stream, bool anthropic) {
+  sweep();
+  if (draining_) return;
+  sessions_.push_front(std::make_shared<ClientSession>(*this, std::move(stream), anthropic));
+  auto& session = *sessions_.front();
+  session.set_place(sessions_.begin());
+  counters_.connections.fetch_add(1, std::memory_order_relaxed);
+  session.start();
+}
+
+void WorkerContext::retire(ClientSession& session) {
+  bury(*session.place());
+  sessions_.erase(session.place());
+  counters_.connections.fetch_sub(1, std::memory_order_relaxed);
+  check_empty();
+}
+
+void WorkerContext::flush_at_turn_end(ClientSession& session) {
+  if (to_flush_.empty()) worker_.at_turn_end([this] { end_turn(); });
+  to_flush_.push_back(*session.place());
+}
+
+void WorkerContext::end_turn() {
+  flushing_.swap(to_flush_);
+  for (const auto& waiting : flushing_) {
+    if (const auto session = waiting.lock()) session->on_turn_end();
+  }
+  flushing_.clear();
+}
+
+void WorkerContext::drain(Callback<void()> on_empty) {
+  draining_ = true;
+  lister_.close();
+  on_empty_ = std::move(on_empty);
+  // A session that drains may retire itself and its place with it.
+  const std::vector<std::shared_ptr<ClientSession>> sessions(sessions_.begin(), sessions_.end());
+  for (const auto& session : sessions) session->drain();
+  pool_.close_idle();
+  check_empty();
+}
+
+void WorkerContext::cut_all() {
+  const std::vector<std::shared_ptr<ClientSession>> sessions(sessions_.begin(), sessions_.end());
+  for (const auto& session : sessions) session->cut();
+}
+
+void WorkerContext::cut_after(std::chrono::milliseconds deadline) {
+  if (!sessions_.empty()) worker_.deadlines(deadline).arm(cut_);
+}
+
+void WorkerContext::check_empty() {
+  if (draining_ && sessions_.empty() && on_empty_) std::exchange(on_empty_, nullptr)();
+}
+
+std::string WorkerContext::next_request_id() {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  // Odd multiplier: every count gives another value.
+  std::uint64_t value = request_seed_ + ++request_count_ * 0x9e3779b97f4a7c15u;
+  std::string id(16, '0');
+  for (auto& digit : id) {
+    digit = kHex[value >> 60];
+    value <<= 4;
+  }
+  return id;
+}
+
+}  // namespace llm_proxy

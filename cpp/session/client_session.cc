@@ -1,0 +1,589 @@
+#include "session/client_session.h"
+
+#include <array>
+#include <utility>
+
+#include "auth/web_origin.h"
+#include "base/recycling_allocator.h"
+#include "exchange/exchange.h"
+#include "http/content_encoding.h"
+#include "http/head_writer.h"
+#include "http/url.h"
+
+namespace llm_proxy {
+namespace {
+
+constexpr std::size_t kMaxAhead = 64u << 10;  // bytes of a next request taken while one is answered
+constexpr std::size_t kMaxTurn = 16u << 10;   // bytes of a stream that wait for the turn's end
+constexpr std::uint64_t kMaxLinger =
+    1u << 20;  // bytes thrown away so that a refusal is not lost in a reset
+constexpr std::uint64_t kDrainableBody =
+    64u << 10;  // a refused body this small is read, and the connection kept
+constexpr std::size_t kKeptCapacity =
+    16u << 10;  // a buffer larger than this is given back between requests
+
+bool has_body(const RequestHead& head) {
+  return head.framing == Framing::chunked ||
+         (head.framing == Framing::length && head.content_length > 0);
+}
+
+// The credential a request came with, wherever its client's SDK puts it.
+std::string credential(const RequestHead& head) {
+  const auto authorization = head.fields.value("authorization");
+  if (authorization.size() > 7 && iequals(authorization.substr(0, 7), "bearer ")) {
+    auto token = authorization.substr(7);
+    while (token.starts_with(' ')) token.remove_prefix(1);
+    return std::string(token);
+  }
+  for (const std::string_view name : {"x-api-key", "x-goog-api-key", "api-key"}) {
+    if (const Field* field = head.fields.find(name)) return std::string(field->value);
+  }
+  return query_value(head.query, "key").value_or(std::string());
+}
+
+bool is_open_to_all(Operation operation) {
+  return operation == Operation::health || operation == Operation::ready ||
+         operation == Operation::hello || operation == Operation::preflight;
+}
+
+}  // namespace
+
+ClientSession::ClientSession(WorkerContext& context, StreamPtr stream, bool anthropic)
+    : context_(context),
+      stream_(std::move(stream)),
+      anthropic_(anthropic),
+      deadline_([this] { on_deadline(); }) {}
+
+ClientSession::~ClientSession() = default;
+
+void ClientSession::start() {
+  request_.peer = stream_->peer_address();
+  next_request();
+}
+
+void ClientSession::drain() {
+  keep_alive_ = false;
+  if (state_ == State::reading_head && in_.empty()) close();
+}
+
+void ClientSession::cut() {
+  if (state_ == State::closed) return;
+  if (exchange_) exchange_->on_client_gone();
+  close();
+}
+
+// ---- reading
+
+void ClientSession::next_request() {
+  state_ = State::reading_head;
+  request_.key.clear();
+  request_.body.clear();
+  if (request_.body.capacity() > kKeptCapacity) request_.body.release();
+  if (in_.capacity() > kKeptCapacity && in_.empty()) in_.release();
+  reply_begun_ = ended_ = end_written_ = notify_ = chunked_ = false;
+  clean_ = keep_alive_ = true;
+  reply_bytes_ = 0;
+  snapshot_ = context_.snapshot();
+  if (in_.empty()) {
+    context_.deadlines().client_idle->arm(deadline_);
+    read();
+  } else {
+    // A pipelined request: looked at by a handler of its own, so that many of them do not nest.
+    context_.deadlines().client_head->arm(deadline_);
+    context_.worker().post([self = std::weak_ptr<ClientSession>(*place_)] {
+      if (const auto session = self.lock(); session && session->state_ == State::reading_head)
+        session->parse_head();
+    });
+  }
+}
+
+void ClientSession::renew() {
+  if (state_ == State::reading_head && in_.empty()) snapshot_ = context_.snapshot();
+}
+
+void ClientSession::read() {
+  if (read_pending_ || state_ == State::closed) return;
+  read_pending_ = true;
+  stream_->read_scratch([this](ErrorCode error, std::string_view bytes) { on_read(error, bytes); });
+}
+
+void ClientSession::on_read(const ErrorCode& error, std::string_view bytes) {
+  read_pending_ = false;
+  context_.sweep();
+  if (error) {
+    on_gone();
+    return;
+  }
+  switch (state_) {
+    case State::reading_head:
+      if (in_.empty()) {
+        snapshot_ = context_.snapshot();  // it may have changed while the connection was idle
+        context_.deadlines().client_head->arm(deadline_);
+      }
+      in_.append(bytes);
+      parse_head();
+      break;
+    case State::reading_body:
+      context_.deadlines().client_body->arm(deadline_);
+      on_body_bytes(bytes);
+      break;
+    case State::exchanging:
+      in_.append(bytes);
+      // A client that sends on and on while it is answered is read no further until then.
+      if (in_.size() < kMaxAhead) read();
+      break;
+    case State::lingering:
+      lingered_ += bytes.size();
+      lingered_ > kMaxLinger ? close() : read();
+      break;
+    case State::closed:
+      break;
+  }
+}
+
+void ClientSession::on_gone() {
+  if (exchange_) exchange_->on_client_gone();
+  close();
+}
+
+void ClientSession::parse_head() {
+  // The head is parsed where it stays: its views must outlive the exchange.
+  head_bytes_.clear();
+  head_bytes_.swap(in_);
+  const HeadLimits limits{snapshot_->config->head_limit, 200};
+  const auto size = parse_request_head(head_bytes_.view(), limits, request_.head);
+  if (!size) {
+    request_.frontend = {};
+    keep_alive_ = false;
+    refuse(size.error());
+    return;
+  }
+  if (*size == 0) {
+    request_.head = {};  // its views are of bytes that may move; a 408 must not look at them
+    request_.frontend = {};
+    head_bytes_.swap(in_);
+    read();
+    return;
+  }
+  on_head(*size);
+}
+
+void ClientSession::on_head(std::size_t size) {
+  const auto& head = request_.head;
+  const auto rest = head_bytes_.view().substr(size);
+  const bool upgrade = !head.upgrade.empty();
+  request_.frontend = anthropic_ ? match_anthropic(head.method, head.path, head.query, upgrade)
+                                 : match_frontend(head.method, head.path, head.query, upgrade,
+                                                  head.fields.find("anthropic-version") != nullptr);
+  if (is_preflight(head, snapshot_->config->allowed_origins)) {
+    request_.frontend.operation = Operation::preflight;
+  }
+  keep_alive_ = head.keep_alive && !context_.draining();
+  body_left_ = head.framing == Framing::length ? head.content_length : 0;
+  chunks_.reset();
+  if (head.framing == Framing::chunked) chunks_.emplace(ErrorKind::malformed_request);
+
+  if (auto admitted = admit(); !admitted) {
+    // A small body that is on its way is read to its end, so that the connection stays of use.
+    if (has_body(head) &&
+        (head.framing == Framing::chunked || head.content_length > kDrainableBody ||
+         head.expect_continue || rest.size() < head.content_length)) {
+      keep_alive_ = false;
+    } else {
+      in_.append(rest.substr(static_cast<std::size_t>(body_left_)));
+    }
+    refuse(admitted.error());
+    return;
+  }
+  if (!has_body(head)) {
+    in_.append(rest);
+    begin_exchange();
+    return;
+  }
+  state_ = State::reading_body;
+  context_.deadlines().client_body->arm(deadline_);
+  if (head.framing == Framing::length) request_.body.reserve(static_cast<std::size_t>(body_left_));
+  if (head.expect_continue && rest.empty()) {
+    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    static constexpr std::array<std::string_view, 1> kPieces{kContinue};
+    // Static bytes: nothing to keep until it is written. A reply that was ready meanwhile follows
+    // it.
+    (void)stream_->write(kPieces, [this](ErrorCode error) {
+      if (!error && reply_begun_) flush();
+    });
+  }
+  on_body_bytes(rest);
+}
+
+// An admin's key, or, while there are no keys at all, the only user of this machine.
+bool ClientSession::is_administrator() const {
+  const auto& keys = snapshot_->admin_keys;
+  if (!keys.empty()) return keys.contains(request_.key);
+  return snapshot_->client_keys.empty() && from_this_machine(request_.head, request_.peer);
+}
+
+// Whoever guesses keys has to wait, with the right one too: else a wait would tell nothing of it.
+Result<void> ClientSession::guard_keys() const {
+  if (!snapshot_->config->brute_force.enabled) return {};
+  const auto wait = snapshot_->auth_guard->blocked_for(request_.peer, context_.worker().now());
+  if (wait.count() == 0) return {};
+  Error error{ErrorKind::rate_limited,
+              "too many wrong keys came from this address: wait, then send one of the proxy's "
+              "API_KEYS"};
+  error.code = "too_many_wrong_keys";
+  error.retry_after = wait;
+  return error;
+}
+
+void ClientSession::note_wrong_key() {
+  if (snapshot_->client_keys.contains(request_.key)) return;
+  snapshot_->auth_guard->failed(request_.peer, request_.key, snapshot_->config->brute_force,
+                                context_.worker().now());
+}
+
+// What can be said before the body is read.
+Result<void> ClientSession::admit() {
+  const auto& head = request_.head;
+  const auto& match = request_.frontend;
+  const auto& config = *snapshot_->config;
+  if (match.operation == Operation::websocket) {
+    return Error{ErrorKind::upgrade_required, "WebSocket is not offered here: use HTTP"};
+  }
+  request_.key = credential(head);
+  if (!is_open_to_all(match.operation)) {
+    if (auto waits = guard_keys(); !waits) return waits;
+  }
+  request_.admin = is_admin(match.operation) && is_administrator();
+  if (!request_.admin && !is_open_to_all(match.operation)) {
+    if (is_admin(match.operation) && !snapshot_->admin_keys.empty()) note_wrong_key();
+    if (snapshot_->client_keys.empty()) {
+      if (from_foreign_page(head, config.allowed_origins)) {
+        return Error{
+            ErrorKind::forbidden,
+            "requests from web pages are refused while no client key is set: set API_KEYS, "
+            "or list the page's origin in cors.allow_origins"};
+      }
+    } else if (!snapshot_->client_keys.contains(request_.key) &&
+               !snapshot_->trusted.contains(request_.peer)) {
+      note_wrong_key();
+      Error error{
+          ErrorKind::unauthenticated,
+          request_.key.empty()
+              ? "a key is needed: send Authorization: Bearer KEY, x-api-key or x-goog-api-key"
+              : "this key is not known here: use one of the proxy's API_KEYS"};
+      error.code = "invalid_api_key";
+      return error;
+    }
+  }
+  if (head.fields.find(kLoopGuard) != nullptr) {
+    Error error{ErrorKind::malformed_request,
+                "this request has come through a proxy already, perhaps this one: a backend's "
+                "api_url leads back here. To chain proxies on purpose, set loop_guard: false on "
+                "the first one's backend"};
+    error.status = 508;
+    error.code = "proxy_loop";
+    return error;
+  }
+  if (match.operation == Operation::none) {
+    return Error{ErrorKind::not_found, nothing_at(head.path)};
+  }
+  if (match.operation == Operation::wrong_method) {
+    return Error{ErrorKind::method_not_allowed,
+                 std::string(head.method) + " is not offered at " + std::string(head.path)};
+  }
+  if (head.framing == Framing::length && head.content_length > config.body_limit) {
+    return Error{ErrorKind::body_too_large,
+                 "the request body is larger than " + std::to_string(config.body_limit) + " bytes"};
+  }
+  return {};
+}
+
+void ClientSession::on_body_bytes(std::string_view bytes) {
+  if (chunks_) {
+    while (!bytes.empty() && !chunks_->done()) {
+      const auto piece = chunks_->next(bytes);
+      if (!piece) {
+        keep_alive_ = false;
+        refuse(piece.error());
+        return;
+      }
+      if (request_.body.size() + piece->size() > snapshot_->config->body_limit) {
+        keep_alive_ = false;
+        refuse({ErrorKind::body_too_large, "the request body is larger than " +
+                                               std::to_string(snapshot_->config->body_limit) +
+                                               " bytes"});
+        return;
+      }
+      request_.body.append(*piece);
+    }
+    in_.append(bytes);
+    if (!chunks_->done()) {
+      read();
+      return;
+    }
+  } else {
+    const auto taken = bytes.substr(
+        0, static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, bytes.size())));
+    request_.body.append(taken);
+    body_left_ -= taken.size();
+    in_.append(bytes.substr(taken.size()));
+    if (body_left_ > 0) {
+      read_body();
+      return;
+    }
+  }
+  on_body_complete();
+}
+
+// The rest of a body of known length goes straight where it stays.
+void ClientSession::read_body() {
+  read_pending_ = true;
+  auto room = request_.body.prepare(static_cast<std::size_t>(body_left_));
+  room = room.first(static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, room.size())));
+  stream_->read_some(room, [this](ErrorCode error, std::size_t size) {
+    read_pending_ = false;
+    context_.sweep();
+    if (error) {
+      on_gone();
+      return;
+    }
+    context_.deadlines().client_body->arm(deadline_);
+    request_.body.commit(size);
+    body_left_ -= size;
+    body_left_ > 0 ? read_body() : on_body_complete();
+  });
+}
+
+void ClientSession::on_body_complete() {
+  if (const Field* field = request_.head.fields.find("content-encoding")) {
+    const auto encoding = parse_content_encoding(field->value);
+    if (!encoding) {
+      refuse({ErrorKind::malformed_request, "content-encoding must be gzip, deflate, br or zstd"});
+      return;
+    }
+    if (*encoding != ContentEncoding::identity) {
+      auto decoded = decode_content(*encoding, request_.body.view(), snapshot_->config->body_limit,
+                                    ErrorKind::malformed_request);
+      if (!decoded) {
+        refuse(decoded.error());
+        return;
+      }
+      request_.body.clear();
+      request_.body.append(*decoded);
+    }
+  }
+  begin_exchange();
+}
+
+void ClientSession::begin_exchange() {
+  state_ = State::exchanging;
+  deadline_.disarm();
+  read();  // from here on the client's leaving is seen
+  exchange_ = std::allocate_shared<Exchange>(RecyclingAllocator<Exchange>(), *this, snapshot_);
+  const auto keep = exchange_;  // it may end, and be let go, before start() returns
+  keep->start();
+}
+
+void ClientSession::refuse(const Error& error) {
+  state_ = State::exchanging;
+  deadline_.disarm();
+  exchange_ = std::allocate_shared<Exchange>(RecyclingAllocator<Exchange>(), *this, snapshot_);
+  const auto keep = exchange_;
+  keep->refuse(error);
+}
+
+// ---- writing
+
+void ClientSession::write_head(int status, std::string_view content_type, std::string_view fields) {
+  reply_begun_ = true;
+  HeadWriter writer(reply_head_);
+  writer.status_line(status);
+  if (!content_type.empty()) writer.field("content-type", content_type);
+  writer.date(context_.worker().clock().unix_seconds());
+  append_origin_fields(request_.head, snapshot_->config->allowed_origins, reply_head_);
+  reply_head_ += fields;
+}
+
+void ClientSession::send_whole(int status, std::string_view content_type, std::string_view fields,
+                               std::string body) {
+  if (state_ != State::exchanging) return;
+  write_head(status, content_type, fields);
+  HeadWriter writer(reply_head_);
+  writer.field("content-length", static_cast<std::uint64_t>(body.size()));
+  if (!keep_alive_) writer.field("connection", "close");
+  writer.end();
+  if (request_.head.method != "HEAD") queued_ = std::move(body);
+  chunked_ = false;
+  ended_ = true;
+  flush();
+}
+
+void ClientSession::begin_stream(int status, std::string_view content_type,
+                                 std::string_view fields) {
+  write_head(status, content_type, fields);
+  HeadWriter writer(reply_head_);
+  writer.field("cache-control", "no-cache").field("x-accel-buffering", "no");
+  chunked_ = request_.head.version_minor >= 1;
+  if (chunked_) {
+    writer.field("transfer-encoding", "chunked");
+  } else {
+    keep_alive_ = false;
+  }
+  if (!keep_alive_) writer.field("connection", "close");
+  writer.end();
+}
+
+bool ClientSession::write_stream(std::string& bytes) {
+  if (state_ != State::exchanging) {
+    bytes.clear();
+    return true;
+  }
+  if (queued_.empty()) {
+    queued_.swap(bytes);
+  } else {
+    queued_ += bytes;
+    bytes.clear();
+  }
+  if (stream_->writing() || queued_.size() >= kMaxTurn) {
+    notify_ = !flush();
+    return !notify_;
+  }
+  context_.flush_at_turn_end(*this);
+  return true;
+}
+
+void ClientSession::on_turn_end() {
+  if (state_ == State::exchanging && !queued_.empty()) flush();
+}
+
+void ClientSession::end_stream(std::string& bytes, bool clean) {
+  if (state_ != State::exchanging) return;
+  queued_ += bytes;
+  bytes.clear();
+  ended_ = true;
+  clean_ = clean;
+  if (!clean) keep_alive_ = false;
+  flush();
+}
+
+// One gathered write of all there is. True: written already.
+bool ClientSession::flush() {
+  if (stream_->writing()) return false;
+  sending_head_.clear();
+  sending_head_.swap(reply_head_);
+  sending_.clear();
+  sending_.swap(queued_);
+  std::array<std::string_view, 5> pieces;
+  std::size_t count = 0;
+  if (!sending_head_.empty()) pieces[count++] = sending_head_;
+  if (!sending_.empty()) {
+    if (chunked_) {
+      chunk_head_.clear();
+      append_chunk_head(chunk_head_, sending_.size());
+      pieces[count++] = chunk_head_;
+    }
+    pieces[count++] = sending_;
+    if (chunked_) pieces[count++] = kChunkEnd;
+  }
+  end_written_ = ended_;
+  if (ended_ && clean_ && chunked_) pieces[count++] = kLastChunk;
+  if (count == 0) {
+    after_flush();
+    return true;
+  }
+  for (std::size_t i = 0; i < count; ++i) reply_bytes_ += pieces[i].size();
+  if (stream_->write({pieces.data(), count}, [this](ErrorCode error) { on_flushed(error); })) {
+    after_flush();
+    return true;
+  }
+  context_.deadlines().client_write->arm(deadline_);
+  return false;
+}
+
+void ClientSession::on_flushed(const ErrorCode& error) {
+  context_.sweep();
+  deadline_.disarm();
+  if (error) {
+    on_gone();
+    return;
+  }
+  // More came, or the end did, while this was under way.
+  if (!queued_.empty() || (ended_ && !end_written_)) {
+    flush();
+  } else {
+    after_flush();
+  }
+}
+
+void ClientSession::after_flush() {
+  if (end_written_) {
+    finish_exchange();
+  } else if (std::exchange(notify_, false) && exchange_) {
+    exchange_->on_written();
+  }
+}
+
+void ClientSession::finish_exchange() {
+  if (exchange_) {
+    exchange_->on_reply_sent();
+    context_.bury(std::exchange(exchange_, nullptr));
+  }
+  if (!clean_) {
+    // The framing stays open: no client may take this for an ending. Where a stream ends with its
+    // connection (HTTP/1.0) only a reset says so.
+    if (!chunked_) stream_->reset();
+    close();
+  } else if (!keep_alive_ || context_.draining()) {
+    linger();
+  } else {
+    next_request();
+  }
+}
+
+// ---- ending
+
+// A reply that goes out while the client still sends would be lost if the connection were reset:
+// what comes is read and thrown away for a while.
+void ClientSession::linger() {
+  state_ = State::lingering;
+  lingered_ = 0;
+  stream_->shutdown_write();
+  context_.worker().deadlines(std::chrono::milliseconds(1000)).arm(deadline_);
+  read();
+}
+
+void ClientSession::close() {
+  if (state_ == State::closed) return;
+  state_ = State::closed;
+  deadline_.disarm();
+  stream_->close();
+  if (exchange_) context_.bury(std::exchange(exchange_, nullptr));
+  context_.retire(*this);
+}
+
+void ClientSession::on_deadline() {
+  switch (state_) {
+    case State::reading_head:
+      if (in_.empty()) {
+        close();
+        break;
+      }
+      [[fallthrough]];
+    case State::reading_body:
+      keep_alive_ = false;
+      stream_->cancel_read();
+      read_pending_ = false;
+      refuse({ErrorKind::client_timeout, "the request did not arrive in time"});
+      break;
+    case State::exchanging:  // a write is under way: the client does not read
+      on_gone();
+      break;
+    case State::lingering:
+      close();
+      break;
+    case State::closed:
+      break;
+  }
+}
+
+}  // namespace llm_proxy

@@ -1,0 +1,120 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "formats/codec.h"
+#include "model/events.h"
+#include "model/request.h"
+
+namespace llm_proxy {
+
+// Keeps what clients do not send back: the sealed thinking that stood before a tool call, where
+// their format has no place for it, and the ids of calls, which some Gemini clients drop. Bounded
+// by entries, bytes and the time since the last use; what was not used for longest goes first.
+//
+// Owned by the server, used by all workers: the next request of a session may come to another one.
+// A leaf mutex is held for one look-up or one insertion. Time is the caller's.
+//
+//   reply:    SealRecorder tee(store, session, encoder, …) gets the decoder's events, passes them
+//   on request:  restore_ids(request, store, session, now) and restore_seals(request, store,
+//   session,
+//             upstream, now), before encode_request()
+class SealStore {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  struct Limits {
+    std::size_t entries = 4096;
+    std::size_t bytes = std::size_t{16} << 20;
+    std::chrono::seconds ttl{3600};
+  };
+
+  // One thinking part, as it came.
+  struct Thinking {
+    WireFormat maker = WireFormat::openai_chat;
+    bool redacted = false;
+    std::string text, token, item_id;
+  };
+
+  explicit SealStore(Limits limits) : limits_(limits) {}
+
+  // Keeps what stood before the call `call_id`, whose name and arguments are `call`. Ids come again
+  // in some servers' later turns; what the call says then tells them apart.
+  void put(std::string_view session, std::string_view call_id, std::string_view call,
+           std::vector<Thinking> thinking, Clock::time_point now);
+  // Nothing when unknown or too old.
+  std::vector<Thinking> find(std::string_view session, std::string_view call_id,
+                             std::string_view call, Clock::time_point now);
+  // The same for the id that the upstream gave the call at `place` of its conversation.
+  void put_id(std::string_view session, std::string_view place, std::string_view call,
+              std::string id, Clock::time_point now);
+  std::string find_id(std::string_view session, std::string_view place, std::string_view call,
+                      Clock::time_point now);
+
+  std::size_t entries() const;
+  std::size_t bytes() const;
+
+ private:
+  struct Entry {
+    std::string key;
+    std::uint64_t call;
+    std::size_t bytes;
+    Clock::time_point until;
+    std::vector<Thinking> thinking;
+    std::string id;
+  };
+  using Place = std::list<Entry>::iterator;
+
+  void put(Entry entry, Clock::time_point now);
+  const Entry* use(const std::string& key, std::string_view call, Clock::time_point now);
+  void drop(Place entry);
+
+  const Limits limits_;
+  mutable std::mutex mutex_;  // guards everything below
+  std::size_t bytes_ = 0;
+  std::list<Entry> entries_;                            // longest unused first
+  std::unordered_multimap<std::string, Place> places_;  // by session and call id or place
+};
+
+// Passes a reply's events on and puts the sealed thinking before each call into the store; with
+// `unnamed`, whose client may not send ids back, each call's id too.
+class SealRecorder final : public EventSink {
+ public:
+  SealRecorder(SealStore& store, std::string session, EventSink& next,
+               SealStore::Clock::time_point now, const EncodeContext* unnamed = nullptr);
+
+  void on_event(const Event& event) override;
+
+ private:
+  void end_call();
+
+  SealStore& store_;
+  std::string session_;
+  EventSink& next_;
+  SealStore::Clock::time_point now_;
+  const Translation* names_ = nullptr;
+  std::string head_;         // of the conversation; empty: ids are not kept
+  std::uint64_t calls_ = 0;  // in the conversation so far
+  PartKind kind_ = PartKind::raw;
+  std::vector<SealStore::Thinking> thinking_;  // since the last call
+  std::string call_id_, name_, arguments_;
+};
+
+// Gives calls that came without an id, and their results, the ids that the upstream gave them.
+void restore_ids(Request& request, SealStore& store, std::string_view session,
+                 SealStore::Clock::time_point now);
+
+// Puts thinking of `upstream`'s own making, sealed as it was last, back before the calls it stood
+// before, where the request has lost it. Text that is there without its seal gets the seal back.
+void restore_seals(Request& request, SealStore& store, std::string_view session,
+                   WireFormat upstream, SealStore::Clock::time_point now);
+
+}  // namespace llm_proxy

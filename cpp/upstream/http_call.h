@@ -1,0 +1,90 @@
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/deadline_list.h"
+#include "http/chunked_decoder.h"
+#include "http/content_encoding.h"
+#include "http/head.h"
+#include "net/upstream_pool.h"
+#include "server/worker_context.h"
+#include "upstream/upstream_call.h"
+
+namespace llm_proxy {
+
+// What is sent to an upstream. The body is pieces of memory that outlive the call, so that a splice
+// copies nothing.
+struct UpstreamRequest {
+  std::string_view method = "POST";    // GET has no body
+  const HttpTarget* target = nullptr;  // lives as long as the snapshot
+  std::string path;                    // with query
+  std::string fields;                  // header lines but Host, framing and Connection
+  std::array<std::string_view, 5> body;
+  std::chrono::milliseconds connect_timeout{10'000};
+  std::chrono::milliseconds silence{0};  // the backend's own limit; 0: the configuration's
+};
+
+// One HTTP request to one upstream: connection from the pool, one gathered write, the reply's
+// framing taken off.
+//
+// Owned by its exchange; lives on its worker. A reused connection that dies before the first byte
+// of a reply is replaced by a fresh one, once, unseen. Bytes beyond the reply's end close the
+// connection.
+//
+//   connecting ─► awaiting_head ─► body ─► done          any ─► done (failure, cancel)
+class HttpCall final : public UpstreamCall {
+ public:
+  HttpCall(WorkerContext& context, ReplySink& sink, UpstreamRequest request);
+  ~HttpCall() override;
+
+  void start();
+  void resume() override;
+  void cancel() override;
+
+ private:
+  enum class State : std::uint8_t { connecting, awaiting_head, body, done };
+  static constexpr int kMaxInterim = 8;
+  static constexpr std::size_t kMaxHead = 64u << 10;
+
+  void connect();
+  void send(Connection connection);
+  void read();
+  void on_read(const ErrorCode& error, std::string_view bytes);
+  void on_head_bytes(std::string_view bytes);
+  void on_head(std::string_view rest);
+  void on_body_bytes(std::string_view bytes);
+  bool deliver(std::string_view payload);
+  void on_turn();
+  void on_closed(const ErrorCode& error);
+  void complete(bool reusable);
+  void fail(ErrorKind kind, std::string message);
+  std::string where() const;
+  void await_bytes();
+
+  WorkerContext& context_;
+  ReplySink* sink_;  // null once done
+  UpstreamRequest request_;
+  State state_ = State::connecting;
+  std::optional<Connection> connection_;
+  ConnectTicket ticket_;
+  Deadline deadline_;
+  std::string head_text_;
+  std::string head_bytes_;  // of a reply head that came in pieces
+  ReplyHead head_;
+  std::uint64_t left_ = 0;
+  std::optional<ChunkedDecoder> chunks_;
+  std::unique_ptr<ContentDecoder> decoder_;
+  std::string decoded_;
+  int interim_ = 0;
+  bool retried_ = false;
+  bool heard_ = false;  // a byte of the reply has come
+  bool paused_ = false;
+  bool ended_ = false;  // the body is complete; waits for the sink
+  bool reusable_ = false;
+};
+
+}  // namespace llm_proxy
