@@ -206,8 +206,9 @@ Step HeadParser::request_line(RequestHead& out) {
       return fail("There are only empty lines where a request should be.");
     if (const Step step = line_end(); step != Step::ok) return step;
   }
-  out.method = take_while(kToken);
-  if (out.method.size() > kMaxMethod) return fail("The method is too long.");
+  const auto method = take_while(kToken);
+  if (method.size() > kMaxMethod) return fail("The method is too long.");
+  out.method = method;
   if (at_end()) return Step::need_more;
   if (out.method.empty() || here() != ' ') return fail("This is not HTTP.");
   ++at_;
@@ -419,8 +420,23 @@ std::size_t Fields::count(std::string_view name) const {
                     [name](const Field& field) { return iequals(field.name, name); }));
 }
 
+namespace {
+
+// Empties a head that is used again: after an Error, a view of the earlier message's bytes, which
+// may be gone, would be left in it. The fields keep their capacity.
+template <typename Head>
+void forget(Head& head) {
+  Fields fields = std::move(head.fields);
+  fields.clear();
+  head = {};
+  head.fields = std::move(fields);
+}
+
+}  // namespace
+
 Result<std::size_t> parse_request_head(std::string_view bytes, const HeadLimits& limits,
                                        RequestHead& out) {
+  forget(out);
   HeadParser parser(bytes, limits, ErrorKind::malformed_request);
   Step step = parser.request_line(out);
   if (step == Step::ok) step = parser.fields(out.fields);
@@ -430,6 +446,7 @@ Result<std::size_t> parse_request_head(std::string_view bytes, const HeadLimits&
 
 Result<std::size_t> parse_reply_head(std::string_view bytes, const HeadLimits& limits,
                                      bool to_head_request, ReplyHead& out) {
+  forget(out);
   HeadParser parser(bytes, limits, ErrorKind::upstream_garbled);
   Step step = parser.status_line(out);
   if (step == Step::ok) step = parser.fields(out.fields);

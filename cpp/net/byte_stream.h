@@ -11,13 +11,14 @@
 #include <string_view>
 #include <utility>
 
+#include "base/byte_buffer.h"
 #include "base/callback.h"
 
 namespace llm_proxy {
 
 using ErrorCode = boost::system::error_code;
-using ReadHandler = Callback<void(ErrorCode, std::size_t)>;
 using BytesHandler = Callback<void(ErrorCode, std::string_view)>;
+using BufferHandler = Callback<void(ErrorCode, ByteBuffer)>;
 using WriteHandler = Callback<void(ErrorCode)>;
 
 // A connected socket, plain or TLS: bytes in, bytes out, both at once.
@@ -32,20 +33,29 @@ class ByteStream : public boost::intrusive_ref_counter<ByteStream, boost::thread
  public:
   virtual ~ByteStream() = default;
 
-  // Reads what there is, at least one byte. One read at a time, which may stay pending through any
-  // number of writes: that is how a peer's leaving is seen. End of stream is the error is_eof(); n
-  // is then 0.
-  virtual void read_some(std::span<char> into, ReadHandler done) = 0;
-  // The same into the worker's scratch (up to 64 KB): no buffer is held while waiting. The bytes
-  // are gone when the handler returns.
+  // Reads what there is, at least one byte, into the worker's scratch (up to 64 KB): no buffer is
+  // held while waiting. The bytes are gone when the handler returns. End of stream is the error
+  // is_eof(), without bytes.
+  //
+  // One read at a time, which may stay pending through any number of writes: that is how a peer's
+  // leaving is seen. A second read while reading() is a defect of the caller. It is dropped with
+  // its handler and never touches memory; the connection is cut, and the pending read ends with
+  // the error already_started.
   virtual void read_scratch(BytesHandler done) = 0;
-  // Forgets the pending read; its handler is not called. The next read then costs no system call to
-  // arm.
+  // Reads at most `most` bytes (at least one) to the back of `buffer`. The buffer belongs to the
+  // read until the handler is given it back, with what came before an error. So that nobody else
+  // can free or fill it meanwhile, it is passed by value; cancel_read() and close() free it.
+  virtual void read_into(ByteBuffer buffer, std::size_t most, BufferHandler done) = 0;
+  // Forgets the pending read with its buffer; its handler is not called. The next read then costs
+  // no system call to arm.
   virtual void cancel_read() = 0;
+  virtual bool reading() const = 0;
 
   // Writes all pieces, with one system call if the kernel takes them. True: done already, and
   // `done` will not be called. False: `done` is called when everything is written or an error
-  // stopped it; until then the bytes (not the span) must stay. One write at a time.
+  // stopped it; until then, or until the stream is closed, the bytes (not the span) must stay.
+  // One write at a time: a second one while writing() is dropped and cuts the connection, as a
+  // second read does.
   [[nodiscard]] virtual bool write(std::span<const std::string_view> pieces, WriteHandler done) = 0;
   // The same for bytes that will not stay, such as the scratch of a read: what the kernel does not
   // take is copied.

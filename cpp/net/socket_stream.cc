@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/log.h"
+
 namespace llm_proxy {
 namespace {
 
@@ -40,20 +42,36 @@ SocketStream::SocketStream(Worker& worker, Socket socket, Tcp::endpoint peer)
   socket_.set_option(Tcp::no_delay(true), ignored);
 }
 
-void SocketStream::read_some(std::span<char> into, ReadHandler done) {
-  into_ = into;
-  read_done_ = std::move(done);
-  arm_read();
-}
-
 void SocketStream::read_scratch(BytesHandler done) {
+  if (!may_begin(reading())) return;
   bytes_done_ = std::move(done);
   arm_read();
 }
 
+void SocketStream::read_into(ByteBuffer buffer, std::size_t most, BufferHandler done) {
+  if (!may_begin(reading())) return;
+  buffer_ = std::move(buffer);
+  most_ = most;
+  buffer_done_ = std::move(done);
+  arm_read();
+}
+
 void SocketStream::cancel_read() {
-  read_done_ = nullptr;
   bytes_done_ = nullptr;
+  buffer_done_ = nullptr;
+  buffer_.release();
+  most_ = 0;
+}
+
+// `busy`: one of its kind is pending. Checked in every build: what a second one would do to the
+// first one's memory and order is worse than a lost connection.
+bool SocketStream::may_begin(bool busy) {
+  if (closed_) return false;
+  if (!busy) return true;
+  log(LogLevel::error, "defect: two reads or two writes at once on a connection; it is cut");
+  misused_ = true;
+  ::shutdown(fd_, SHUT_RDWR);  // the pending operation wakes up
+  return false;
 }
 
 void SocketStream::arm_read() {
@@ -103,7 +121,7 @@ void SocketStream::leave_lane() {
 
 void SocketStream::on_lane_ready() {
   const boost::intrusive_ptr<SocketStream> self(this);
-  if (!has_reader()) {  // it would be called for ever
+  if (!reading()) {  // it would be called for ever
     lane_watches_ = false;
     worker_.stream_lane().remove(fd_, *this);
     read_waiting_ = false;
@@ -125,29 +143,38 @@ void SocketStream::set_streaming(bool streaming) {
 
 void SocketStream::on_readable() {
   in_on_readable_ = true;
-  for (int turn = 1; !closed_ && has_reader(); ++turn) {
-    const std::span<char> into = bytes_done_ ? worker_.scratch() : into_;
-    const Transfer got = receive(into);
+  for (int turn = 1; !closed_ && reading(); ++turn) {
+    const std::span<char> into =
+        bytes_done_ ? worker_.scratch() : buffer_.prepare(most_).first(most_);
+    const Transfer got = receive_next(into);
     drained_ = got.progress == Progress::want_read;
     if (got.progress == Progress::want_read || got.progress == Progress::want_write) {
       in_on_readable_ = false;
       return wait_to_read(got.progress);
     }
-    deliver(got, {into.data(), got.bytes});
+    deliver(got, into);
     const bool more_likely = got.bytes == into.size() || (!closed_ && has_buffered());
     if (!more_likely || turn == kMaxTurns) break;
   }
   in_on_readable_ = false;
-  if (has_reader()) arm_read();
+  if (reading()) arm_read();
 }
 
-void SocketStream::deliver(const Transfer& got, std::string_view bytes) {
+SocketStream::Transfer SocketStream::receive_next(std::span<char> into) {
+  if (misused_) return {Progress::failed, 0, boost::asio::error::already_started};
+  return receive(into);
+}
+
+// The read is over before its handler runs: the handler may begin the next one.
+void SocketStream::deliver(const Transfer& got, std::span<const char> into) {
   if (bytes_done_) {
     BytesHandler done = std::exchange(bytes_done_, nullptr);
-    done(got.error, bytes);
+    done(got.error, {into.data(), got.bytes});
   } else {
-    ReadHandler done = std::exchange(read_done_, nullptr);
-    done(got.error, got.bytes);
+    buffer_.commit(got.bytes);
+    ByteBuffer buffer = std::move(buffer_);
+    BufferHandler done = std::exchange(buffer_done_, nullptr);
+    done(got.error, std::move(buffer));
   }
 }
 
@@ -164,7 +191,7 @@ bool SocketStream::start_write(std::span<const std::string_view> pieces, bool co
   std::size_t total = 0;
   for (const std::string_view piece : pieces) total += piece.size();
   if (total == 0) return true;
-  if (closed_) return false;  // nobody is called any more
+  if (!may_begin(writing())) return false;
   const Transfer sent = send(pieces);
   if (sent.bytes == total) return true;
   write_done_ = std::move(done);

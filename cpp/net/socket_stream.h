@@ -25,9 +25,10 @@ class SocketStream : public ByteStream, private StreamLane::Member {
   // TCP_NODELAY is set here.
   SocketStream(Worker& worker, Socket socket, Tcp::endpoint peer);
 
-  void read_some(std::span<char> into, ReadHandler done) override;
   void read_scratch(BytesHandler done) override;
+  void read_into(ByteBuffer buffer, std::size_t most, BufferHandler done) override;
   void cancel_read() override;
+  bool reading() const override { return bytes_done_ || buffer_done_; }
   bool write(std::span<const std::string_view> pieces, WriteHandler done) override;
   bool write_copied(std::span<const std::string_view> pieces, WriteHandler done) override;
   bool writing() const override { return static_cast<bool>(write_done_); }
@@ -71,7 +72,7 @@ class SocketStream : public ByteStream, private StreamLane::Member {
   bool closed() const { return closed_; }
 
  private:
-  bool has_reader() const { return read_done_ || bytes_done_; }
+  bool may_begin(bool busy);
   void arm_read();
   void wait_to_read(Progress progress);
   bool wait_in_lane();
@@ -80,7 +81,8 @@ class SocketStream : public ByteStream, private StreamLane::Member {
   void on_lane_ready() override;
   void close_socket();
   void on_readable();
-  void deliver(const Transfer& got, std::string_view bytes);
+  Transfer receive_next(std::span<char> into);
+  void deliver(const Transfer& got, std::span<const char> into);
   bool start_write(std::span<const std::string_view> pieces, bool copy, WriteHandler done);
   void on_writable();
   void advance(std::size_t bytes);
@@ -98,10 +100,12 @@ class SocketStream : public ByteStream, private StreamLane::Member {
 
   bool read_waiting_ = false;  // the loop will call on_readable()
   bool in_on_readable_ = false;
-  bool drained_ = true;  // the last receive found nothing more
-  std::span<char> into_;
-  ReadHandler read_done_;
-  BytesHandler bytes_done_;
+  bool drained_ = true;        // the last receive found nothing more
+  bool misused_ = false;       // two reads or two writes at once: the pending one fails
+  BytesHandler bytes_done_;    // of a pending read_scratch()
+  BufferHandler buffer_done_;  // of a pending read_into(), and what it reads to
+  ByteBuffer buffer_;
+  std::size_t most_ = 0;
 
   std::vector<std::string_view> pending_;  // what is left of the write under way
   std::size_t next_piece_ = 0;

@@ -105,24 +105,23 @@ void UpstreamConnect::open_tunnel() {
 }
 
 void UpstreamConnect::read_tunnel_reply() {
-  stream_->read_some(tunnel_.prepare(1024),
-                     [self = Self(this)](ErrorCode error, std::size_t bytes) {
-                       self->on_tunnel_reply(error, bytes);
-                     });
+  stream_->read_scratch([self = Self(this)](ErrorCode error, std::string_view bytes) {
+    self->on_tunnel_reply(error, bytes);
+  });
 }
 
-void UpstreamConnect::on_tunnel_reply(const ErrorCode& error, std::size_t bytes) {
+void UpstreamConnect::on_tunnel_reply(const ErrorCode& error, std::string_view bytes) {
   if (error)
     return fail(ErrorKind::upstream_unreachable,
                 "the proxy closed the connection: " + error.message());
-  tunnel_.commit(bytes);
+  tunnel_.append(bytes);
   ReplyHead head;
   const Result<std::size_t> length = parse_reply_head(tunnel_.view(), kTunnelLimits, true, head);
   if (!length) return fail(ErrorKind::upstream_unreachable, "the proxy's answer is malformed");
   if (*length == 0) return read_tunnel_reply();
   if (head.interim()) {
     tunnel_.consume(*length);
-    return tunnel_.empty() ? read_tunnel_reply() : on_tunnel_reply({}, 0);
+    return tunnel_.empty() ? read_tunnel_reply() : on_tunnel_reply({}, {});
   }
   if (head.status < 200 || head.status > 299) {
     return fail(ErrorKind::upstream_unreachable,

@@ -46,7 +46,7 @@ class UpstreamConnect
   void on_attempt_expired();
   void open_tunnel();
   void read_tunnel_reply();
-  void on_tunnel_reply(const ErrorCode& error, std::size_t bytes);
+  void on_tunnel_reply(const ErrorCode& error, std::string_view bytes);
   void start_handshake(Socket socket, const Tcp::endpoint& peer);
   void on_handshake(const std::string& failure);
   void on_expired();

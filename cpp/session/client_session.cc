@@ -102,13 +102,11 @@ void ClientSession::renew() {
 }
 
 void ClientSession::read() {
-  if (read_pending_ || state_ == State::closed) return;
-  read_pending_ = true;
+  if (stream_->reading() || state_ == State::closed) return;
   stream_->read_scratch([this](ErrorCode error, std::string_view bytes) { on_read(error, bytes); });
 }
 
 void ClientSession::on_read(const ErrorCode& error, std::string_view bytes) {
-  read_pending_ = false;
   context_.sweep();
   if (error) {
     on_gone();
@@ -179,7 +177,6 @@ void ClientSession::on_head(std::size_t size) {
     request_.frontend.operation = Operation::preflight;
   }
   keep_alive_ = head.keep_alive && !context_.draining();
-  body_left_ = head.framing == Framing::length ? head.content_length : 0;
   chunks_.reset();
   if (head.framing == Framing::chunked) chunks_.emplace(ErrorKind::malformed_request);
 
@@ -190,7 +187,7 @@ void ClientSession::on_head(std::size_t size) {
          head.expect_continue || rest.size() < head.content_length)) {
       keep_alive_ = false;
     } else {
-      in_.append(rest.substr(static_cast<std::size_t>(body_left_)));
+      in_.append(rest.substr(static_cast<std::size_t>(body_left())));
     }
     refuse(admitted.error());
     return;
@@ -202,7 +199,7 @@ void ClientSession::on_head(std::size_t size) {
   }
   state_ = State::reading_body;
   context_.deadlines().client_body->arm(deadline_);
-  if (head.framing == Framing::length) request_.body.reserve(static_cast<std::size_t>(body_left_));
+  if (head.framing == Framing::length) request_.body.reserve(static_cast<std::size_t>(body_left()));
   if (head.expect_continue && rest.empty()) {
     static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     static constexpr std::array<std::string_view, 1> kPieces{kContinue};
@@ -323,11 +320,10 @@ void ClientSession::on_body_bytes(std::string_view bytes) {
     }
   } else {
     const auto taken = bytes.substr(
-        0, static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, bytes.size())));
+        0, static_cast<std::size_t>(std::min<std::uint64_t>(body_left(), bytes.size())));
     request_.body.append(taken);
-    body_left_ -= taken.size();
     in_.append(bytes.substr(taken.size()));
-    if (body_left_ > 0) {
+    if (body_left() > 0) {
       read_body();
       return;
     }
@@ -335,22 +331,29 @@ void ClientSession::on_body_bytes(std::string_view bytes) {
   on_body_complete();
 }
 
-// The rest of a body of known length goes straight where it stays.
+// What is missing of a body of known length. Derived, so that it cannot disagree with the body.
+std::uint64_t ClientSession::body_left() const {
+  const auto& head = request_.head;
+  if (head.framing != Framing::length || head.content_length <= request_.body.size()) return 0;
+  return head.content_length - request_.body.size();
+}
+
+// Reads the rest of a body of known length straight to where it stays: the read owns the body
+// until it gives it back.
 void ClientSession::read_body() {
-  read_pending_ = true;
-  auto room = request_.body.prepare(static_cast<std::size_t>(body_left_));
-  room = room.first(static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, room.size())));
-  stream_->read_some(room, [this](ErrorCode error, std::size_t size) {
-    read_pending_ = false;
+  // The read of the exchange before may still be pending. It brings the next bytes to on_read(),
+  // and the one after it is a straight one.
+  if (stream_->reading()) return;
+  const auto left = static_cast<std::size_t>(body_left());
+  stream_->read_into(std::move(request_.body), left, [this](ErrorCode error, ByteBuffer body) {
     context_.sweep();
+    request_.body = std::move(body);
     if (error) {
       on_gone();
       return;
     }
     context_.deadlines().client_body->arm(deadline_);
-    request_.body.commit(size);
-    body_left_ -= size;
-    body_left_ > 0 ? read_body() : on_body_complete();
+    body_left() > 0 ? read_body() : on_body_complete();
   });
 }
 
@@ -572,7 +575,6 @@ void ClientSession::on_deadline() {
     case State::reading_body:
       keep_alive_ = false;
       stream_->cancel_read();
-      read_pending_ = false;
       refuse({ErrorKind::client_timeout, "the request did not arrive in time"});
       break;
     case State::exchanging:  // a write is under way: the client does not read

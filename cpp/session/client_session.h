@@ -89,6 +89,7 @@ class ClientSession {
   Result<void> guard_keys() const;
   void note_wrong_key();
   void read_body();
+  std::uint64_t body_left() const;
   void on_body_bytes(std::string_view bytes);
   void on_body_complete();
   void begin_exchange();
@@ -114,9 +115,7 @@ class ClientSession {
   ByteBuffer in_;          // read and not yet parsed
   ByteBuffer head_bytes_;  // the head of the request under way
   ClientRequest request_;
-  std::uint64_t body_left_ = 0;
   std::optional<ChunkedDecoder> chunks_;
-  bool read_pending_ = false;
   std::uint64_t lingered_ = 0;
   std::shared_ptr<Exchange> exchange_;
 

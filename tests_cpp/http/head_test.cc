@@ -222,6 +222,26 @@ TEST(RequestHead, forgets_the_request_before) {
   EXPECT_EQ(head.fields.size(), 1u);
 }
 
+// A view left over would be of bytes that are gone, and stand in the log as another's request.
+TEST(RequestHead, forgets_the_request_before_also_when_it_fails) {
+  for (const std::string_view broken :
+       {"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n", "not http", "GET /b HTTP/9.9\r\n\r\n",
+        "GET /b HTTP/1.1\r\n\r\n", "GET /b HTTP/1.1\r\nHost"}) {
+    RequestHead head;
+    const std::string first = request("Host: a\r\n", "GET /first?query=1 HTTP/1.1");
+    ASSERT_TRUE(parse_request_head(first, {}, head));
+    const auto parsed = parse_request_head(broken, {}, head);
+    ASSERT_FALSE(parsed && *parsed > 0) << broken;
+    EXPECT_NE(head.path, "/first") << broken;
+    EXPECT_EQ(head.query, "") << broken;
+    EXPECT_EQ(head.host, "") << broken;
+    EXPECT_EQ(head.fields.size(), 0u) << broken;
+  }
+  RequestHead head;
+  EXPECT_FALSE(parse_request_head(std::string(40'000, 'A') + " / HTTP/1.1\r\n", {}, head));
+  EXPECT_EQ(head.method, "") << "a method of any length would stand in the log";
+}
+
 TEST(ReplyHead, knows_how_its_body_ends) {
   struct Case {
     const char* text;

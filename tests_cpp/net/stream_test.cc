@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <array>
+#include <boost/asio/error.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -50,14 +51,15 @@ struct StreamTest : WorkerFixture {
 TEST_F(StreamTest, reads_and_writes) {
   Peer peer = connect();
   Awaited<std::string> read;
-  std::array<char, 64> buffer;
   on_worker([&] {
-    stream().read_some(buffer, [&](ErrorCode error, std::size_t n) {
-      read.set(error ? error.message() : std::string(buffer.data(), n));
+    ByteBuffer buffer;
+    buffer.append("before, ");
+    stream().read_into(std::move(buffer), 64, [&](ErrorCode error, ByteBuffer filled) {
+      read.set(error ? error.message() : std::string(filled.view()));
     });
   });
   peer.send("hello");
-  EXPECT_EQ(read.get(), "hello");
+  EXPECT_EQ(read.get(), "before, hello");
   const bool at_once = on_worker([&] {
     const std::array<std::string_view, 3> pieces{"one ", "", "write"};
     return stream().write(pieces, [](ErrorCode) { ADD_FAILURE() << "it was done already"; });
@@ -212,6 +214,59 @@ TEST_F(StreamTest, keeps_for_the_next_read_what_came_after_a_read_was_cancelled)
     stream().read_scratch([&](ErrorCode, std::string_view bytes) { read.set(std::string(bytes)); });
   });
   EXPECT_EQ(read.get(), "kept");
+}
+
+// A second reader would fill memory that the first, or nobody, owns. It costs the connection.
+TEST_F(StreamTest, two_reads_at_once_cut_the_connection_and_call_the_first_reader_only) {
+  for (const bool into_a_buffer : {false, true}) {
+    Peer peer = connect();
+    Awaited<ErrorCode> ended;
+    const auto first = [&](ErrorCode error, auto&&) { ended.set(error); };
+    const auto second = [](ErrorCode, auto&&) { ADD_FAILURE() << "it was never begun"; };
+    on_worker([&] {
+      if (into_a_buffer) {
+        stream().read_into(ByteBuffer(), 64, first);
+        stream().read_scratch(second);
+      } else {
+        stream().read_scratch(first);
+        stream().read_into(ByteBuffer(), 64, second);
+      }
+      EXPECT_TRUE(stream().reading());
+    });
+    peer.send(std::string(100'000, 'x'));
+    EXPECT_EQ(ended.get(), boost::asio::error::already_started);
+    on_worker([&] { accepted.clear(); });
+  }
+}
+
+TEST_F(StreamTest, two_writes_at_once_cut_the_connection_and_call_the_first_writer_only) {
+  Peer peer = connect();
+  const std::string much(32 << 20, 'x');
+  Awaited<bool> failed;
+  on_worker([&] {
+    const std::array pieces{std::string_view(much)};
+    EXPECT_FALSE(
+        stream().write(pieces, [&](ErrorCode error) { failed.set(static_cast<bool>(error)); }));
+    EXPECT_FALSE(stream().write(pieces, [](ErrorCode) { ADD_FAILURE() << "it was never begun"; }));
+  });
+  EXPECT_TRUE(failed.get());
+}
+
+// A buffer whose read was cancelled is gone; what comes later goes to the next read alone.
+TEST_F(StreamTest, a_cancelled_read_leaves_no_target_behind) {
+  Peer peer = connect();
+  on_worker([&] {
+    stream().read_into(ByteBuffer(), 1 << 20,
+                       [](ErrorCode, ByteBuffer) { ADD_FAILURE() << "cancelled"; });
+    stream().cancel_read();
+    EXPECT_FALSE(stream().reading());
+  });
+  Awaited<std::size_t> read;
+  on_worker([&] {
+    stream().read_into(ByteBuffer(), 3, [&](ErrorCode, ByteBuffer got) { read.set(got.size()); });
+  });
+  peer.send(std::string(200'000, 'x'));
+  EXPECT_EQ(read.get(), 3u);
 }
 
 TEST_F(StreamTest, is_not_quiet_once_something_came_or_the_peer_left) {
