@@ -6,7 +6,11 @@
 
 namespace llm_proxy {
 
-// `text` with A-Z as a-z; other bytes as they are.
+constexpr bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+// Returns `text` with A-Z as a-z; other bytes stay as they are.
 inline std::string lower_case(std::string_view text) {
   std::string out(text);
   std::transform(out.begin(), out.end(), out.begin(), [](char c) {

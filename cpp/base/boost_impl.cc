@@ -1,4 +1,3 @@
-// The one place where Asio and Beast are compiled (BOOST_*_SEPARATE_COMPILATION).
+// The one place where Asio is compiled (BOOST_ASIO_SEPARATE_COMPILATION).
 #include <boost/asio/impl/src.hpp>
 #include <boost/asio/ssl/impl/src.hpp>
-#include <boost/beast/src.hpp>

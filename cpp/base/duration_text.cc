@@ -3,6 +3,8 @@
 #include <array>
 #include <charconv>
 
+#include "base/ascii.h"
+
 namespace llm_proxy {
 namespace {
 
@@ -19,10 +21,6 @@ constexpr std::array kUnits{
 };
 
 constexpr double kLongest = 30 * 86'400;
-
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
 
 }  // namespace
 

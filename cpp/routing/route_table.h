@@ -11,11 +11,11 @@
 #include <string_view>
 #include <vector>
 
-#include "base/pattern.h"
 #include "base/result.h"
 #include "routing/backend.h"
 #include "routing/call_params.h"
 #include "routing/model_index.h"
+#include "routing/pattern.h"
 #include "routing/route_policy.h"
 #include "routing/selector.h"
 #include "routing/selector_cache.h"

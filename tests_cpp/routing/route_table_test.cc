@@ -334,7 +334,7 @@ TEST_F(SelectorRoutes, are_read_once_and_mean_the_same_ever_after) {
 
 TEST_F(SelectorRoutes, are_refused_at_start_where_an_alias_can_never_work) {
   settings_.aliases = {{"gpt-(.*", "openai:x"}};
-  EXPECT_EQ(all("m"), "model_aliases: 'gpt-(.*': position 8: '(' is not closed");
+  EXPECT_EQ(all("m"), "model_aliases: 'gpt-(.*': not a regular expression: missing ): gpt-(.*");
   settings_.aliases = {{"gpt-(.*)", "openai:\\2"}};
   EXPECT_EQ(all("m"),
             "model_aliases: 'gpt-(.*)': \\2 stands for nothing: the pattern has 1 groups");

@@ -10,15 +10,13 @@
 #include <emmintrin.h>
 #endif
 
+#include "base/ascii.h"
 #include "json/scan.h"
 #include "rings/native/digest.h"
 
 namespace llm_proxy {
 namespace {
 
-constexpr bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
 constexpr bool is_upper(char c) {
   return c >= 'A' && c <= 'Z';
 }
