@@ -26,6 +26,7 @@ from llm_proxy.plugins.manifest import ENTRY_POINT_GROUP, ManifestEntry
 from llm_proxy.plugins.patience import aside, on_loop
 from llm_proxy.plugins.rehearsal import rehearse
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook
+from llm_proxy.plugins.warmup import import_ahead, source_of
 from llm_proxy.plugins.wasm_runner import WasmLimits, WasmPlugin, WasmRunner
 
 IMPORT_SECONDS = 30.0
@@ -46,6 +47,8 @@ async def load_entry(
         return await _load_guest(entry, directory, state)
     if entry.point:
         target = await aside(entry.point.load, IMPORT_SECONDS, "importing it")
+        source, package = source_of(target)
+        await import_ahead(source, entry.name, package)
         return await _make(entry, target, state)
     if entry.source == "built-in":
         name, _, symbol = entry.entrypoint.partition(":")
@@ -55,6 +58,7 @@ async def load_entry(
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
     try:
         await _run(module, source)
+        await import_ahead(source, entry.name)
         if not hasattr(module, symbol):
             raise RuntimeError(f"{Path(str(module.__file__)).name} has no '{symbol}'")
         made = await _make(entry, getattr(module, symbol), state)

@@ -26,7 +26,7 @@ from llm_proxy.plugins.manifest import ManifestEntry, parse_row, read_manifests
 from llm_proxy.plugins.sdk import PluginHook
 from llm_proxy.plugins.swap import HEALTH_HEADERS, HEALTH_REQUEST, Edits, SwapRefused, check
 from llm_proxy.plugins.wasm_runner import WasmPlugin
-from llm_proxy.rings import pricing
+from llm_proxy.rings import pricing, tokenizer
 from llm_proxy.rings.cache import ResponseCache
 from llm_proxy.rings.host import Services
 from llm_proxy.rings.natives import native_steps
@@ -145,6 +145,7 @@ class PluginManager:
                 self.rings[entry.ring].append(_as_dict(entry))
 
     async def build(self, edits: Edits | None = None) -> Generation:
+        await self._store.ready()
         edits = edits or Edits.read(self.plugins_dir)
         generation = Generation(edits=edits)
         others: list[RingEntry] = []
@@ -169,6 +170,7 @@ class PluginManager:
             generation.meta.append(_describe(row, made, problem))
             generation.configs[row.name] = row.config
         generation.entries += others
+        await tokenizer.prepare()
         return generation
 
     # ---- serving

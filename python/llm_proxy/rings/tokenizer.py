@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
-from functools import lru_cache
+import importlib.util
+import logging
+import threading
 from typing import Any
+
+logger = logging.getLogger("llm_proxy.plugins")
 
 PER_MESSAGE = 4
 PER_REPLY = 2
 PER_IMAGE = 85
 
+ENCODINGS = ("o200k_base", "cl100k_base")
+PREPARE_SECONDS = 5.0
+_encodings: dict[str, Any] = {}  # by name: those whose vocabulary is in memory
+_preparing: threading.Thread | None = None
 
-@lru_cache(maxsize=32)
-def _encoding(model: str) -> Any:
-    try:
-        tiktoken: Any = importlib.import_module("tiktoken")
-    except ImportError:
-        return None
-    try:
+
+async def prepare() -> None:
+    """Reads tiktoken's vocabularies, if it is installed: no count ever waits for one.
+
+    tiktoken may have to fetch a vocabulary. What has not come within `PREPARE_SECONDS` is used from
+    the moment it is there; until then tokens are estimated.
+    """
+    global _preparing
+    if importlib.util.find_spec("tiktoken") is None or len(_encodings) == len(ENCODINGS):
+        return
+    if _preparing is None or not _preparing.is_alive():
+        _preparing = threading.Thread(target=_read_all, name="llm-proxy-tiktoken", daemon=True)
+        _preparing.start()
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def watch(thread: threading.Thread) -> None:
+        thread.join()
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+
+    threading.Thread(target=watch, args=(_preparing,), daemon=True).start()
+    await asyncio.wait({ended}, timeout=PREPARE_SECONDS)
+    if len(_encodings) < len(ENCODINGS):
+        logger.warning("Tokens are estimated: tiktoken's vocabularies are not there (yet).")
+
+
+def _read_all() -> None:
+    for name in ENCODINGS:
         try:
-            return tiktoken.encoding_for_model(model)
-        except KeyError:
-            return tiktoken.get_encoding("cl100k_base")
-    except Exception:  # its tables may have to be downloaded
+            _encodings[name] = importlib.import_module("tiktoken").get_encoding(name)
+        except Exception as error:
+            logger.debug("tiktoken does not give %s: %r", name, error)
+
+
+def _encoding(model: str) -> Any:
+    if not _encodings:
         return None
+    try:
+        name = importlib.import_module("tiktoken.model").encoding_name_for_model(model)
+    except (KeyError, AttributeError, ImportError):
+        name = "cl100k_base"
+    return _encodings.get(name)
 
 
 def is_tiktoken_available() -> bool:
-    return _encoding("gpt-4o") is not None
+    return bool(_encodings)
 
 
 def count_tokens(text: str, model: str = "gpt-4o") -> int:
