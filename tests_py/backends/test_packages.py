@@ -55,7 +55,7 @@ def site(tmp_path: Path) -> Path:
 
 
 BROKEN: dict[str, tuple[str, dict[str, str], str]] = {
-    "missing module": ("gone.nowhere:provider", {}, "install what it depends on and restart"),
+    "missing module": ("gone.nowhere:provider", {}, "-m pip install gone and restart"),
     "missing dependency": ("b:provider", {"b": "import not_installed_anywhere"}, "not_installed"),
     "missing name": ("b:provider", {"b": ""}, "AttributeError"),
     "syntax error": ("b:provider", {"b": "def"}, "SyntaxError"),

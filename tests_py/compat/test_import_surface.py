@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from llm_proxy.plugins.missing import import_problem
 from repo import ROOT
 
 # module → names, as installed plugin packages import them.
@@ -18,7 +20,10 @@ SURFACE = {
     "src.connectors.openai": "OpenAIConnector",
     "src.connectors.gemini": "GeminiBackend",
     "src.connectors.gemini_base.config": "CODE_ASSIST_ENDPOINT DEFAULT_AVAILABLE_MODELS"
-    " GracefulDegradationConfig GracefulDegradationMetrics ModelRetryState",
+    " GracefulDegradationConfig GracefulDegradationMetrics ModelRetryState"
+    " CODE_ASSIST_PROMPT_LIMIT_MARGIN DEFAULT_CODE_ASSIST_PROMPT_LIMIT DEFAULT_COOLDOWN_DURATION"
+    " DEFAULT_MAX_TOTAL_ATTEMPTS DEFAULT_RECOVERY_PROBE_INTERVAL DEFAULT_RETRY_DELAYS"
+    " DEFAULT_CONNECTION_TIMEOUT DEFAULT_READ_TIMEOUT",
     "src.connectors.gemini_base.connector": "GeminiOAuthBaseConnector",
     "src.connectors.gemini_base.credential_providers": "FileCredentialProvider"
     " AntigravitySQLiteCredentialProvider",
@@ -87,6 +92,9 @@ SURFACE = {
     " IResponseMiddleware IResponseFeature FeatureCapability",
     "src.core.interfaces.session_cancellation_coordinator_interface": "ICancellable"
     " ISessionCancellationCoordinator",
+    "src.core.cli_support": "main parser",
+    "src.core.domain.openrouter_usage": "OpenRouterUsage",
+    "src.core.services.usage_calculation_service": "get_usage_calculation_service",
     "src.core.plugin_api": "BACKEND_PLUGIN_ENTRY_POINT_GROUP BackendFactory PluginPostBuildHook"
     " PluginCompatibility BackendPluginDefinition BackendPluginProvider"
     " PLUGIN_HTTP_CAPTURE_CONTEXT_EXTENSION PLUGIN_HTTP_CAPTURED_EXTENSION"
@@ -115,6 +123,92 @@ def test_the_names_plugins_import_exist(module: str) -> None:
     imported = importlib.import_module(module)
     missing = [name for name in SURFACE[module].split() if not hasattr(imported, name)]
     assert missing == []
+
+
+def test_the_numbers_of_code_assist_are_those_of_the_contract() -> None:
+    config = importlib.import_module("src.connectors.gemini_base.config")
+    assert config.CODE_ASSIST_ENDPOINT == "https://cloudcode-pa.googleapis.com"
+    told = (
+        config.CODE_ASSIST_PROMPT_LIMIT_MARGIN,
+        config.DEFAULT_CODE_ASSIST_PROMPT_LIMIT,
+        config.DEFAULT_COOLDOWN_DURATION,
+        config.DEFAULT_MAX_TOTAL_ATTEMPTS,
+        config.DEFAULT_RECOVERY_PROBE_INTERVAL,
+        config.DEFAULT_RETRY_DELAYS,
+    )
+    assert told == (0.97, 65536, 600, 6, 120, [5, 10])
+    kept = config.GracefulDegradationConfig(cooldown_duration=5, name_of_its_own="x")
+    assert (kept.cooldown_duration, kept.max_total_attempts, kept.name_of_its_own) == (5, 6, "x")
+
+
+def test_usage_that_a_provider_did_not_tell_is_counted() -> None:
+    module = importlib.import_module("src.core.services.usage_calculation_service")
+    service = module.get_usage_calculation_service()
+    assert module.get_usage_calculation_service() is service
+    asked = [{"role": "user", "content": "How are you?"}]
+    usage = service.calculate_usage(asked, "Well, thank you.", "m", prompt_tokens=7)
+    assert usage.prompt_tokens == 7
+    assert usage.total_tokens == 7 + usage.completion_tokens > 8
+
+
+def test_openrouters_usage_keeps_cost_and_what_it_does_not_know() -> None:
+    module = importlib.import_module("src.core.domain.openrouter_usage")
+    told = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost": 0.5, "new": [1]}
+    usage = module.OpenRouterUsage.from_dict(told)
+    assert usage.to_dict() == told
+    assert usage.to_usage_summary().extensions == {"cost": 0.5, "new": [1]}
+
+
+# What the contract's distributions import of others, and a plain installation therefore brings.
+BROUGHT = [
+    "httpx",
+    "pydantic",
+    "yaml",
+    "psutil",
+    "fastapi",
+    "fastapi.responses",
+    "starlette.responses",
+    "aiohttp",
+    "watchdog.events",
+    "watchdog.observers",
+    "google.auth",
+    "google.auth.transport.requests",
+    "google.oauth2.credentials",
+    "google_auth_oauthlib.flow",
+    "requests",
+    "cryptography.fernet",
+    "uvicorn",
+]
+
+
+@pytest.mark.parametrize("module", BROUGHT)
+def test_what_existing_packages_import_of_others_is_there(module: str) -> None:
+    importlib.import_module(module)
+
+
+def test_a_plain_installation_brings_them() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    plain = text.partition("\ndependencies = [")[2].partition("\n]")[0].lower()
+    names = {re.split(r"[>=<\"]", line.strip(' ",'))[0] for line in plain.splitlines()}
+    roots = {module.partition(".")[0] for module in BROUGHT}
+    of_module = {"yaml": "pyyaml", "google": "google-auth", "starlette": "fastapi"}
+    assert {of_module.get(root, root).replace("_", "-") for root in roots} <= names
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import no_such_thing", "pip install no_such_thing"),
+        ("import google.no_such_thing", "pip install google-auth"),
+        ("import src.core.nowhere", "this proxy has no such name"),
+        ("from src.core.common.exceptions import Nothing", "this proxy has no such name"),
+        ("import json.nowhere", "the installed package of 'json' has no module 'json.nowhere'"),
+    ],
+)
+def test_an_import_error_names_the_package_and_the_command(code: str, told: str) -> None:
+    with pytest.raises(ImportError) as failed:
+        exec(code, {})
+    assert told in (import_problem(failed.value) or "")
 
 
 def test_what_is_patched_under_the_import_name_takes_effect(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("llm_proxy.admin")
 
 ROLE = "llm_proxy.admin"  # as access.ROLE, which cannot be imported without FastAPI
-INSTALL = "the admin API needs FastAPI: pip install 'llm-interactive-proxy[admin]'"
+INSTALL = "the admin API needs FastAPI: pip install fastapi"
 # Of the connection, not of the answer: the engine writes its own.
 FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
 

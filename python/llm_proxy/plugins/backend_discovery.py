@@ -16,6 +16,7 @@ from llm_proxy.plugins.backend_api import (
     BackendPluginDefinition,
     PluginCompatibility,
 )
+from llm_proxy.plugins.missing import import_problem
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ def _loaded(entry_point: importlib.metadata.EntryPoint, run: _Run) -> Any:
         failure = (type(error).__name__, str(error))
         reason = (
             f"it cannot be imported ({failure[0]}: {failure[1]}); "
-            "install what it depends on and restart"
+            f"{import_problem(error) or 'install what it depends on'} and restart"
         )
         level = logging.DEBUG if failure in run.failures_told else logging.WARNING
         run.failures_told.add(failure)

@@ -23,6 +23,7 @@ from llm_proxy.plugins.engine import (
 )
 from llm_proxy.plugins.loader import companions, digest_of, load_entry
 from llm_proxy.plugins.manifest import ManifestEntry, parse_row, read_manifests
+from llm_proxy.plugins.missing import import_problem
 from llm_proxy.plugins.sdk import PluginHook
 from llm_proxy.plugins.swap import HEALTH_HEADERS, HEALTH_REQUEST, Edits, SwapRefused, check
 from llm_proxy.plugins.wasm_runner import WasmPlugin
@@ -159,7 +160,7 @@ class PluginManager:
                     if not _its_own(error):
                         await generation.unload()
                         raise
-                    problem = f"{type(error).__name__}: {error}"
+                    problem = import_problem(error) or f"{type(error).__name__}: {error}"
                     logger.error("Plugin %s is not loaded: %s", row.name, problem)
                     if row.required:
                         await generation.unload()

@@ -35,12 +35,16 @@ async def prepare() -> None:
         _preparing = threading.Thread(target=_read_all, name="llm-proxy-tiktoken", daemon=True)
         _preparing.start()
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def told() -> None:
+        if not ended.done():
+            ended.set_result(None)
 
     def watch(thread: threading.Thread) -> None:
         thread.join()
         with contextlib.suppress(RuntimeError):  # the loop may be closed by now
-            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+            loop.call_soon_threadsafe(told)
 
     threading.Thread(target=watch, args=(_preparing,), daemon=True).start()
     await asyncio.wait({ended}, timeout=PREPARE_SECONDS)

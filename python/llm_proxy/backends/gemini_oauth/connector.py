@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llm_proxy.backends.gemini import GeminiBackend
 from llm_proxy.backends.gemini_oauth import credential_providers
-from llm_proxy.backends.gemini_oauth.config import CODE_ASSIST_API_VERSION, DEFAULT_PROMPT_LIMIT
+from llm_proxy.backends.gemini_oauth.config import (
+    CODE_ASSIST_API_VERSION,
+    DEFAULT_CODE_ASSIST_PROMPT_LIMIT,
+)
 from llm_proxy.backends.gemini_oauth.credential_providers import FileCredentialProvider
 from llm_proxy.backends.gemini_oauth.credentials import TOKEN_ENDPOINT, TOKEN_EXPIRY_BUFFER_SECONDS
 from llm_proxy.backends.gemini_oauth.endpoints import StandardCodeAssistEndpoint
@@ -66,7 +69,7 @@ class GeminiOAuthBaseConnector(GeminiBackend, abc.ABC):
         "gemini-2.5": 1_000_000,
         "gemini-3": 1_000_000,
     }
-    default_prompt_limit: int = DEFAULT_PROMPT_LIMIT
+    default_prompt_limit: int = DEFAULT_CODE_ASSIST_PROMPT_LIMIT
 
     def __init__(
         self,

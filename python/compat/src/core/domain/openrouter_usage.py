@@ -1,0 +1,3 @@
+from llm_proxy.backends.usage import OpenRouterUsage
+
+__all__ = ["OpenRouterUsage"]
