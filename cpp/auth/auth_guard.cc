@@ -29,6 +29,43 @@ std::chrono::milliseconds AuthGuard::blocked_for(std::string_view peer, TimePoin
   return std::chrono::ceil<std::chrono::milliseconds>(found->second->blocked_until - now);
 }
 
+std::atomic<std::uint64_t>& AuthGuard::proof_of(std::string_view peer, std::string_view key,
+                                                std::uint64_t& value) const {
+  const std::hash<std::string_view> hash;
+  value = (hash(peer) * 0x9e3779b97f4a7c15u) ^ hash(key);
+  value |= 1;  // zero is an empty slot
+  return proven_[(value >> 1) % proven_.size()];
+}
+
+AuthGuard::Guesser* AuthGuard::blocked(std::string_view network, TimePoint now) {
+  const auto found = by_network_.find(network);
+  if (found == by_network_.end() || found->second->blocked_until <= now) return nullptr;
+  return &*found->second;
+}
+
+bool AuthGuard::admits(std::string_view peer, std::string_view key, TimePoint now) {
+  std::uint64_t value = 0;
+  auto& proof = proof_of(peer, key, value);
+  if (proof.load(std::memory_order_relaxed) == value) return true;
+  if (now.time_since_epoch().count() < none_blocked_after_.load(std::memory_order_relaxed)) {
+    const std::string network = network_of(peer);
+    const std::lock_guard lock(mutex_);
+    if (Guesser* const guesser = blocked(network, now)) {
+      if (guesser->tries_left == 0) return false;
+      --guesser->tries_left;
+    }
+  }
+  proof.store(value, std::memory_order_relaxed);
+  return true;
+}
+
+void AuthGuard::tried_while_blocked(std::string_view peer, TimePoint now) {
+  const std::string network = network_of(peer);
+  const std::lock_guard lock(mutex_);
+  Guesser* const guesser = blocked(network, now);
+  if (guesser != nullptr && guesser->tries_left > 0) --guesser->tries_left;
+}
+
 void AuthGuard::failed(std::string_view peer, std::string_view key, const Limits& limits,
                        TimePoint now) {
   if (!limits.enabled || key.empty()) return;
@@ -47,7 +84,7 @@ void AuthGuard::failed(std::string_view peer, std::string_view key, const Limits
       guessers_.pop_front();
     }
     const auto added =
-        guessers_.insert(guessers_.end(), Guesser{std::move(network), {}, {}, {}, {}});
+        guessers_.insert(guessers_.end(), Guesser{std::move(network), {}, 0, {}, {}, {}});
     found = by_network_.emplace(added->network, added).first;
   }
   Guesser& guesser = *found->second;
@@ -64,6 +101,7 @@ void AuthGuard::failed(std::string_view peer, std::string_view key, const Limits
       longest);
   guesser.keys.assign(1, hash);  // a client that goes on with its one wrong key is none to block
   guesser.next_block = std::min(block * limits.block_multiplier, longest);
+  guesser.tries_left = kTriesWhileBlocked;
   guesser.blocked_until = now + std::chrono::duration_cast<std::chrono::milliseconds>(block);
   const auto until = guesser.blocked_until.time_since_epoch().count();
   if (until > none_blocked_after_.load(std::memory_order_relaxed)) {

@@ -19,6 +19,7 @@ class ClientKeys {
   static Result<ClientKeys> build(const std::vector<std::string>& keys);
 
   bool empty() const { return keys_.empty(); }
+  std::size_t size() const { return keys_.size(); }
   bool contains(std::string_view key) const;
 
  private:

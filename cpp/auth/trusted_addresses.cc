@@ -6,7 +6,8 @@
 namespace llm_proxy {
 namespace ip = boost::asio::ip;
 
-Result<TrustedAddresses> TrustedAddresses::build(const std::vector<std::string>& networks) {
+Result<TrustedAddresses> TrustedAddresses::build(std::string_view setting,
+                                                 const std::vector<std::string>& networks) {
   TrustedAddresses out;
   for (const auto& text : networks) {
     const bool alone = text.find('/') == std::string::npos;
@@ -19,7 +20,8 @@ Result<TrustedAddresses> TrustedAddresses::build(const std::vector<std::string>&
     const auto v6 = ip::make_network_v6(alone ? text + "/128" : text, no_v6);
     if (no_v6) {
       return Error{ErrorKind::malformed_request,
-                   "trusted_ips: '" + text + "' is no address: write 10.0.0.7 or 10.0.0.0/8"};
+                   std::string(setting) + ": '" + text +
+                       "' is not an address: write 10.0.0.7 or 10.0.0.0/8"};
     }
     out.v6_.push_back(v6.canonical());
   }

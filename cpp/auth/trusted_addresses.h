@@ -10,11 +10,13 @@
 
 namespace llm_proxy {
 
-// Addresses that need no key: "10.0.0.7", "10.0.0.0/8", "fd00::/8". Immutable.
+// A set of addresses and networks that the configuration names: "10.0.0.7", "10.0.0.0/8",
+// "fd00::/8". Immutable.
 class TrustedAddresses {
  public:
-  // An Error that names the one that is no address.
-  static Result<TrustedAddresses> build(const std::vector<std::string>& networks);
+  // The Error names `setting` and the text that is not an address.
+  static Result<TrustedAddresses> build(std::string_view setting,
+                                        const std::vector<std::string>& networks);
 
   bool contains(std::string_view peer) const;
 

@@ -14,9 +14,15 @@ namespace llm_proxy {
 // A page that is neither of this machine nor listed.
 bool from_foreign_page(const RequestHead& head, const std::vector<std::string>& allowed);
 
-// Nobody but whoever sits at this machine, who needs no key; not a page whose name was made to
-// point here.
+// True if the request comes from a program on this machine: a loopback peer, not passed on by
+// another program, under a loopback name, and not from a foreign page.
 bool from_this_machine(const RequestHead& head, std::string_view peer);
+
+// True if the request names this proxy by something that no stranger's DNS can point here: a
+// literal address, a loopback name, this machine's own name, a container runtime's name for its
+// host, or one of `names`. A page that made its own name resolve to this address (DNS rebinding)
+// sends that name. A request without Host (HTTP/1.0) comes from no browser.
+bool is_known_host(const RequestHead& head, const std::vector<std::string>& names);
 
 // A browser asking, before it sends what a listed page wants sent.
 bool is_preflight(const RequestHead& head, const std::vector<std::string>& allowed);

@@ -1,7 +1,9 @@
 #include "config/endpoints.h"
 
+#include <algorithm>
 #include <array>
 
+#include "http/head.h"
 #include "http/url.h"
 
 namespace llm_proxy {
@@ -70,7 +72,11 @@ bool match_gemini(std::string_view method, std::string_view path, FrontendMatch&
   if (verb == "generateContent" || verb == "streamGenerateContent" || verb == "countTokens") {
     match.operation = verb == "countTokens" ? Operation::count_tokens : Operation::generate;
     match.stream = verb == "streamGenerateContent";
-    match.model = percent_decode(path.substr(0, colon)).value_or(std::string());
+    if (auto model = percent_decode(path.substr(0, colon))) {
+      match.model = *std::move(model);
+    } else {
+      match.broken_model = true;
+    }
     const auto alt = query_value(match.query, "alt").value_or(std::string());
     // The reference's plain method with alt=sse streams too.
     if (verb == "generateContent" && alt == "sse") match.stream = true;
@@ -93,28 +99,30 @@ bool ends_in_version(std::string_view path) {
   return last.size() > 1 && last[0] == 'v' && last[1] >= '0' && last[1] <= '9';
 }
 
-template <typename Visit>
-void each_query_item(std::string_view query, Visit visit) {
-  while (!query.empty()) {
-    const auto end = query.find('&');
-    const auto item = query.substr(0, end);
-    query = end == std::string_view::npos ? std::string_view() : query.substr(end + 1);
-    const auto equals = item.find('=');
-    visit(item, item.substr(0, equals),
-          equals == std::string_view::npos ? std::string_view() : item.substr(equals + 1));
-  }
-}
+// Names of query items that hold a credential somewhere, or that Google's front door takes for the
+// method and the header of another request.
+constexpr std::array<std::string_view, 9> kWithheldItems{
+    "key",         "api_key",      "api-key",     "apikey", "access_token",
+    "oauth_token", "$httpHeaders", "$httpMethod", "$req"};
+
+// Items that decide what is done, here or at the provider.
+constexpr std::array<std::string_view, 4> kDecidingItems{"key", "alt", "$alt", "api-version"};
 
 }  // namespace
 
-std::string without_query_key(std::string_view query, std::string_view name) {
-  std::string out;
-  each_query_item(query, [&](auto item, auto key, auto) {
-    if (item.empty() || key == name) return;
-    if (!out.empty()) out += '&';
-    out += item;
+std::string without_credentials(std::string_view query) {
+  return filtered_query(query, [](std::string_view name) {
+    return std::any_of(kWithheldItems.begin(), kWithheldItems.end(),
+                       [&](std::string_view each) { return iequals(each, name); });
   });
-  return out;
+}
+
+std::string_view repeated_query_key(std::string_view query) {
+  if (query.find('&') == std::string_view::npos) return {};
+  for (const auto name : kDecidingItems) {
+    if (repeats_query_key(query, name)) return name;
+  }
+  return {};
 }
 
 FrontendMatch match_frontend(std::string_view method, std::string_view path, std::string_view query,
@@ -203,11 +211,24 @@ FrontendMatch match_anthropic(std::string_view method, std::string_view path,
   return match;
 }
 
-std::string count_path(WireFormat format, std::string_view base_path, std::string_view model) {
-  if (format == kResponses) return upstream_path(format, base_path, model, false) + "/input_tokens";
-  if (format == kMessages) return upstream_path(format, base_path, model, false) + "/count_tokens";
+Result<std::string> count_path(WireFormat format, std::string_view base_path,
+                               std::string_view model) {
   auto out = upstream_path(format, base_path, model, false);
-  return out.replace(out.rfind(':'), std::string::npos, ":countTokens");
+  if (!out) return out;
+  if (format == kResponses) return *out + "/input_tokens";
+  if (format == kMessages) return *out + "/count_tokens";
+  return out->replace(out->rfind(':'), std::string::npos, ":countTokens");
+}
+
+Result<std::string> stored_path(std::string_view base_path, std::string_view id,
+                                std::string_view below) {
+  auto out = upstream_path(kResponses, base_path, {}, false);
+  auto segment = encode_path_segment(id);
+  if (!segment) return segment;
+  *out += '/';
+  *out += *segment;
+  if (!below.empty()) (*out += '/') += below;
+  return out;
 }
 
 std::string list_path(WireFormat format, std::string_view base_path) {
@@ -219,8 +240,8 @@ std::string list_path(WireFormat format, std::string_view base_path) {
   return out + "/models";
 }
 
-std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model,
-                          bool stream) {
+Result<std::string> upstream_path(WireFormat format, std::string_view base_path,
+                                  std::string_view model, bool stream) {
   auto out = without_slashes(base_path);
   switch (format) {
     case kChat:
@@ -229,21 +250,17 @@ std::string upstream_path(WireFormat format, std::string_view base_path, std::st
       return out + "/responses";
     case kMessages:
       return out + (ends_in_version(out) ? "/messages" : "/v1/messages");
-    case kGemini:
-      if (!ends_in_version(out)) out += "/v1beta";
-      out += "/models/";
-      for (const char c : model) {
-        // Names hold slashes and colons; what would end the path or the line is encoded.
-        if (static_cast<unsigned char>(c) <= ' ' || c == '?' || c == '#' || c == '%' || c == 127) {
-          constexpr std::string_view kHex = "0123456789ABCDEF";
-          out += '%';
-          out += kHex[static_cast<unsigned char>(c) >> 4];
-          out += kHex[static_cast<unsigned char>(c) & 15];
-        } else {
-          out += c;
-        }
+    case kGemini: {
+      auto segment = encode_path_segment(model);
+      if (!segment) {
+        auto error = std::move(segment).error();
+        error.message = "the model's name: " + error.message;
+        error.param = "model";
+        return error;
       }
-      return out + (stream ? ":streamGenerateContent" : ":generateContent");
+      if (!ends_in_version(out)) out += "/v1beta";
+      return out + "/models/" + *segment + (stream ? ":streamGenerateContent" : ":generateContent");
+    }
   }
   return out;
 }

@@ -4,11 +4,12 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.h"
 #include "model/wire_format.h"
 
 namespace llm_proxy {
 
-// What a method and path ask for. The table in frontend.cc is the whole public surface of the
+// What a method and path ask for. The table in endpoints.cc is the whole public surface of the
 // proxy.
 enum class Operation : std::uint8_t {
   none,          // no such path
@@ -41,11 +42,12 @@ constexpr bool is_admin(Operation operation) {
 struct FrontendMatch {
   Operation operation = Operation::none;
   WireFormat format = WireFormat::openai_chat;  // also the dialect of errors
-  std::string_view rest;    // what the path names: stored response id and below, model of `model`
-  std::string model;        // Gemini: decoded from the path
-  bool stream = false;      // Gemini: :streamGenerateContent
-  bool json_array = false;  // Gemini: a stream without alt=sse is one JSON array
-  std::string_view query;   // without '?', as sent
+  std::string_view rest;      // what the path names: stored response id and below, model of `model`
+  std::string model;          // Gemini: decoded from the path
+  bool stream = false;        // Gemini: :streamGenerateContent
+  bool broken_model = false;  // Gemini: the path's model is not validly percent-encoded
+  bool json_array = false;    // Gemini: a stream without alt=sse is one JSON array
+  std::string_view query;     // without '?', as sent
 };
 
 // `path` and `query` outlive the match. `upgrade`: the request asks for a WebSocket. `anthropic`:
@@ -60,16 +62,28 @@ std::string nothing_at(std::string_view path);
 FrontendMatch match_anthropic(std::string_view method, std::string_view path,
                               std::string_view query, bool upgrade);
 
-// The query with every occurrence of `name` removed; keeps order and spelling of the rest.
-std::string without_query_key(std::string_view query, std::string_view name);
+// The query without credentials in any spelling, and without what tells a provider's front door to
+// take the request for another one (Google's $httpMethod and its kin).
+std::string without_credentials(std::string_view query);
+
+// A query item that decides something and is given twice, which two readers could take differently;
+// empty if there is none.
+std::string_view repeated_query_key(std::string_view query);
 
 // The upstream's path for a generate request: `base_path` is the base URL's, which may or may not
-// end in a version.
-std::string upstream_path(WireFormat format, std::string_view base_path, std::string_view model,
-                          bool stream);
+// end in a version. The Error (malformed_request) refuses a model whose name is not one segment of
+// a path, where the format has it there.
+Result<std::string> upstream_path(WireFormat format, std::string_view base_path,
+                                  std::string_view model, bool stream);
 
 // Where an upstream of this format counts a request's tokens; Chat has no such place.
-std::string count_path(WireFormat format, std::string_view base_path, std::string_view model);
+Result<std::string> count_path(WireFormat format, std::string_view base_path,
+                               std::string_view model);
+
+// Where an upstream of the Responses format keeps the response `id`; `below` is one of our own
+// words such as "cancel", or empty.
+Result<std::string> stored_path(std::string_view base_path, std::string_view id,
+                                std::string_view below);
 
 // Where an upstream of this format lists its models, with query.
 std::string list_path(WireFormat format, std::string_view base_path);

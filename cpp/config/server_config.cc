@@ -294,6 +294,8 @@ void read_section(Fields& fields, ServerConfig& out) {
   fields.read("client_keys", out.client_keys);
   fields.read("admin_keys", out.admin_keys);
   fields.read("trusted_ips", out.trusted_ips);
+  fields.read("trusted_proxies", out.trusted_proxies);
+  fields.read("allowed_hosts", out.allowed_hosts);
   fields.read("brute_force", out.brute_force);
   fields.read("allowed_origins", out.allowed_origins);
   fields.read("backends", out.backends);

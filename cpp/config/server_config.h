@@ -51,9 +51,11 @@ struct ServerConfig {
   std::uint64_t body_limit = 64u << 20;
   std::uint32_t head_limit = 32u << 10;
   Timeouts timeouts;
-  std::vector<std::string> client_keys;  // empty: no key asked for
-  std::vector<std::string> admin_keys;   // of the admin API; never a client's
-  std::vector<std::string> trusted_ips;  // need no key: addresses and networks
+  std::vector<std::string> client_keys;      // empty: no key asked for
+  std::vector<std::string> admin_keys;       // of the admin API; never a client's
+  std::vector<std::string> trusted_ips;      // need no key: addresses and networks
+  std::vector<std::string> trusted_proxies;  // whose X-Forwarded-For and Forwarded name the client
+  std::vector<std::string> allowed_hosts;    // names this proxy has for clients without a key
   AuthGuard::Limits brute_force;
   std::vector<std::string> allowed_origins;  // of web pages: "https://app.example", or "*"
   std::vector<Backend> backends;

@@ -33,8 +33,10 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
       return Error{ErrorKind::malformed_request, "admin_keys: a client's key cannot be one"};
     }
   }
-  auto trusted = TrustedAddresses::build(config->trusted_ips);
+  auto trusted = TrustedAddresses::build("trusted_ips", config->trusted_ips);
   if (!trusted) return std::move(trusted).error();
+  auto proxies = TrustedAddresses::build("trusted_proxies", config->trusted_proxies);
+  if (!proxies) return std::move(proxies).error();
   auto out = std::make_shared<Snapshot>();
   for (const auto& backend : config->backends) {
     const auto place = [&](const std::string& text, HttpTarget& target) -> Result<void> {
@@ -74,6 +76,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
   out->client_keys = *std::move(keys);
   out->admin_keys = *std::move(admin_keys);
   out->trusted = *std::move(trusted);
+  out->trusted_proxies = *std::move(proxies);
   out->routes = *std::move(routes);
   out->rings = std::move(rings);
   out->hosts = std::move(hosts);

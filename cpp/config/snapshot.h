@@ -38,6 +38,7 @@ struct Snapshot {
   ClientKeys client_keys;
   ClientKeys admin_keys;
   TrustedAddresses trusted;
+  TrustedAddresses trusted_proxies;
   std::shared_ptr<AuthGuard> auth_guard;  // handed from snapshot to snapshot
   RouteTable routes;
   std::vector<HttpTarget> targets;  // as config->backends; empty ones for those that are not http

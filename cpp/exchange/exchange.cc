@@ -162,6 +162,15 @@ void Exchange::generate() {
                                    context_.worker().now());
     if (!turn) return send_error(turn.error());
     turn_ = *std::move(turn);
+    if (turn_ && turn_->is_foreign() && shares_provider_keys()) {
+      // Under a provider's key that several clients share, the id could open another client's past.
+      Error error{ErrorKind::malformed_request,
+                  "no response or conversation of this name is kept here for this key: send the "
+                  "whole input instead"};
+      error.code = "previous_response_not_found";
+      error.param = turn_->previous_id().empty() ? "conversation" : "previous_response_id";
+      return send_error(error);
+    }
   }
   if (snapshot_->rings && !snapshot_->rings->rings().empty()) {
     if (turn_ && turn_->knows_past()) expand_past();  // plugins see the whole conversation

@@ -123,7 +123,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void ask_beside(const Backend& backend, std::string_view method, std::string path,
                   std::string body, std::chrono::milliseconds patience,
                   std::function<void(SideCall::Answer)> done);
-  std::string_view store_owner() const;
+  std::string_view store_owner() const;  // whose stored responses and conversations are meant
+  bool shares_provider_keys() const;
   std::string_view past_keeper() const;
   void expand_past();
   void settle_past(const Backend& backend);

@@ -120,7 +120,8 @@ std::uint64_t Exchange::identity(Affinity affinity) {
   const std::hash<std::string_view> hash;
   if (affinity == Affinity::session && know_session(/*however=*/true)) return hash(chat_id_);
   const auto& client = session_->request();
-  return hash(client.key.empty() ? std::string_view(client.peer) : std::string_view(client.key));
+  return hash(client.owner.empty() ? std::string_view(client.peer)
+                                   : std::string_view(client.owner));
 }
 
 // Finds out which session this is; not `however` it takes: only if there is one it could be. A

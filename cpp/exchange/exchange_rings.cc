@@ -13,9 +13,9 @@
 namespace llm_proxy {
 namespace {
 
-// Names a client's key for plugins without telling it: 16 hex digits of its SHA-256.
-std::string key_hash(std::string_view key) {
-  return key.empty() ? std::string() : sha256_hex(key, 8);
+// Names a client for plugins without telling its key: 16 hex digits of a SHA-256.
+std::string key_hash(std::string_view owner) {
+  return owner.empty() ? std::string() : sha256_hex(owner, 8);
 }
 
 // What a plugin added or changed; framing is ours.
@@ -48,10 +48,10 @@ void Exchange::run_request_rings() {
   ring.request_id = record_.request_id;
   ring.client_host = request.peer;
   ring.method = request.head.method;
-  ring.path = without_query_key(request.head.query, "key");
+  ring.path = without_credentials(request.head.query);
   ring.path = std::string(request.head.path) + (ring.path.empty() ? "" : "?" + ring.path);
   ring.frontend = name(format_);
-  ring.key_hash = key_hash(request.key);
+  ring.key_hash = key_hash(request.owner);
   ring.headers = client_headers();
   ring_ = snapshot_->rings->open(std::move(ring), context_.worker());
   if (!snapshot_->rings->rings().request()) return dispatch();

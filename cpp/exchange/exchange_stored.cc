@@ -126,9 +126,15 @@ Result<std::string> told_here(Stored what, const StoredResponse& response, std::
 
 // ---- stored responses
 
-// Whose responses are whose: the key the client came with.
 std::string_view Exchange::store_owner() const {
-  return session_->request().key;
+  return session_->request().owner;
+}
+
+// Whether clients that are strangers to each other ask providers under the same keys. A proxy
+// without client keys, or with one and no trusted address, has a single user.
+bool Exchange::shares_provider_keys() const {
+  return snapshot_->client_keys.size() > 1 ||
+         (!snapshot_->client_keys.empty() && !snapshot_->config->trusted_ips.empty());
 }
 
 // From here on the past is in the request itself.
@@ -214,10 +220,10 @@ void Exchange::answer_stored() {
   };
   if (holder == backends.end()) return answer_here();
 
-  auto path = upstream_path(format_, snapshot_->target(*holder).base_path, {}, false);
-  path += '/';
-  path += rest;
-  if (const auto query = without_query_key(request.frontend.query, "key"); !query.empty()) {
+  auto built = stored_path(snapshot_->target(*holder).base_path, id, row->below);
+  if (!built) return answer_here();  // no provider that we ask makes such an id
+  auto path = *std::move(built);
+  if (const auto query = without_credentials(request.frontend.query); !query.empty()) {
     path += "?" + query;
   }
   ask_beside(*holder, row->method, std::move(path), {}, {},
@@ -299,7 +305,10 @@ void Exchange::count_tokens() {
 // Asks the provider the request would go to, if it can count; false: it cannot.
 bool Exchange::ask_for_count() {
   auto peek = peek_request(body());
-  if (!peek) return false;
+  if (!peek) {
+    send_error(peek.error());
+    return true;
+  }
   peek_ = *std::move(peek);
   if (format_ == WireFormat::gemini_generate) peek_.model = session_->request().frontend.model;
   auto route = snapshot_->routes.resolve(peek_.model);
@@ -326,7 +335,11 @@ bool Exchange::ask_for_count() {
   record_.model = peek_.model;
   record_.upstream_model = model;
   auto path = count_path(backend->format, snapshot_->target(*backend).base_path, model);
-  ask_beside(*backend, "POST", std::move(path), std::move(asked), kCountPatience,
+  if (!path) {
+    send_error(path.error());
+    return true;
+  }
+  ask_beside(*backend, "POST", *std::move(path), std::move(asked), kCountPatience,
              [weak = weak_from_this(), row](SideCall::Answer answer) {
                const auto self = weak.lock();
                if (!self || self->session_ == nullptr) return;

@@ -22,8 +22,15 @@ namespace llm_proxy {
 namespace {
 
 // Fields of a client's request that are not an upstream's business: its connection, its
-// credentials, its browser.
-constexpr std::array<std::string_view, 19> kWithheldFields{"x-lip-route",
+// credentials, its browser, and what makes a server take the request for another one.
+constexpr std::array<std::string_view, 26> kWithheldFields{"x-lip-route",
+                                                           "x-http-method",
+                                                           "x-http-method-override",
+                                                           "x-method-override",
+                                                           "x-original-url",
+                                                           "x-rewrite-url",
+                                                           "x-original-host",
+                                                           "x-host",
                                                            "host",
                                                            "content-length",
                                                            "content-type",
@@ -51,6 +58,16 @@ bool is_withheld(const Field& field) {
   };
   if (starts("x-forwarded-") || starts("sec-")) return true;
   return std::any_of(kWithheldFields.begin(), kWithheldFields.end(),
+                     [&](std::string_view name) { return iequals(name, field.name); });
+}
+
+// Fields that say on whose account a provider works. They belong to a client's own login; beside a
+// key of ours they would spend it for somebody else.
+bool names_an_account(const Field& field) {
+  constexpr std::array<std::string_view, 5> kAccountFields{
+      "openai-organization", "openai-project", "x-goog-user-project", "chatgpt-account-id",
+      "anthropic-workspace-id"};
+  return std::any_of(kAccountFields.begin(), kAccountFields.end(),
                      [&](std::string_view name) { return iequals(name, field.name); });
 }
 
@@ -112,11 +129,11 @@ void Exchange::prepare_encoding() {
                            session_->request().frontend.json_array};
 }
 
-// Whose sealed thinking is whose: the client's key, and its session if it names one.
+// Whose sealed thinking is whose: the client's, and its session's if it names one.
 std::string Exchange::seal_session() const {
   const auto& request = session_->request();
   const auto field = session_field(request.head);
-  return field.empty() ? request.key : (request.key + '\0').append(field);
+  return field.empty() ? request.owner : (request.owner + '\0').append(field);
 }
 
 // Same format on both sides: the reply's bytes are the client's, whoever wrote the request's.
@@ -166,9 +183,13 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
   const auto& request = session_->request();
   std::string out = snapshot_->target(backend).fields;
   HeadWriter writer(out);
+  // Without a key of ours the user's own login passes as it came.
+  const bool own_login = lane_->key.empty() && same_format && snapshot_->client_keys.empty();
   if (same_format && backend.client_headers) {
     for (const auto& field : request.head.fields) {
       if (is_withheld(field) || is_for_plugins(field) || sets_header(backend, field.name)) continue;
+      if (iequals(field.name, backend.auth_header)) continue;
+      if (!own_login && names_an_account(field)) continue;
       writer.field(field.name, field.value);
     }
   } else if (!sets_header(backend, "accept")) {
@@ -182,8 +203,7 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
   if (!lane_->key.empty()) {
     if (!backend.auth_header.empty())
       writer.field(backend.auth_header, backend.auth_prefix + lane_->key);
-  } else if (same_format && snapshot_->client_keys.empty()) {
-    // No key of ours: the user's own login goes through as it came.
+  } else if (own_login) {
     for (const std::string_view name :
          {"authorization", "x-api-key", "x-goog-api-key", "api-key"}) {
       if (const Field* field = request.head.fields.find(name))
@@ -277,8 +297,10 @@ void Exchange::attempt_http(const Backend& backend) {
   if (!plain_path_.empty()) {
     request.path = target.base_path + std::string(plain_path_);
   } else {
-    request.path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
-    if (const auto query = without_query_key(frontend.query, "key"); same && !query.empty()) {
+    auto path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
+    if (!path) return on_attempt_failed(std::move(path).error(), {}, {});
+    request.path = *std::move(path);
+    if (const auto query = without_credentials(frontend.query); same && !query.empty()) {
       request.path += "?" + query;
     }
     if (!same && backend.format == WireFormat::gemini_generate && stream_) {

@@ -86,12 +86,12 @@ std::string_view session_field(const RequestHead& head) {
 std::string named_session(const ClientRequest& client, std::string_view body) {
   std::string name(session_field(client.head));
   if (name.empty()) name = named_in(body);
-  return name.empty() ? name : Digest().add("named").add(client.key).add(name).made();
+  return name.empty() ? name : Digest().add("named").add(client.owner).add(name).made();
 }
 
 std::string derived_session(const ClientRequest& client, const Request& request) {
   Digest digest;
-  digest.add("derived").add(client.key).add(client.head.fields.value("user-agent"));
+  digest.add("derived").add(client.owner).add(client.head.fields.value("user-agent"));
   for (const auto& message : request.messages) {
     if (message.role == Role::system || message.role == Role::developer) {
       digest.add("system");

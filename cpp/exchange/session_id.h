@@ -17,8 +17,8 @@ inline constexpr std::array<std::string_view, 7> kSessionFields{
 // The value of the first of them that is there; empty if none is.
 std::string_view session_field(const RequestHead& head);
 
-// What identifies the session a request belongs to, as a digest that tells no secret. The client's
-// key is part of it: nobody gets into another one's session.
+// What identifies the session a request belongs to, as a digest that tells no secret. The client is
+// part of it, by its key or its address: nobody gets into another client's session.
 //
 // What its client says: a header line, or in the body session_id, extra_body.session_id,
 // prompt_cache_key, conversation, metadata.user_id. Empty if it says nothing.

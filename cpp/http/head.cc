@@ -324,7 +324,7 @@ Step HeadParser::meaning(MessageHead& out) {
 // origin-form, absolute-form, authority-form for CONNECT, asterisk-form for OPTIONS (RFC 9112 3.2).
 Step HeadParser::target(RequestHead& out) {
   std::string_view rest = out.target;
-  out.path = out.query = {};
+  out.path = out.query = out.authority = {};
   if (out.method == "CONNECT") {
     if (!all(kHost, rest) || rest.find(':') == std::string_view::npos)
       return fail("The request target is malformed.");
@@ -345,6 +345,7 @@ Step HeadParser::target(RequestHead& out) {
     const std::string_view authority = rest.substr(0, rest.find_first_of("/?"));
     if (authority.empty() || !all(kHost, authority))
       return fail("The request target is malformed.");
+    out.authority = authority;
     rest.remove_prefix(authority.size());
   }
   if (rest.find('#') != std::string_view::npos) return fail("The request target is malformed.");

@@ -69,6 +69,7 @@ struct RequestHead : MessageHead {
                             // OPTIONS *; not decoded
   std::string_view query;   // after the '?'; empty if none
   std::string_view host;    // the Host field
+  std::string_view authority;  // of an absolute-form target; empty if the target has none
   bool expect_continue = false;
 };
 

@@ -137,18 +137,70 @@ void append_percent_encoded(std::string& out, std::string_view text) {
   }
 }
 
-std::optional<std::string> query_value(std::string_view query, std::string_view key) {
-  const auto decode = [](std::string_view text) {
-    std::string spaced(text);
-    std::replace(spaced.begin(), spaced.end(), '+', ' ');
-    return percent_decode(spaced);
+namespace {
+
+// Decodes a name or a value of a query, in which '+' is a space.
+std::optional<std::string> query_text(std::string_view text) {
+  std::string spaced(text);
+  std::replace(spaced.begin(), spaced.end(), '+', ' ');
+  return percent_decode(spaced);
+}
+
+}  // namespace
+
+Result<std::string> encode_path_segment(std::string_view text) {
+  const auto refuse = [](std::string why) {
+    return Error{ErrorKind::malformed_request, std::move(why)};
   };
+  std::string decoded(text);
+  for (int round = 0; round < 3; ++round) {
+    for (std::string_view rest = decoded; !rest.empty();) {
+      const auto piece = rest.substr(0, rest.find_first_of("/\\"));
+      rest.remove_prefix(std::min(piece.size() + 1, rest.size()));
+      if (piece == "." || piece == "..")
+        return refuse("a path must not hold '.' or '..' as a name");
+    }
+    if (std::any_of(decoded.begin(), decoded.end(),
+                    [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; })) {
+      return refuse("a path must not hold control characters");
+    }
+    auto again = percent_decode(decoded);
+    if (!again || *again == decoded) break;
+    decoded = *std::move(again);
+  }
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const auto plain = text.substr(0, text.find_first_of(":@"));
+    append_percent_encoded(out, plain);
+    text.remove_prefix(plain.size());
+    if (text.empty()) break;
+    out += text.front();
+    text.remove_prefix(1);
+  }
+  return out;
+}
+
+std::optional<std::string> query_name(std::string_view item) {
+  return query_text(item.substr(0, item.find('=')));
+}
+
+bool repeats_query_key(std::string_view query, std::string_view key) {
+  int count = 0;
+  (void)filtered_query(query, [&](std::string_view name) {
+    count += name == key;
+    return true;
+  });
+  return count > 1;
+}
+
+std::optional<std::string> query_value(std::string_view query, std::string_view key) {
   while (!query.empty()) {
     const std::string_view pair = query.substr(0, query.find('&'));
     query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    const auto name = query_name(pair);
     const std::size_t equals = std::min(pair.find('='), pair.size());
-    const auto name = decode(pair.substr(0, equals));
-    if (name && *name == key) return decode(pair.substr(std::min(equals + 1, pair.size())));
+    if (name && *name == key) return query_text(pair.substr(std::min(equals + 1, pair.size())));
   }
   return std::nullopt;
 }

@@ -32,7 +32,42 @@ std::optional<std::string> percent_decode(std::string_view text);
 // Encodes what may not stand in one path segment or query value.
 void append_percent_encoded(std::string& out, std::string_view text);
 
+// Encodes text of a client as one segment of an upstream's path; the only way for such text into a
+// path. Everything but unreserved characters, ':' and '@' is percent-encoded, so that the text can
+// neither end the segment nor begin a query. The Error (malformed_request) refuses text that some
+// server could read as a step to another directory: "." or ".." between slashes or backslashes,
+// decoded up to three times, and control characters.
+Result<std::string> encode_path_segment(std::string_view text);
+
 // The decoded value of a key in "a=1&b=2" ('+' is a space here); nothing if absent.
 std::optional<std::string> query_value(std::string_view query, std::string_view key);
+
+// True if `query` has more than one item whose decoded name is `key`.
+bool repeats_query_key(std::string_view query, std::string_view key);
+
+// The query without the items whose decoded name `drop` returns true for; keeps order and spelling
+// of the others. An item whose name is not validly encoded is dropped.
+template <typename Drop>
+std::string filtered_query(std::string_view query, Drop drop);
+
+// ---- implementation
+
+// The decoded name of one item of a query ('+' is a space); nothing if it is broken.
+std::optional<std::string> query_name(std::string_view item);
+
+template <typename Drop>
+std::string filtered_query(std::string_view query, Drop drop) {
+  std::string out;
+  while (!query.empty()) {
+    const auto item = query.substr(0, query.find('&'));
+    query.remove_prefix(item.size() == query.size() ? item.size() : item.size() + 1);
+    if (item.empty()) continue;
+    const auto name = query_name(item);
+    if (!name || drop(std::string_view(*name))) continue;
+    if (!out.empty()) out += '&';
+    out += item;
+  }
+  return out;
+}
 
 }  // namespace llm_proxy

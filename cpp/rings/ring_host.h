@@ -31,7 +31,7 @@ struct RingRequest {
   std::string method = "POST";
   std::string path;      // as the client wrote it, with its query
   std::string frontend;  // name(WireFormat)
-  std::string key_hash;  // stable hash of the client's key, never the key; empty: none was sent
+  std::string key_hash;  // stable hash that names the client, never its key; empty: it sent none
   RingHeaders headers;   // the client's, names in lower case, credentials removed
 };
 

@@ -2,6 +2,7 @@
 
 #include <openssl/rand.h>
 
+#include <cstdlib>
 #include <utility>
 
 #include "session/client_session.h"
@@ -31,7 +32,6 @@ WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvir
       cut_([this] { cut_all(); }),
       sweep_([this] { sweep(); }),
       lister_(*this, models) {
-  RAND_bytes(reinterpret_cast<unsigned char*>(&request_seed_), sizeof request_seed_);
   publish(std::move(snapshot));
 }
 
@@ -113,12 +113,17 @@ void WorkerContext::check_empty() {
 
 std::string WorkerContext::next_request_id() {
   constexpr std::string_view kHex = "0123456789abcdef";
-  // Odd multiplier: every count gives another value.
-  std::uint64_t value = request_seed_ + ++request_count_ * 0x9e3779b97f4a7c15u;
-  std::string id(16, '0');
-  for (auto& digit : id) {
-    digit = kHex[value >> 60];
-    value <<= 4;
+  constexpr std::size_t kBytes = 16;
+  if (random_at_ + kBytes > random_.size()) {
+    // Without entropy there is no id that cannot be guessed, and nothing to go on with.
+    if (RAND_bytes(random_.data(), static_cast<int>(random_.size())) != 1) std::abort();
+    random_at_ = 0;
+  }
+  std::string id;
+  id.reserve(2 * kBytes);
+  for (const auto end = random_at_ + kBytes; random_at_ < end; ++random_at_) {
+    id += kHex[random_[random_at_] >> 4];
+    id += kHex[random_[random_at_] & 15];
   }
   return id;
 }

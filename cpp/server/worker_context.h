@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -89,7 +90,7 @@ class WorkerContext {
   void cut_after(std::chrono::milliseconds deadline);
   bool draining() const { return draining_; }
 
-  // 16 hex digits, unique over the process.
+  // 32 hex digits: 128 bits of the system's cryptographic generator, which nobody can guess.
   std::string next_request_id();
 
   struct Counters {
@@ -123,8 +124,8 @@ class WorkerContext {
   Deadline cut_;
   Deadline sweep_;
   bool draining_ = false;
-  std::uint64_t request_seed_ = 0;
-  std::uint64_t request_count_ = 0;
+  std::array<unsigned char, 1024> random_;  // not yet used: from random_at_ on
+  std::size_t random_at_ = random_.size();
   Counters counters_;
   ModelLister lister_;
 };

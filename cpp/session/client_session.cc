@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "auth/forwarding.h"
 #include "auth/web_origin.h"
 #include "base/recycling_allocator.h"
 #include "exchange/exchange.h"
@@ -41,6 +42,27 @@ std::string credential(const RequestHead& head) {
   return query_value(head.query, "key").value_or(std::string());
 }
 
+// A field that decides something and is given twice, which two readers could take differently.
+Result<void> refuse_repeated_fields(const Fields& fields) {
+  constexpr std::array<std::string_view, 16> kDecidingFields{
+      "authorization",     "x-api-key",        "x-goog-api-key",  "api-key",
+      "content-type",      "content-encoding", "origin",          "x-lip-route",
+      "anthropic-version", "x-session-id",     "session-id",      "x-claude-code-session-id",
+      "session_id",        "thread-id",        "conversation_id", "x-b2bua-session-id"};
+  std::uint32_t seen = 0;
+  for (const auto& field : fields) {
+    for (std::size_t i = 0; i < kDecidingFields.size(); ++i) {
+      if (!iequals(field.name, kDecidingFields[i])) continue;
+      if ((seen >> i) & 1u) {
+        return Error{ErrorKind::malformed_request,
+                     "the header field '" + std::string(kDecidingFields[i]) + "' is given twice"};
+      }
+      seen |= 1u << i;
+    }
+  }
+  return {};
+}
+
 bool is_open_to_all(Operation operation) {
   return operation == Operation::health || operation == Operation::ready ||
          operation == Operation::hello || operation == Operation::preflight;
@@ -57,7 +79,7 @@ ClientSession::ClientSession(WorkerContext& context, StreamPtr stream, bool anth
 ClientSession::~ClientSession() = default;
 
 void ClientSession::start() {
-  request_.peer = stream_->peer_address();
+  connected_ = request_.peer = stream_->peer_address();
   next_request();
 }
 
@@ -77,6 +99,7 @@ void ClientSession::cut() {
 void ClientSession::next_request() {
   state_ = State::reading_head;
   request_.key.clear();
+  request_.owner.clear();
   request_.body.clear();
   if (request_.body.capacity() > kKeptCapacity) request_.body.release();
   if (in_.capacity() > kKeptCapacity && in_.empty()) in_.release();
@@ -216,26 +239,103 @@ void ClientSession::on_head(std::size_t size) {
 bool ClientSession::is_administrator() const {
   const auto& keys = snapshot_->admin_keys;
   if (!keys.empty()) return keys.contains(request_.key);
-  return snapshot_->client_keys.empty() && from_this_machine(request_.head, request_.peer);
+  return snapshot_->client_keys.empty() && from_this_machine(request_.head, connected_);
 }
 
-// Whoever guesses keys has to wait, with the right one too: else a wait would tell nothing of it.
-Result<void> ClientSession::guard_keys() const {
-  if (!snapshot_->config->brute_force.enabled) return {};
-  const auto wait = snapshot_->auth_guard->blocked_for(request_.peer, context_.worker().now());
-  if (wait.count() == 0) return {};
-  Error error{ErrorKind::rate_limited,
-              "too many wrong keys came from this address: wait, then send one of the proxy's "
-              "API_KEYS"};
-  error.code = "too_many_wrong_keys";
-  error.retry_after = wait;
+// An address that needs no key. What an unknown proxy passes on comes from anywhere.
+bool ClientSession::is_trusted() const {
+  return !forwarded_ && snapshot_->trusted.contains(request_.peer);
+}
+
+// Refuses a key that is not right, or none.
+Result<void> ClientSession::refuse_key() {
+  const auto& limits = snapshot_->config->brute_force;
+  const auto now = context_.worker().now();
+  auto& guard = *snapshot_->auth_guard;
+  if (limits.enabled) {
+    if (const auto wait = guard.blocked_for(request_.peer, now); wait.count() > 0) {
+      guard.tried_while_blocked(request_.peer, now);
+      Error error{ErrorKind::rate_limited,
+                  "too many wrong keys came from this address: wait, then send one of the proxy's "
+                  "API_KEYS"};
+      error.code = "too_many_wrong_keys";
+      error.retry_after = wait;
+      return error;
+    }
+    guard.failed(request_.peer, request_.key, limits, now);
+  }
+  Error error{ErrorKind::unauthenticated,
+              request_.key.empty()
+                  ? "a key is needed: send Authorization: Bearer KEY, x-api-key or x-goog-api-key"
+                  : "this key is not known here: use one of the proxy's API_KEYS"};
+  error.code = "invalid_api_key";
   return error;
 }
 
-void ClientSession::note_wrong_key() {
-  if (snapshot_->client_keys.contains(request_.key)) return;
-  snapshot_->auth_guard->failed(request_.peer, request_.key, snapshot_->config->brute_force,
-                                context_.worker().now());
+// Lets in a client that no key is asked of: it must have meant this proxy, and not be a page that a
+// browser loaded from elsewhere. What tells nothing is open to pages too.
+Result<void> ClientSession::admit_without_key() {
+  const auto& head = request_.head;
+  const auto& config = *snapshot_->config;
+  if (!is_known_host(head, config.allowed_hosts)) {
+    return Error{
+        ErrorKind::forbidden,
+        "the Host '" + std::string(head.authority.empty() ? head.host : head.authority) +
+            "' is not a name of this proxy: use its address or localhost, list the name in "
+            "allowed_hosts, or set API_KEYS"};
+  }
+  if (!is_open_to_all(request_.frontend.operation) &&
+      from_foreign_page(head, config.allowed_origins)) {
+    return Error{ErrorKind::forbidden,
+                 "requests from web pages are refused while no client key is set: set API_KEYS, "
+                 "or list the page's origin in cors.allow_origins"};
+  }
+  return {};
+}
+
+// Finds out who asks, and whether that client may.
+Result<void> ClientSession::authorize() {
+  const auto& head = request_.head;
+  const auto operation = request_.frontend.operation;
+  const auto& keys = snapshot_->client_keys;
+  const auto now = context_.worker().now();
+  const bool proxied = is_forwarded(head.fields);
+  const bool from_trusted_proxy = proxied && snapshot_->trusted_proxies.contains(connected_);
+  forwarded_ = proxied && !from_trusted_proxy;
+  request_.peer = from_trusted_proxy
+                      ? client_address(head.fields, connected_, snapshot_->trusted_proxies)
+                      : connected_;
+  request_.key = credential(head);
+  request_.owner = request_.key;
+
+  // A right key has to pass the guard too: an address may be blocked for others' wrong ones.
+  const auto admits_key = [&] {
+    return !snapshot_->config->brute_force.enabled ||
+           snapshot_->auth_guard->admits(request_.peer, request_.key, now);
+  };
+  request_.admin = is_admin(operation) && is_administrator();
+  if (request_.admin) {
+    if (!snapshot_->admin_keys.empty() && !admits_key()) return refuse_key();
+    return snapshot_->admin_keys.empty() ? admit_without_key() : Result<void>();
+  }
+  if (keys.empty()) {
+    if (auto known = admit_without_key(); !known || is_open_to_all(operation)) return known;
+    // The admin API of a proxy without client keys answers 401 itself; wrong keys count all the
+    // same.
+    if (is_admin(operation) && !snapshot_->admin_keys.empty() && !request_.key.empty()) {
+      if (auto refused = refuse_key(); refused.error().kind == ErrorKind::rate_limited) {
+        return refused;
+      }
+    }
+    return {};
+  }
+  if (is_open_to_all(operation)) return {};
+  if (keys.contains(request_.key)) return admits_key() ? Result<void>() : refuse_key();
+  if (is_trusted()) {
+    request_.owner.assign("\0address ", 9).append(request_.peer);
+    return admit_without_key();
+  }
+  return refuse_key();
 }
 
 // What can be said before the body is read.
@@ -246,31 +346,15 @@ Result<void> ClientSession::admit() {
   if (match.operation == Operation::websocket) {
     return Error{ErrorKind::upgrade_required, "WebSocket is not offered here: use HTTP"};
   }
-  request_.key = credential(head);
-  if (!is_open_to_all(match.operation)) {
-    if (auto waits = guard_keys(); !waits) return waits;
+  if (auto once = refuse_repeated_fields(head.fields); !once) return once;
+  if (const auto twice = repeated_query_key(head.query); !twice.empty()) {
+    return Error{ErrorKind::malformed_request,
+                 "'" + std::string(twice) + "' is given twice in the query"};
   }
-  request_.admin = is_admin(match.operation) && is_administrator();
-  if (!request_.admin && !is_open_to_all(match.operation)) {
-    if (is_admin(match.operation) && !snapshot_->admin_keys.empty()) note_wrong_key();
-    if (snapshot_->client_keys.empty()) {
-      if (from_foreign_page(head, config.allowed_origins)) {
-        return Error{
-            ErrorKind::forbidden,
-            "requests from web pages are refused while no client key is set: set API_KEYS, "
-            "or list the page's origin in cors.allow_origins"};
-      }
-    } else if (!snapshot_->client_keys.contains(request_.key) &&
-               !snapshot_->trusted.contains(request_.peer)) {
-      note_wrong_key();
-      Error error{
-          ErrorKind::unauthenticated,
-          request_.key.empty()
-              ? "a key is needed: send Authorization: Bearer KEY, x-api-key or x-goog-api-key"
-              : "this key is not known here: use one of the proxy's API_KEYS"};
-      error.code = "invalid_api_key";
-      return error;
-    }
+  if (auto allowed = authorize(); !allowed) return allowed;
+  if (match.broken_model) {
+    return Error{ErrorKind::malformed_request,
+                 "the model's name in the path is not validly percent-encoded"};
   }
   if (head.fields.find(kLoopGuard) != nullptr) {
     Error error{ErrorKind::malformed_request,

@@ -23,9 +23,13 @@ class Exchange;
 struct ClientRequest {
   RequestHead head;  // views into the session's buffer
   FrontendMatch frontend;
-  ByteBuffer body;     // content codings taken off
-  std::string peer;    // address without port
-  std::string key;     // the credential it came with, if any; a secret
+  ByteBuffer body;   // content codings taken off
+  std::string peer;  // the client's address without port, as far as trusted proxies tell it
+  std::string key;   // the credential it came with, if any; a secret
+  // Whose its stored responses, conversations, sessions and cached replies are: the key it was let
+  // in with, "\0address " and its address if it was let in by that, the key as sent where none is
+  // asked for. Holds a secret.
+  std::string owner;
   bool admin = false;  // may change things through the admin API
 };
 
@@ -85,9 +89,11 @@ class ClientSession {
   void parse_head();
   void on_head(std::size_t size);
   Result<void> admit();
+  Result<void> authorize();
+  Result<void> admit_without_key();
+  Result<void> refuse_key();
   bool is_administrator() const;
-  Result<void> guard_keys() const;
-  void note_wrong_key();
+  bool is_trusted() const;
   void read_body();
   std::uint64_t body_left() const;
   void on_body_bytes(std::string_view bytes);
@@ -107,6 +113,8 @@ class ClientSession {
   WorkerContext& context_;
   StreamPtr stream_;
   const bool anthropic_;
+  std::string connected_;   // the address at the other end of the connection
+  bool forwarded_ = false;  // the request came through a proxy that is not a trusted one
   Place place_;
   State state_ = State::reading_head;
   std::shared_ptr<const Snapshot> snapshot_;  // of the request being read

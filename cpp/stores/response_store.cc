@@ -171,6 +171,8 @@ Result<std::unique_ptr<ResponseTurn>> ResponseTurn::open(ResponseStore& store,
     JsonWriter json(turn->conversation_object_);
     json.begin_object().member("id", std::string_view(turn->conversation_)).end_object();
   }
+  turn->foreign_ =
+      turn->before_ == nullptr && (!turn->previous_id_.empty() || !turn->conversation_.empty());
   if (turn->before_ && !turn->before_->whole) turn->before_ = nullptr;
   return turn;
 }

@@ -107,6 +107,9 @@ class ResponseTurn {
   // `body` with the past in its input, and nothing that points to it.
   std::string expanded(std::string_view body, const RequestPeek& peek);
   bool is_expanded() const { return expanded_; }
+  // Whether it goes on from a response or conversation that is not kept here for this owner:
+  // another client's, or one that was forgotten.
+  bool is_foreign() const { return foreign_; }
   // The response it goes on from, as JSON; empty: none.
   std::string_view previous_id() const { return previous_id_; }
   // The conversation it goes on in, as the reply names it; empty: none.
@@ -134,6 +137,7 @@ class ResponseTurn {
   std::string conversation_;  // decoded
   std::string conversation_object_;
   ResponseStore::Entry before_;
+  bool foreign_ = false;
   bool wanted_ = true;  // the client did not say store: false
   bool left_out_ = false;
   bool kept_ = false;

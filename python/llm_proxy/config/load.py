@@ -309,14 +309,15 @@ def _guard_prefix(
 def _guard_trusted(
     values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
 ) -> None:
-    trusted = values["auth.trusted_ips"]
-    assert isinstance(trusted, tuple)
-    for address in trusted:
-        try:
-            ip_network(address, strict=False)
-        except ValueError:
-            message = f"'{address}' is no address: write 10.0.0.7 or 10.0.0.0/8"
-            problems.append(Problem(origins["auth.trusted_ips"].where, "auth.trusted_ips", message))
+    for path in ("auth.trusted_ips", "auth.trusted_proxies"):
+        addresses = values[path]
+        assert isinstance(addresses, tuple)
+        for address in addresses:
+            try:
+                ip_network(address, strict=False)
+            except ValueError:
+                message = f"'{address}' is not an address: write 10.0.0.7 or 10.0.0.0/8"
+                problems.append(Problem(origins[path].where, path, message))
 
 
 def _guard_address(

@@ -30,6 +30,8 @@ def snapshot(settings: Settings) -> str:
             "client_keys": list(settings.client_keys),
             "admin_keys": list(settings.admin_keys),
             "trusted_ips": list(settings.texts("auth.trusted_ips")),
+            "trusted_proxies": list(settings.texts("auth.trusted_proxies")),
+            "allowed_hosts": list(settings.texts("allowed_hosts")),
             "brute_force": {
                 "enabled": settings.switch(f"{_GUARD}.enabled"),
                 "max_failed_attempts": settings.whole(f"{_GUARD}.max_failed_attempts"),

@@ -231,6 +231,10 @@ SETTINGS: tuple[Setting, ...] = (
             ("--disable-auth",), ("DISABLE_AUTH",)),
     Setting("auth.trusted_ips", "texts", (), "addresses and networks that need no key, such as 10.0.0.7 or 10.0.0.0/8; "
             "repeatable", ("--trusted-ip",), ("TRUSTED_IPS",)),
+    Setting("auth.trusted_proxies", "texts", (), "addresses and networks of reverse proxies whose X-Forwarded-For or "
+            "Forwarded names the client; repeatable", ("--trusted-proxy",), ("TRUSTED_PROXIES",)),
+    Setting("allowed_hosts", "texts", (), "host names by which clients without a key may call this proxy, beside "
+            "addresses, localhost and this machine's name; repeatable", ("--allowed-host",), ("ALLOWED_HOSTS",)),
     Setting("auth.brute_force_protection.enabled", "switch", True, "make who guesses keys wait; different wrong keys count, "
             "not the repetition of one", ("--enable-brute-force-protection",), ("BRUTE_FORCE_PROTECTION_ENABLED",),
             words=(("--disable-brute-force-protection", "false"),)),
