@@ -100,7 +100,8 @@ TEST_F(AuthGuardTest, ManyAddressesPushOutTheOldestOnly) {
 }
 
 TEST(TrustedAddressesTest, HoldsAddressesAndNetworks) {
-  const auto trusted = TrustedAddresses::build({"10.0.0.7", "192.168.0.0/16", "::1", "fd00::/8"});
+  const auto trusted =
+      TrustedAddresses::build("trusted_ips", {"10.0.0.7", "192.168.0.0/16", "::1", "fd00::/8"});
   ASSERT_TRUE(trusted);
   for (const auto* peer : {"10.0.0.7", "192.168.44.5", "::1", "fd12::9", "::ffff:10.0.0.7"}) {
     EXPECT_TRUE(trusted->contains(peer)) << peer;
@@ -111,12 +112,12 @@ TEST(TrustedAddressesTest, HoldsAddressesAndNetworks) {
 }
 
 TEST(TrustedAddressesTest, ZeroBitsAreEverybody) {
-  EXPECT_TRUE(TrustedAddresses::build({"0.0.0.0/0"})->contains("8.8.8.8"));
+  EXPECT_TRUE(TrustedAddresses::build("trusted_ips", {"0.0.0.0/0"})->contains("8.8.8.8"));
 }
 
 TEST(TrustedAddressesTest, WhatIsNoAddressIsNamed) {
   for (const auto* text : {"home", "10.0.0.0/33", "10.0.0", "", "fd00::/129"}) {
-    const auto refused = TrustedAddresses::build({text});
+    const auto refused = TrustedAddresses::build("trusted_ips", {text});
     ASSERT_FALSE(refused) << text;
     EXPECT_NE(refused.error().message.find(text), std::string::npos);
   }

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "http/url.h"
+
 namespace llm_proxy {
 namespace {
 
@@ -89,16 +91,41 @@ TEST(Frontend, takes_one_key_out_of_a_query_and_keeps_the_rest) {
   EXPECT_EQ(without_credentials("key=secret"), "");
 }
 
+TEST(Frontend, takes_credentials_out_of_a_query_however_they_are_spelled) {
+  EXPECT_EQ(without_credentials("%6bey=secret&a=1&KEY=b&%24httpMethod=DELETE&access_token=x"),
+            "a=1");
+  EXPECT_EQ(without_credentials("%zz=1&a=2"), "a=2");
+}
+
+TEST(Frontend, sees_a_deciding_query_key_that_is_given_twice) {
+  EXPECT_EQ(repeated_query_key("key=a&alt=sse&%6Bey=b"), "key");
+  EXPECT_EQ(repeated_query_key("alt=sse&alt=json"), "alt");
+  EXPECT_EQ(repeated_query_key("a=1&a=2&key=b"), "");
+}
+
+TEST(Frontend, keeps_a_client_s_text_in_one_segment_of_an_upstream_s_path) {
+  EXPECT_EQ(*encode_path_segment("gemini-2.5-pro:free@x"), "gemini-2.5-pro:free@x");
+  EXPECT_EQ(*encode_path_segment("a/b?c#d%2e"), "a%2Fb%3Fc%23d%252e");
+  for (const std::string_view step : {"..", ".", "../x", "x/..", "x\\..\\y", "a/./b", "..%2fx",
+                                      "%2e%2e/x", "%252e%252e%252fx", "a\nb"}) {
+    EXPECT_FALSE(encode_path_segment(step)) << step;
+  }
+  EXPECT_EQ(*encode_path_segment("..."), "...");
+}
+
 TEST(Frontend, builds_upstream_paths_for_bases_with_and_without_a_version) {
   const auto path = [](WireFormat format, std::string_view base, std::string_view model = "m",
-                       bool stream = false) { return upstream_path(format, base, model, stream); };
+                       bool stream = false) {
+    const auto made = upstream_path(format, base, model, stream);
+    return made ? *made : "refused: " + made.error().message;
+  };
   EXPECT_EQ(path(WireFormat::openai_chat, "/v1"), "/v1/chat/completions");
   EXPECT_EQ(path(WireFormat::openai_chat, "/api/paas/v4/"), "/api/paas/v4/chat/completions");
   EXPECT_EQ(path(WireFormat::openai_responses, "/v1"), "/v1/responses");
   EXPECT_EQ(path(WireFormat::anthropic_messages, ""), "/v1/messages");
   EXPECT_EQ(path(WireFormat::anthropic_messages, "/v1"), "/v1/messages");
   EXPECT_EQ(path(WireFormat::gemini_generate, "", "a/b?c", true),
-            "/v1beta/models/a/b%3Fc:streamGenerateContent");
+            "/v1beta/models/a%2Fb%3Fc:streamGenerateContent");
   EXPECT_EQ(path(WireFormat::gemini_generate, "/v1beta"), "/v1beta/models/m:generateContent");
 }
 
