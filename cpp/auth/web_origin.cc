@@ -44,8 +44,7 @@ bool is_known_name(std::string_view authority, const std::vector<std::string>& n
   if (!not_literal) return true;
   if (host == "localhost" || host.ends_with(".localhost")) return true;
   if (std::ranges::find(kContainerHosts, host) != kContainerHosts.end()) return true;
-  const std::string& own = own_name();
-  if (!own.empty() && (host == own || host == own.substr(0, own.find('.')))) return true;
+  if (host.find('.') == std::string_view::npos || host == own_name()) return true;
   return std::ranges::any_of(names, [&](const std::string& each) {
     return lower_case(each) == host || lower_case(each) == lower_case(authority);
   });

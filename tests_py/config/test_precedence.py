@@ -42,6 +42,11 @@ OVERRIDES: dict[str, list[tuple[str, object]]] = {
         ("10.0.0.0/8", ["10.0.0.0/8"]),
         ("fd00::/8 , 10.0.0.7", ["fd00::/8", "10.0.0.7"]),
     ],
+    "auth.trusted_proxies": [
+        ("127.0.0.1,::1", ["127.0.0.1", "::1"]),
+        ("10.0.0.0/8", ["10.0.0.0/8"]),
+        ("fd00::/8 , 10.0.0.7", ["fd00::/8", "10.0.0.7"]),
+    ],
     "auth.brute_force_protection.max_failed_attempts": [("2", 2), ("3", 3), ("4", 4)],
     "auth.brute_force_protection.block_multiplier": [("1.5", 1.5), ("2", 2.0), ("3", 3.0)],
     "failure_handling.max_attempts": [("2", 2), ("3", 3), ("4", 4)],

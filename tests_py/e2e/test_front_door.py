@@ -148,7 +148,7 @@ async def test_a_model_s_name_may_hold_slashes_and_colons(
     ):
         got = await http.post(path, json={"contents": [{"parts": [{"text": "a"}]}]})
         assert got.json()["candidates"][0]["content"]["parts"][0]["text"] == TEXT.text
-    assert upstream.last.path == "/v1/models/vendor/some:model:generateContent"
+    assert upstream.last.path == "/v1/models/vendor%2Fsome:model:generateContent"
 
 
 async def test_both_spellings_of_gemini_s_keys_arrive(start_proxy: StartProxy) -> None:
