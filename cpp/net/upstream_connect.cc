@@ -32,12 +32,24 @@ UpstreamConnect::UpstreamConnect(Worker& worker,
 
 void UpstreamConnect::start() {
   worker_.deadlines(timeout_).arm(total_);
+  if (environment_->dial) return dial();
   Addresses known = environment_->resolver->known(first_stop_.host);
   if (!known.empty()) return on_resolved(std::move(known));
   lookup_ = environment_->resolver->resolve(first_stop_.host, worker_,
                                             [self = Self(this)](Result<Addresses> addresses) {
                                               self->on_resolved(std::move(addresses));
                                             });
+}
+
+// Posted: nobody is called from within connect().
+void UpstreamConnect::dial() {
+  environment_->dial(endpoint_, [self = Self(this)](Result<StreamPtr> dialled) {
+    self->worker_.post([self, dialled = std::move(dialled)]() mutable {
+      if (!self->done_) return;
+      if (!dialled) return self->fail(ErrorKind::upstream_unreachable, dialled.error().message);
+      self->succeed(*std::move(dialled));
+    });
+  });
 }
 
 void UpstreamConnect::cancel() {

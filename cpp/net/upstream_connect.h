@@ -40,6 +40,7 @@ class UpstreamConnect
  private:
   using Self = boost::intrusive_ptr<UpstreamConnect>;
 
+  void dial();
   void on_resolved(Result<Addresses> addresses);
   void try_next_address();
   void on_connected(const ErrorCode& error);

@@ -1,10 +1,14 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
+#include "base/callback.h"
 #include "base/result.h"
+#include "net/byte_stream.h"
+#include "net/endpoint.h"
 
 namespace llm_proxy {
 
@@ -34,6 +38,10 @@ struct UpstreamEnvironment {
   std::shared_ptr<TlsClient> tls;
   std::shared_ptr<Resolver> resolver;
   std::shared_ptr<const ProxyRules> proxies;
+  // Set: gives streams in the place of sockets, so that a test can be the upstream. Called on the
+  // pool's worker; calls back there, at once or later, or never.
+  using Dialled = Callback<void(Result<StreamPtr>)>;
+  std::function<void(const Endpoint&, Dialled)> dial;
 };
 
 // An Error names the setting at fault: a CA file that cannot be read, a proxy that is no URL.
