@@ -73,8 +73,9 @@ std::string without_proxy_members(std::string_view body) {
         std::find(kNotTaken.begin(), kNotTaken.end(), name) != kNotTaken.end()) {
       continue;
     }
-    const auto known = std::find_if(members.begin(), members.end(),
-                                    [&](const auto& entry) { return entry.first == name; });
+    const auto known =
+        std::find_if(members.begin(), members.end(),
+                     [&wanted = name](const auto& entry) { return entry.first == wanted; });
     if (known == members.end()) {
       members.emplace_back(name, value);
     } else {

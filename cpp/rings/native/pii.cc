@@ -445,7 +445,7 @@ bool iban_holds(std::string_view text) {
   for (const char c : text) {
     if (c != ' ') compact += c;
   }
-  std::ranges::rotate(compact, compact.begin() + 4);
+  std::rotate(compact.begin(), compact.begin() + 4, compact.end());
   int rest = 0;
   for (const char c : compact) {
     rest = is_digit(c) ? (rest * 10 + (c - '0')) % 97 : (rest * 100 + (c - 'A' + 10)) % 97;
