@@ -290,6 +290,7 @@ void read_section(Fields& fields, ServerConfig& out) {
   fields.read("workers", out.workers);
   fields.read("body_limit", out.body_limit);
   fields.read("head_limit", out.head_limit);
+  fields.read("client_min_rate", out.client_min_rate);
   fields.read("timeouts", out.timeouts);
   fields.read("client_keys", out.client_keys);
   fields.read("admin_keys", out.admin_keys);

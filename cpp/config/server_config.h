@@ -25,9 +25,9 @@ namespace llm_proxy {
 
 struct Timeouts {
   std::chrono::milliseconds client_head{30'000};
-  std::chrono::milliseconds client_body{60'000};   // silence, not total
+  std::chrono::milliseconds client_body{60'000};   // silence; the time a slow body is judged by
   std::chrono::milliseconds client_idle{120'000};  // keep-alive between requests
-  std::chrono::milliseconds client_write{60'000};  // a client that does not read
+  std::chrono::milliseconds client_write{60'000};  // the time a slow reader is judged by
   std::chrono::milliseconds connect{5'000};
   std::chrono::milliseconds first_byte{300'000};
   std::chrono::milliseconds stream_idle{300'000};
@@ -50,6 +50,7 @@ struct ServerConfig {
   int workers = 0;            // 0: one per core
   std::uint64_t body_limit = 64u << 20;
   std::uint32_t head_limit = 32u << 10;
+  std::uint32_t client_min_rate = 500;  // bytes a second of a body or a reply; 0: any
   Timeouts timeouts;
   std::vector<std::string> client_keys;      // empty: no key asked for
   std::vector<std::string> admin_keys;       // of the admin API; never a client's

@@ -50,6 +50,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
 
   // ---- From the session.
   void on_client_gone();
+  // The reply has begun: writes its format's sign of life, if it has one. Commits nothing.
+  void say_alive() { on_keep_alive(); }
   void on_written();     // what write_stream() could not take at once is written
   void on_reply_sent();  // all of it
 

@@ -13,6 +13,7 @@
 
 #include "base/byte_buffer.h"
 #include "base/callback.h"
+#include "net/peer_socket.h"
 
 namespace llm_proxy {
 
@@ -62,6 +63,16 @@ class ByteStream : public boost::intrusive_ref_counter<ByteStream, boost::thread
   [[nodiscard]] virtual bool write_copied(std::span<const std::string_view> pieces,
                                           WriteHandler done) = 0;
   virtual bool writing() const = 0;
+  // Bytes of the pending write that the kernel has not taken yet; 0 while not writing().
+  virtual std::size_t unsent() const = 0;
+
+  // ---- After the peer has ended its direction.
+
+  // What has become of the peer's socket. A few system calls.
+  virtual PeerSocket peer_socket() const = 0;
+  // Calls `refused` once if the connection is reset, which no read tells any more: a peer that has
+  // closed its socket resets it when something is written to it. Once in the life of a stream.
+  virtual void when_refused(Callback<void()> refused) = 0;
 
   // Sends FIN (TLS: close_notify first) and goes on reading: how to end when the peer may still be
   // sending.

@@ -1,5 +1,6 @@
 #include "net/socket_stream.h"
 
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -246,6 +247,39 @@ void SocketStream::finish_write(ErrorCode error) {
   done(error);
 }
 
+std::size_t SocketStream::unsent() const {
+  std::size_t bytes = 0;
+  for (std::size_t i = next_piece_; i < pending_.size(); ++i) bytes += pending_[i].size();
+  return bytes;
+}
+
+void SocketStream::when_refused(Callback<void()> refused) {
+  if (closed_ || refused_) return;
+  refused_ = std::move(refused);
+  if (in_lane_) {
+    leave_lane();
+    if (read_waiting_) wait_to_read(Progress::want_read);
+  }
+  wait_for_reset();
+}
+
+bool SocketStream::was_reset() const {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  return ::getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+         info.tcpi_state == TCP_CLOSE;
+}
+
+void SocketStream::wait_for_reset() {
+  socket_.async_wait(Socket::wait_error,
+                     [self = boost::intrusive_ptr<SocketStream>(this)](const ErrorCode& error) {
+                       if (self->closed_ || !self->refused_) return;
+                       // Urgent data wakes it up as well.
+                       if (!error && !self->was_reset()) return self->wait_for_reset();
+                       std::exchange(self->refused_, nullptr)();
+                     });
+}
+
 void SocketStream::shutdown_write() {
   if (closed_) return;
   say_goodbye();
@@ -270,6 +304,7 @@ void SocketStream::close_socket() {
   closed_ = true;
   cancel_read();
   write_done_ = nullptr;
+  refused_ = nullptr;
   if (in_lane_) {
     if (std::exchange(lane_watches_, false)) worker_.stream_lane().remove(fd_, *this);
     in_lane_ = false;

@@ -32,6 +32,9 @@ class SocketStream : public ByteStream, private StreamLane::Member {
   bool write(std::span<const std::string_view> pieces, WriteHandler done) override;
   bool write_copied(std::span<const std::string_view> pieces, WriteHandler done) override;
   bool writing() const override { return static_cast<bool>(write_done_); }
+  std::size_t unsent() const override;
+  PeerSocket peer_socket() const override { return find_peer_socket(fd_); }
+  void when_refused(Callback<void()> refused) override;
   void shutdown_write() override;
   void close() override;
   void reset() override;
@@ -80,6 +83,8 @@ class SocketStream : public ByteStream, private StreamLane::Member {
   void leave_lane();
   void on_lane_ready() override;
   void close_socket();
+  bool was_reset() const;
+  void wait_for_reset();
   void on_readable();
   Transfer receive_next(std::span<char> into);
   void deliver(const Transfer& got, std::span<const char> into);
@@ -111,6 +116,8 @@ class SocketStream : public ByteStream, private StreamLane::Member {
   std::size_t next_piece_ = 0;
   std::string copied_;
   WriteHandler write_done_;
+
+  Callback<void()> refused_;
 };
 
 template <typename GoOn>

@@ -18,6 +18,8 @@ constexpr std::size_t kMaxAhead = 64u << 10;  // bytes of a next request taken w
 constexpr std::size_t kMaxTurn = 16u << 10;   // bytes of a stream that wait for the turn's end
 constexpr std::uint64_t kMaxLinger =
     1u << 20;  // bytes thrown away so that a refusal is not lost in a reset
+// How often a client that has ended its direction is looked for.
+constexpr std::chrono::milliseconds kLook{1000};
 constexpr std::uint64_t kDrainableBody =
     64u << 10;  // a refused body this small is read, and the connection kept
 constexpr std::size_t kKeptCapacity =
@@ -74,7 +76,8 @@ ClientSession::ClientSession(WorkerContext& context, StreamPtr stream, bool anth
     : context_(context),
       stream_(std::move(stream)),
       anthropic_(anthropic),
-      deadline_([this] { on_deadline(); }) {}
+      deadline_([this] { on_deadline(); }),
+      watch_([this] { look_for_client(); }) {}
 
 ClientSession::~ClientSession() = default;
 
@@ -126,13 +129,22 @@ void ClientSession::renew() {
 
 void ClientSession::read() {
   if (stream_->reading() || state_ == State::closed) return;
+  if (finished_) {
+    // Nothing more will come: what is not complete by now never is.
+    if (state_ == State::exchanging) {
+      context_.worker().deadlines(kLook).arm(watch_);
+    } else {
+      close();
+    }
+    return;
+  }
   stream_->read_scratch([this](ErrorCode error, std::string_view bytes) { on_read(error, bytes); });
 }
 
 void ClientSession::on_read(const ErrorCode& error, std::string_view bytes) {
   context_.sweep();
   if (error) {
-    on_gone();
+    is_eof(error) && state_ == State::exchanging ? on_finished() : on_gone();
     return;
   }
   switch (state_) {
@@ -145,13 +157,21 @@ void ClientSession::on_read(const ErrorCode& error, std::string_view bytes) {
       parse_head();
       break;
     case State::reading_body:
-      context_.deadlines().client_body->arm(deadline_);
+      note_body(bytes.size());
       on_body_bytes(bytes);
       break;
     case State::exchanging:
       in_.append(bytes);
-      // A client that sends on and on while it is answered is read no further until then.
-      if (in_.size() < kMaxAhead) read();
+      // A client that sends on and on while it is answered is read no further until then. Only a
+      // reset shows that it has left.
+      if (in_.size() < kMaxAhead) {
+        read();
+      } else {
+        stream_->when_refused([this] {
+          context_.sweep();
+          on_gone();
+        });
+      }
       break;
     case State::lingering:
       lingered_ += bytes.size();
@@ -165,6 +185,47 @@ void ClientSession::on_read(const ErrorCode& error, std::string_view bytes) {
 void ClientSession::on_gone() {
   if (exchange_) exchange_->on_client_gone();
   close();
+}
+
+// The client has ended its direction (FIN) while it is answered. Either it has shut that direction
+// down and waits, or it has closed its socket and waits for nothing; only the second may cost it
+// its answer, and the second must not cost a provider's tokens.
+void ClientSession::on_finished() {
+  finished_ = true;
+  stream_->when_refused([this] {
+    context_.sweep();
+    on_gone();
+  });
+  look_for_client();
+}
+
+// The kernel knows about a client on this machine, at once and from then on by the second. One
+// elsewhere is written to: a closed socket resets the connection.
+void ClientSession::look_for_client() {
+  if (state_ != State::exchanging) return;
+  switch (stream_->peer_socket()) {
+    case PeerSocket::closed:
+      return on_gone();
+    case PeerSocket::held:
+      return context_.worker().deadlines(kLook).arm(watch_);
+    case PeerSocket::unseen:
+      if (!probe_client()) return on_gone();
+      if (state_ == State::exchanging) context_.deadlines().keep_alive->arm(watch_);
+      return;
+  }
+}
+
+// Writes what means nothing to a client that still reads. False: there is no such thing to say.
+bool ClientSession::probe_client() {
+  if (stream_->writing()) return true;  // that will tell
+  if (reply_begun_) {
+    if (exchange_) exchange_->say_alive();
+    return true;
+  }
+  // RFC 9110, 15.2: every client of HTTP/1.1 takes interim replies, asked for or not.
+  if (request_.head.version_minor < 1 || request_.head.method.empty()) return false;
+  send_continue();
+  return true;
 }
 
 void ClientSession::parse_head() {
@@ -221,18 +282,24 @@ void ClientSession::on_head(std::size_t size) {
     return;
   }
   state_ = State::reading_body;
+  pace_since_ = context_.worker().now();
+  pace_bytes_ = 0;
   context_.deadlines().client_body->arm(deadline_);
   if (head.framing == Framing::length) request_.body.reserve(static_cast<std::size_t>(body_left()));
   if (head.expect_continue && rest.empty()) {
-    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    static constexpr std::array<std::string_view, 1> kPieces{kContinue};
-    // Static bytes: nothing to keep until it is written. A reply that was ready meanwhile follows
-    // it.
-    (void)stream_->write(kPieces, [this](ErrorCode error) {
-      if (!error && reply_begun_) flush();
-    });
+    send_continue();
   }
   on_body_bytes(rest);
+}
+
+// Static bytes: nothing has to stay until they are written. A reply that was ready meanwhile
+// follows them.
+void ClientSession::send_continue() {
+  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  static constexpr std::array<std::string_view, 1> kPieces{kContinue};
+  (void)stream_->write(kPieces, [this](ErrorCode error) {
+    if (!error && reply_begun_) flush();
+  });
 }
 
 // An admin's key, or, while there are no keys at all, the only user of this machine.
@@ -399,7 +466,7 @@ void ClientSession::on_body_bytes(std::string_view bytes) {
     }
     in_.append(bytes);
     if (!chunks_->done()) {
-      read();
+      if (!body_is_too_slow()) read();
       return;
     }
   } else {
@@ -408,11 +475,48 @@ void ClientSession::on_body_bytes(std::string_view bytes) {
     request_.body.append(taken);
     in_.append(bytes.substr(taken.size()));
     if (body_left() > 0) {
-      read_body();
+      if (!body_is_too_slow()) read_body();
       return;
     }
   }
   on_body_complete();
+}
+
+// Whether `bytes` in the time since `since` are as fast as a client has to be. No time shorter than
+// `least` is judged.
+bool ClientSession::keeps_pace(std::size_t bytes, TimePoint since,
+                               std::chrono::milliseconds least) const {
+  const auto passed = context_.worker().now() - since;
+  const std::chrono::duration<double> seconds = passed;
+  return passed < least ||
+         static_cast<double>(bytes) >= seconds.count() * snapshot_->config->client_min_rate;
+}
+
+// More of the body has come: the client is not silent.
+void ClientSession::note_body(std::size_t bytes) {
+  pace_bytes_ += bytes;
+  context_.deadlines().client_body->arm(deadline_);
+}
+
+// A body that drips would otherwise hold its connection and its buffer for as long as it likes. True:
+// it was refused.
+bool ClientSession::body_is_too_slow() {
+  const auto window = snapshot_->config->timeouts.client_body;
+  if (!keeps_pace(pace_bytes_, pace_since_, window)) {
+    refuse_late_request();
+    return true;
+  }
+  if (const auto now = context_.worker().now(); now - pace_since_ >= window) {
+    pace_since_ = now;
+    pace_bytes_ = 0;
+  }
+  return false;
+}
+
+void ClientSession::refuse_late_request() {
+  keep_alive_ = false;
+  stream_->cancel_read();
+  refuse({ErrorKind::client_timeout, "the request did not arrive in time"});
 }
 
 // What is missing of a body of known length. Derived, so that it cannot disagree with the body.
@@ -429,15 +533,18 @@ void ClientSession::read_body() {
   // and the one after it is a straight one.
   if (stream_->reading()) return;
   const auto left = static_cast<std::size_t>(body_left());
-  stream_->read_into(std::move(request_.body), left, [this](ErrorCode error, ByteBuffer body) {
+  const std::size_t before = request_.body.size();
+  stream_->read_into(std::move(request_.body), left, [this, before](ErrorCode error,
+                                                                    ByteBuffer body) {
     context_.sweep();
     request_.body = std::move(body);
     if (error) {
       on_gone();
       return;
     }
-    context_.deadlines().client_body->arm(deadline_);
-    body_left() > 0 ? read_body() : on_body_complete();
+    note_body(request_.body.size() - before);
+    if (body_left() == 0) return on_body_complete();
+    if (!body_is_too_slow()) read_body();
   });
 }
 
@@ -583,8 +690,21 @@ bool ClientSession::flush() {
     after_flush();
     return true;
   }
+  pace_since_ = context_.worker().now();
+  pace_bytes_ = stream_->unsent();
   context_.deadlines().client_write->arm(deadline_);
   return false;
+}
+
+// A write has been under way for `client_write`. A client that takes it, however slowly within
+// reason, is given more time; one that drinks a byte a second is not.
+void ClientSession::on_slow_write() {
+  const std::size_t left = stream_->unsent();
+  const std::size_t taken = pace_bytes_ > left ? pace_bytes_ - left : 0;
+  if (!stream_->writing() || taken == 0 || !keeps_pace(taken, pace_since_, {})) return on_gone();
+  pace_since_ = context_.worker().now();
+  pace_bytes_ = left;
+  context_.deadlines().client_write->arm(deadline_);
 }
 
 void ClientSession::on_flushed(const ErrorCode& error) {
@@ -620,7 +740,7 @@ void ClientSession::finish_exchange() {
     // connection (HTTP/1.0) only a reset says so.
     if (!chunked_) stream_->reset();
     close();
-  } else if (!keep_alive_ || context_.draining()) {
+  } else if (!keep_alive_ || context_.draining() || (finished_ && in_.empty())) {
     linger();
   } else {
     next_request();
@@ -643,6 +763,7 @@ void ClientSession::close() {
   if (state_ == State::closed) return;
   state_ = State::closed;
   deadline_.disarm();
+  watch_.disarm();
   stream_->close();
   if (exchange_) context_.bury(std::exchange(exchange_, nullptr));
   context_.retire(*this);
@@ -657,12 +778,10 @@ void ClientSession::on_deadline() {
       }
       [[fallthrough]];
     case State::reading_body:
-      keep_alive_ = false;
-      stream_->cancel_read();
-      refuse({ErrorKind::client_timeout, "the request did not arrive in time"});
+      refuse_late_request();
       break;
-    case State::exchanging:  // a write is under way: the client does not read
-      on_gone();
+    case State::exchanging:
+      on_slow_write();
       break;
     case State::lingering:
       close();

@@ -36,7 +36,8 @@ struct ClientRequest {
 // One client connection: reads requests one after the other, writes what their exchange answers.
 //
 // Owned by its WorkerContext, lives on one worker. While an exchange is under way a read stays
-// pending, so that a client's leaving is seen in every phase.
+// pending, so that a client's leaving is seen in every phase. A client that ends its direction and
+// waits for its answer gets it: see on_finished().
 //
 //   reading_head ─► reading_body ─► exchanging ─► reading_head (keep-alive)
 //        └───────────────┴──────────────┴───────► lingering ─► closed
@@ -86,6 +87,9 @@ class ClientSession {
   void read();
   void on_read(const ErrorCode& error, std::string_view bytes);
   void on_gone();
+  void on_finished();
+  void look_for_client();
+  bool probe_client();
   void parse_head();
   void on_head(std::size_t size);
   Result<void> admit();
@@ -97,11 +101,17 @@ class ClientSession {
   void read_body();
   std::uint64_t body_left() const;
   void on_body_bytes(std::string_view bytes);
+  bool keeps_pace(std::size_t bytes, TimePoint since, std::chrono::milliseconds least) const;
+  void note_body(std::size_t bytes);
+  bool body_is_too_slow();
+  void refuse_late_request();
+  void send_continue();
   void on_body_complete();
   void begin_exchange();
   void refuse(const Error& error);
   void write_head(int status, std::string_view content_type, std::string_view fields);
   bool flush();
+  void on_slow_write();
   void on_flushed(const ErrorCode& error);
   void after_flush();
   void finish_exchange();
@@ -124,6 +134,10 @@ class ClientSession {
   ByteBuffer head_bytes_;  // the head of the request under way
   ClientRequest request_;
   std::optional<ChunkedDecoder> chunks_;
+  TimePoint pace_since_{};      // of the body that comes, or of the write under way
+  std::size_t pace_bytes_ = 0;  // of the body: read since; of the write: unsent then
+  bool finished_ = false;       // the client has ended its direction and says nothing more
+  Deadline watch_;              // whether such a client is still there
   std::uint64_t lingered_ = 0;
   std::shared_ptr<Exchange> exchange_;
 

@@ -117,7 +117,7 @@ class World {
     const auto back = script.byte();
     return streams.empty() ? nullptr : streams[streams.size() - 1 - back % streams.size()].get();
   }
-  void connect(bool anthropic);
+  void connect(std::size_t how);
   void say(MemoryStream* stream, std::string_view bytes) {
     if (stream != nullptr) stream->say(bytes);
   }
@@ -192,12 +192,12 @@ void World::run(int most) {
   if (most == kMaxHandlers) std::abort();
 }
 
-void World::connect(bool anthropic) {
+void World::connect(std::size_t how) {
   if (clients_.size() >= kMaxClients) return;
-  MemoryPtr stream(new MemoryStream(worker_));
+  MemoryPtr stream(new MemoryStream(worker_, how % 2 == 0));
   clients_.push_back(stream);
   intrusive_ptr_add_ref(static_cast<ByteStream*>(stream.get()));
-  context_.accept(StreamPtr(stream.get()), anthropic);
+  context_.accept(StreamPtr(stream.get()), /*anthropic=*/how / 2 % 4 == 3);
 }
 
 void World::end_of(MemoryStream* stream, std::size_t how) {
@@ -287,7 +287,7 @@ void World::step(Script& script) {
   const auto step = script.byte();
   switch ((step & 0x7f) % 22) {
     case 0:
-      connect(script.byte() % 4 == 3);
+      connect(script.byte());
       break;
     case 1:
     case 2: {

@@ -29,7 +29,8 @@ class MemoryStream final : public ByteStream {
  public:
   static constexpr std::size_t kEndless = std::numeric_limits<std::size_t>::max();
 
-  explicit MemoryStream(Worker& worker) : worker_(worker) {}
+  // `local`: the engine can see what has become of the peer's socket.
+  explicit MemoryStream(Worker& worker, bool local = true) : worker_(worker), local_(local) {}
 
   // ---- The peer's side.
 
@@ -46,13 +47,14 @@ class MemoryStream final : public ByteStream {
   // Closes its socket: what is written from now on meets a reset.
   void leave() {
     finish();
-    deaf_ = true;
+    deaf_ = left_ = true;
     wake_writer();
   }
   void cut() {
-    cut_ = ended_ = deaf_ = true;
+    cut_ = ended_ = deaf_ = left_ = true;
     wake_reader();
     wake_writer();
+    refuse();
   }
   // From now on takes so many bytes.
   void allow(std::size_t bytes) {
@@ -91,12 +93,25 @@ class MemoryStream final : public ByteStream {
     return start_write(pieces, true, std::move(done));
   }
   bool writing() const override { return static_cast<bool>(write_done_); }
+  std::size_t unsent() const override {
+    std::size_t bytes = 0;
+    for (const auto piece : pending_) bytes += piece.size();
+    return bytes;
+  }
+  PeerSocket peer_socket() const override {
+    if (!local_) return PeerSocket::unseen;
+    return left_ ? PeerSocket::closed : PeerSocket::held;
+  }
+  void when_refused(Callback<void()> refused) override {
+    if (!refused_) refused_ = std::move(refused);
+  }
 
   void shutdown_write() override { deaf_ = true; }
   void close() override {
     closed_ = true;
     cancel_read();
     write_done_ = nullptr;
+    refused_ = nullptr;
     pending_.clear();
   }
   void reset() override { close(); }
@@ -154,6 +169,7 @@ class MemoryStream final : public ByteStream {
     begin(writing());
     if (closed_) return false;
     pending_.assign(pieces.begin(), pieces.end());
+    if (left_) refuse();
     if (take() && !deaf_) return true;
     if (copy) {
       copied_.clear();
@@ -163,6 +179,14 @@ class MemoryStream final : public ByteStream {
     write_done_ = std::move(done);
     wake_writer();
     return false;
+  }
+
+  void refuse() {
+    if (closed_ || !refused_) return;
+    worker_.post([self = Self(this)] {
+      if (self->closed_ || !self->refused_) return;
+      std::exchange(self->refused_, nullptr)();
+    });
   }
 
   // Looks at every byte that the peer takes. True: nothing is left.
@@ -197,7 +221,9 @@ class MemoryStream final : public ByteStream {
   }
 
   Worker& worker_;
+  const bool local_;
   bool closed_ = false;
+  bool left_ = false;  // the peer has closed its socket
   bool ended_ = false;  // the peer says nothing more
   bool deaf_ = false;   // the peer takes nothing more, or we have ended our direction
   bool cut_ = false;
@@ -215,6 +241,8 @@ class MemoryStream final : public ByteStream {
   std::string copied_;
   WriteHandler write_done_;
   unsigned seen_ = 0;
+
+  Callback<void()> refused_;
 };
 
 }  // namespace llm_proxy::fuzz

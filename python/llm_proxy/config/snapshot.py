@@ -22,6 +22,7 @@ def snapshot(settings: Settings) -> str:
             "workers": settings.whole("io_threads"),
             "body_limit": settings.whole("limits.body_bytes"),
             "head_limit": settings.whole("limits.head_bytes"),
+            "client_min_rate": settings.whole("limits.client_min_rate"),
             "timeouts": {
                 setting.path.removeprefix("timeouts."): settings.seconds(setting.path)
                 for setting in SETTINGS

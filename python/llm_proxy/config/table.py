@@ -320,13 +320,16 @@ SETTINGS: tuple[Setting, ...] = (
             ("LLM_PROXY_MAX_HEAD_BYTES",), at_least=1024, at_most=1 << 20),
     Setting("limits.body_bytes", "whole", 64 << 20, "largest request body", ("--max-body-bytes",),
             ("LLM_PROXY_MAX_BODY_BYTES",), at_least=1024, at_most=1 << 32),
+    Setting("limits.client_min_rate", "whole", 500, "bytes a second that a client must send of its body, and take of its answer, "
+            "in each timeouts.client_body and timeouts.client_write; 0: any", ("--client-min-rate",),
+            ("LLM_PROXY_CLIENT_MIN_RATE",), at_least=0, at_most=1 << 30),
     Setting("proxy_timeout", "seconds", 300.0, "how long a silent provider is waited for: sets timeouts.first_byte "
             "and timeouts.stream_idle where those are not given", ("--timeout",), ("PROXY_TIMEOUT",),
             at_least=0.001, at_most=86400),
     _timeout("client_head", 30.0, "a client's request head, from its first byte"),
-    _timeout("client_body", 60.0, "silence while a client sends its body"),
+    _timeout("client_body", 60.0, "silence while a client sends its body; a body slower than limits.client_min_rate for that long"),
     _timeout("client_idle", 120.0, "a kept connection without a request"),
-    _timeout("client_write", 60.0, "a client that does not read its answer"),
+    _timeout("client_write", 60.0, "a client that does not read its answer, or slower than limits.client_min_rate"),
     _timeout("connect", 5.0, "connecting to a provider"),
     _timeout("first_byte", 300.0, "a provider's first byte"),
     _timeout("stream_idle", 300.0, "silence inside a provider's answer"),
