@@ -1,10 +1,15 @@
 #pragma once
 
+#include <atomic>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
+
+#include "base/clock.h"
 
 namespace llm_proxy {
 
@@ -50,5 +55,29 @@ void log(LogLevel level, const Parts&... parts) {
   (log_detail::append(text, parts), ...);
   log_line(level, text);
 }
+
+// Thins out a kind of line that may come without end: one a second, over all threads.
+//
+//   static LogLimit limit;
+//   if (const auto kept_back = limit.pass(now)) log(LogLevel::warning, "...", *kept_back);
+class LogLimit {
+ public:
+  // How many lines were kept back since the last one that passed; none: this one is kept back too.
+  std::optional<std::uint64_t> pass(TimePoint now) {
+    const auto at = now.time_since_epoch().count();
+    auto last = last_.load(std::memory_order_relaxed);
+    const bool due = last == 0 || at < last || TimePoint::duration(at - last) >= kPeriod;
+    if (!due || !last_.compare_exchange_strong(last, at, std::memory_order_relaxed)) {
+      kept_back_.fetch_add(1, std::memory_order_relaxed);
+      return std::nullopt;
+    }
+    return kept_back_.exchange(0, std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr std::chrono::seconds kPeriod{1};
+  std::atomic<TimePoint::rep> last_{0};  // 0: none has passed
+  std::atomic<std::uint64_t> kept_back_{0};
+};
 
 }  // namespace llm_proxy

@@ -118,7 +118,13 @@ struct Listener::State : std::enable_shared_from_this<Listener::State> {
       const Tcp::endpoint from = socket.remote_endpoint(gone);
       if (!gone) on_accept(make_stream<SocketStream>(worker, std::move(socket), from));
     } else if (is_shortage(error)) {
-      log(LogLevel::warning, "cannot accept: ", error.message());
+      // Every listener of every worker meets the same shortage, ten times a second.
+      static LogLimit shortage;
+      if (const auto kept_back = shortage.pass(worker.now())) {
+        log(LogLevel::warning, "cannot accept connections: ", error.message(),
+            "; this is tried again until some are closed (", *kept_back,
+            " more times since it was last said; ulimit -n raises the limit of open files)");
+      }
       worker.deadlines(kBackOff).arm(address.back_off);
       return;
     }

@@ -498,8 +498,8 @@ void ClientSession::note_body(std::size_t bytes) {
   context_.deadlines().client_body->arm(deadline_);
 }
 
-// A body that drips would otherwise hold its connection and its buffer for as long as it likes. True:
-// it was refused.
+// A body that drips would otherwise hold its connection and its buffer for as long as it likes.
+// True: it was refused.
 bool ClientSession::body_is_too_slow() {
   const auto window = snapshot_->config->timeouts.client_body;
   if (!keeps_pace(pace_bytes_, pace_since_, window)) {
@@ -534,18 +534,18 @@ void ClientSession::read_body() {
   if (stream_->reading()) return;
   const auto left = static_cast<std::size_t>(body_left());
   const std::size_t before = request_.body.size();
-  stream_->read_into(std::move(request_.body), left, [this, before](ErrorCode error,
-                                                                    ByteBuffer body) {
-    context_.sweep();
-    request_.body = std::move(body);
-    if (error) {
-      on_gone();
-      return;
-    }
-    note_body(request_.body.size() - before);
-    if (body_left() == 0) return on_body_complete();
-    if (!body_is_too_slow()) read_body();
-  });
+  stream_->read_into(std::move(request_.body), left,
+                     [this, before](ErrorCode error, ByteBuffer body) {
+                       context_.sweep();
+                       request_.body = std::move(body);
+                       if (error) {
+                         on_gone();
+                         return;
+                       }
+                       note_body(request_.body.size() - before);
+                       if (body_left() == 0) return on_body_complete();
+                       if (!body_is_too_slow()) read_body();
+                     });
 }
 
 void ClientSession::on_body_complete() {

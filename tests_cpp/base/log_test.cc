@@ -46,5 +46,18 @@ TEST(Log, says_when_a_file_cannot_be_opened) {
   EXPECT_FALSE(log_to_file("/nonexistent/folder/log"));
 }
 
+TEST(LogLimit, passes_one_line_a_second_and_counts_the_others) {
+  VirtualClock clock;
+  LogLimit limit;
+  EXPECT_EQ(limit.pass(clock.now()), 0u);
+  for (int i = 0; i < 9; ++i) {
+    clock.advance(std::chrono::milliseconds(100));
+    EXPECT_EQ(limit.pass(clock.now()), std::nullopt);
+  }
+  clock.advance(std::chrono::milliseconds(100));
+  EXPECT_EQ(limit.pass(clock.now()), 9u);
+  EXPECT_EQ(limit.pass(clock.now()), std::nullopt);
+}
+
 }  // namespace
 }  // namespace llm_proxy

@@ -94,8 +94,9 @@ class Script {
 
 class World {
  public:
-  World() : context_(worker_, environment(), build(0, 0), log(), seals_, responses_, chats_,
-                     models_, [] { return ServerStats(); }) {}
+  World()
+      : context_(worker_, environment(), build(0, 0), log(), seals_, responses_, chats_, models_,
+                 [] { return ServerStats(); }) {}
 
   void step(Script& script);
   // Cuts what is left. Nothing may remain of it.
@@ -168,7 +169,8 @@ std::shared_ptr<const Snapshot> World::build(std::size_t which, std::size_t ring
     StreamRules rules;
   };
   static const std::array kKinds{Kind{}, Kind{kRequest, {}}, Kind{kAll, {true, true, false}},
-                                 Kind{kReply, {false, true, true}}, Kind{kAll, {true, false, true}}};
+                                 Kind{kReply, {false, true, true}},
+                                 Kind{kAll, {true, false, true}}};
   const auto& kind = kKinds[rings % kKinds.size()];
   std::shared_ptr<RingHost> host;
   if (!kind.rings.empty()) {

@@ -28,6 +28,7 @@ namespace llm_proxy::fuzz {
 class MemoryStream final : public ByteStream {
  public:
   static constexpr std::size_t kEndless = std::numeric_limits<std::size_t>::max();
+  static constexpr std::size_t kMaxHeard = 1u << 20;
 
   // `local`: the engine can see what has become of the peer's socket.
   explicit MemoryStream(Worker& worker, bool local = true) : worker_(worker), local_(local) {}
@@ -56,6 +57,8 @@ class MemoryStream final : public ByteStream {
     wake_writer();
     refuse();
   }
+  // What it has taken, at least the last of it.
+  const std::string& heard() const { return heard_; }
   // From now on takes so many bytes.
   void allow(std::size_t bytes) {
     window_ = bytes;
@@ -194,7 +197,8 @@ class MemoryStream final : public ByteStream {
     while (!pending_.empty() && window_ > 0 && !deaf_) {
       auto& piece = pending_.front();
       const std::size_t size = std::min(piece.size(), window_);
-      for (const char byte : piece.substr(0, size)) seen_ = seen_ * 31 + static_cast<unsigned>(byte);
+      if (heard_.size() > kMaxHeard) heard_.clear();
+      heard_ += piece.substr(0, size);
       piece.remove_prefix(size);
       if (window_ != kEndless) window_ -= size;
       if (piece.empty()) pending_.erase(pending_.begin());
@@ -223,7 +227,7 @@ class MemoryStream final : public ByteStream {
   Worker& worker_;
   const bool local_;
   bool closed_ = false;
-  bool left_ = false;  // the peer has closed its socket
+  bool left_ = false;   // the peer has closed its socket
   bool ended_ = false;  // the peer says nothing more
   bool deaf_ = false;   // the peer takes nothing more, or we have ended our direction
   bool cut_ = false;
@@ -240,7 +244,7 @@ class MemoryStream final : public ByteStream {
   std::vector<std::string_view> pending_;
   std::string copied_;
   WriteHandler write_done_;
-  unsigned seen_ = 0;
+  std::string heard_;
 
   Callback<void()> refused_;
 };

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "net/byte_stream.h"
 #include "net/listener.h"
 #include "tests_cpp/net/harness.h"
@@ -318,6 +319,8 @@ TEST_F(StreamTest, accepting_goes_on_after_files_ran_out) {
   getrlimit(RLIMIT_NOFILE, &before);
   came = std::make_unique<Awaited<bool>>();
   Peer peer(::socket(AF_INET, SOCK_STREAM, 0));
+  const std::string said = testing::TempDir() + "shortage_" + std::to_string(::getpid());
+  ASSERT_TRUE(log_to_file(said));
   rlimit none = before;
   none.rlim_cur = static_cast<rlim_t>(peer.fd()) + 1;
   setrlimit(RLIMIT_NOFILE, &none);
@@ -327,10 +330,24 @@ TEST_F(StreamTest, accepting_goes_on_after_files_ran_out) {
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   ASSERT_EQ(::connect(peer.fd(), reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
   // The back-off is a deadline: the worker has met the shortage once that is armed.
-  while (on_worker([&] { return worker.deadlines(milliseconds(100)).empty(); }))
-    std::this_thread::yield();
+  const auto meet_it = [&] {
+    while (on_worker([&] { return worker.deadlines(milliseconds(100)).empty(); }))
+      std::this_thread::yield();
+  };
+  meet_it();
+  for (int again = 0; again < 8; ++again) {
+    pass(milliseconds(100));
+    meet_it();
+  }
   EXPECT_TRUE(accepted.empty());
   setrlimit(RLIMIT_NOFILE, &before);
+  ASSERT_TRUE(log_to_file(""));
+  std::ifstream log(said);
+  std::string line;
+  EXPECT_TRUE(std::getline(log, line));
+  EXPECT_NE(line.find("cannot accept connections"), std::string::npos) << line;
+  EXPECT_FALSE(std::getline(log, line)) << "said twice within a second: " << line;
+  ::unlink(said.c_str());
   clock.advance(milliseconds(100));
   EXPECT_TRUE(came->get());
 }
