@@ -9,7 +9,7 @@
 #include "config/endpoints.h"
 #include "exchange/exchange.h"
 #include "exchange/token_estimate.h"
-#include "formats/common.h"
+#include "formats/shared/seals.h"
 #include "http/url.h"
 #include "json/reader.h"
 #include "json/writer.h"

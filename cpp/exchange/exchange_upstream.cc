@@ -9,7 +9,7 @@
 #include "exchange/proxy_members.h"
 #include "exchange/session_id.h"
 #include "formats/body_edits.h"
-#include "formats/common.h"
+#include "formats/shared/seals.h"
 #include "http/head_writer.h"
 #include "json/splice.h"
 #include "json/writer.h"

@@ -2,10 +2,10 @@
 
 #include <array>
 
-#include "formats/anthropic_messages.h"
-#include "formats/gemini_generate.h"
-#include "formats/openai_chat.h"
-#include "formats/openai_responses.h"
+#include "formats/anthropic_messages/format.h"
+#include "formats/gemini_generate/format.h"
+#include "formats/openai_chat/format.h"
+#include "formats/openai_responses/format.h"
 
 namespace llm_proxy {
 

@@ -4,7 +4,7 @@
 #include <unordered_set>
 #include <utility>
 
-#include "formats/common.h"
+#include "formats/shared/provider_errors.h"
 #include "json/reader.h"
 
 namespace llm_proxy {

@@ -7,7 +7,7 @@
 namespace llm_proxy {
 
 // The four dialects a client or an upstream may speak. Everything that knows one of them is in its
-// file pair under formats/; the rest of the program only carries this value.
+// folder under formats/; the rest of the program only carries this value.
 enum class WireFormat : std::uint8_t {
   openai_chat,         // POST /v1/chat/completions
   openai_responses,    // POST /v1/responses

@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "formats/common.h"
+#include "formats/shared/ids.h"
 #include "http/url.h"
 #include "json/reader.h"
 #include "json/writer.h"

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "formats/common.h"
+#include "formats/shared/ids.h"
 #include "http/url.h"
 #include "json/reader.h"
 #include "json/splice.h"

@@ -5,7 +5,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "formats/common.h"
+#include "formats/shared/tool_names.h"
+#include "formats/shared/words.h"
 #include "json/reader.h"
 
 namespace llm_proxy {

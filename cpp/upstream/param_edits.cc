@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "formats/codec.h"
-#include "formats/common.h"
+#include "formats/shared/reasoning.h"
 #include "json/merge.h"
 
 namespace llm_proxy {

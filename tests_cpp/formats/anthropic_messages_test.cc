@@ -1,8 +1,8 @@
-#include "formats/anthropic_messages.h"
+#include "formats/anthropic_messages/format.h"
 
 #include <gtest/gtest.h>
 
-#include "formats/common.h"
+#include "formats/shared/seals.h"
 #include "support.h"
 
 namespace llm_proxy {

@@ -1,4 +1,4 @@
-#include "formats/gemini_generate.h"
+#include "formats/gemini_generate/format.h"
 
 #include <gtest/gtest.h>
 

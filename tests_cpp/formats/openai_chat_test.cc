@@ -1,8 +1,9 @@
-#include "formats/openai_chat.h"
+#include "formats/openai_chat/format.h"
 
 #include <gtest/gtest.h>
 
-#include "formats/common.h"
+#include "formats/shared/provider_errors.h"
+#include "formats/shared/reasoning.h"
 #include "support.h"
 
 namespace llm_proxy {
@@ -398,7 +399,7 @@ TEST(ErrorBody, is_read_from_every_server) {
 
 TEST(Peek, finds_what_is_spliced) {
   const std::string body =
-      R"({"stream":true, "model":"a","x":{"model":"no"},"stream_options":{"include_usage":false},"model": "b\u0041"})";
+      R"({"stream":true, "x":{"model":"no"},"stream_options":{"include_usage":false},"model": "b\u0041"})";
   const Result<RequestPeek> peek = peek_request(body);
   ASSERT_TRUE(peek);
   EXPECT_EQ(peek->model, "bA");
@@ -409,6 +410,23 @@ TEST(Peek, finds_what_is_spliced) {
                         peek->stream_options_end - peek->stream_options_begin),
             R"({"include_usage":false})");
   EXPECT_EQ(body[peek->object_begin], '"');
+}
+
+TEST(Peek, refuses_a_member_that_is_given_twice) {
+  std::string many = "{";
+  for (int i = 0; i < 100; ++i) many += "\"m" + std::to_string(i) + "\":0,";
+  for (const std::string& body :
+       {std::string(R"({"model":"a","model":"b"})"),
+        std::string(R"({"mod\u0065l":"a","model":"a"})"),
+        std::string(R"({"messages":[],"stream":true,"messages":[]})"),
+        std::string(R"({"stream_options":{"include_usage":true,"include_usage":false}})"),
+        many + R"("m3":1})"}) {
+    const Result<RequestPeek> peek = peek_request(body);
+    ASSERT_FALSE(peek) << body;
+    EXPECT_EQ(peek.error().kind, ErrorKind::malformed_request);
+    EXPECT_NE(peek.error().message.find("given twice"), std::string::npos);
+  }
+  EXPECT_TRUE(peek_request(many + R"("n":{"a":1},"o":{"a":1}})"));
 }
 
 TEST(Peek, refuses_what_is_not_one_json_object) {

@@ -1,4 +1,4 @@
-#include "formats/openai_responses.h"
+#include "formats/openai_responses/format.h"
 
 #include <gtest/gtest.h>
 

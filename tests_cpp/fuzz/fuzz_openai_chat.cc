@@ -1,5 +1,5 @@
 #include "codec_fuzz.h"
-#include "formats/openai_chat.h"
+#include "formats/openai_chat/format.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   return llm_proxy::fuzz::run(llm_proxy::kOpenaiChat, data, size);

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <thread>
 
-#include "formats/common.h"
+#include "formats/shared/seals.h"
 #include "tests_cpp/formats/support.h"
 
 namespace llm_proxy {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from docs.translation_page import FOLDER, FORMATS, from_client, page, to_upstream
+from docs.translation_page import FORMATS, from_client, page, source_of, to_upstream
 from repo import ROOT
 
 
@@ -16,7 +16,7 @@ def test_the_page_is_what_the_code_says() -> None:
 def test_no_loss_of_the_code_is_missed() -> None:
     """Every place that loses or refuses by name is understood by the page's writer."""
     for name in FORMATS:
-        source = (FOLDER / f"{name}.cc").read_text(encoding="utf-8")
+        source = source_of(name)
         listed = {what.strip("`") for what, _, _ in to_upstream(name)}
         named = set(
             re.findall(

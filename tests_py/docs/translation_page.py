@@ -46,9 +46,15 @@ def table(rows: set[tuple[str, str, str]]) -> str:
     return "\n".join(lines)
 
 
+def source_of(name: str) -> str:
+    """The sources of one format's folder, in one text."""
+    files = sorted((FOLDER / name).glob("*.cc"))
+    return "".join(path.read_text(encoding="utf-8") for path in files)
+
+
 def to_upstream(name: str) -> set[tuple[str, str, str]]:
     """What cannot be said in this format."""
-    source = (FOLDER / f"{name}.cc").read_text(encoding="utf-8")
+    source = source_of(name)
     rows = {
         (f"`{field}`" if field else "parts only their provider knows", kind, note)
         for kind, field, _, note in LOSS.findall(source)
@@ -67,7 +73,7 @@ def to_upstream(name: str) -> set[tuple[str, str, str]]:
 
 def from_client(name: str) -> set[tuple[str, str, str]]:
     """Fields of this format's requests that no other format has."""
-    rows = FIELD_ROW.findall((FOLDER / "common.cc").read_text(encoding="utf-8"))
+    rows = FIELD_ROW.findall((FOLDER / "shared" / "losses.cc").read_text(encoding="utf-8"))
     return {(f"`{field}`", kind, "") for source, field, kind in rows if source == name}
 
 

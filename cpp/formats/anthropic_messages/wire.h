@@ -1,0 +1,68 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "formats/codec.h"
+#include "json/reader.h"
+#include "json/writer.h"
+
+// Anthropic Messages: what the files of this folder share. Nothing outside the folder includes it.
+namespace llm_proxy::anthropic_messages {
+
+inline constexpr WireFormat kFormat = WireFormat::anthropic_messages;
+
+// Anthropic's counts as they stand; message_delta's replace message_start's one by one.
+struct Counts {
+  std::optional<std::int64_t> input, read, written, output, thinking;
+
+  void read_from(JsonReader& json) {
+    std::string_view key;
+    if (json.kind() != JsonKind::object || !json.begin_object()) return;
+    const auto count = [&](std::optional<std::int64_t>& slot) {
+      std::int64_t value = 0;
+      if (json.maybe_integer(value)) slot = value;
+    };
+    while (json.next_key(key)) {
+      if (key == "input_tokens") {
+        count(input);
+      } else if (key == "cache_read_input_tokens") {
+        count(read);
+      } else if (key == "cache_creation_input_tokens") {
+        count(written);
+      } else if (key == "output_tokens") {
+        count(output);
+      } else if (key == "output_tokens_details" && json.kind() == JsonKind::object) {
+        json.begin_object();
+        while (json.next_key(key)) {
+          if (key == "thinking_tokens") count(thinking);
+        }
+      }
+    }
+  }
+
+  Usage usage() const {
+    Usage usage;
+    if (input || read || written) {
+      usage.input = input.value_or(0) + read.value_or(0) + written.value_or(0);
+    }
+    usage.cached = read;
+    usage.written = written;
+    usage.output = output;
+    usage.reasoning = thinking;
+    return usage;
+  }
+};
+
+Result<Request> decode_request(std::string_view body, std::string_view, bool);
+Result<void> encode_request(const Request& request, Translation& translation, std::string& out);
+void encode_error(const Error& error, std::string& out);
+void encode_stream_error(const Error& error, std::string& out);
+
+std::unique_ptr<ReplyDecoder> make_reply_decoder(const Translation& translation);
+std::unique_ptr<ReplyEncoder> make_stream_encoder(const EncodeContext& context);
+std::unique_ptr<ReplyEncoder> make_whole_encoder(const EncodeContext& context);
+std::unique_ptr<ReplyObserver> make_observer();
+
+}  // namespace llm_proxy::anthropic_messages

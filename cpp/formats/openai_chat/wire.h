@@ -1,0 +1,30 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "formats/codec.h"
+#include "json/reader.h"
+#include "json/writer.h"
+
+// OpenAI Chat Completions: what the files of this folder share. Nothing outside the folder includes
+// it.
+namespace llm_proxy::openai_chat {
+
+inline constexpr WireFormat kFormat = WireFormat::openai_chat;
+
+Result<Request> decode_request(std::string_view body, std::string_view, bool);
+Result<void> encode_request(const Request& request, Translation& translation, std::string& out);
+// `usage` of Chat in any server's spelling. Servers that leave reasoning out of completion_tokens
+// are seen by the total (section 7.2).
+Usage read_usage(JsonReader& json);
+void encode_error(const Error& error, std::string& out);
+void encode_stream_error(const Error& error, std::string& out);
+
+std::unique_ptr<ReplyDecoder> make_reply_decoder(const Translation& translation);
+std::unique_ptr<ReplyEncoder> make_stream_encoder(const EncodeContext& context);
+std::unique_ptr<ReplyEncoder> make_whole_encoder(const EncodeContext& context);
+std::unique_ptr<ReplyObserver> make_observer();
+
+}  // namespace llm_proxy::openai_chat

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "formats/codec.h"
+#include "json/text.h"
+
+namespace llm_proxy {
+
+// Errors.
+
+Error malformed(std::string message, std::string param = {});  // the client's request
+Error garbled(std::string_view what);                          // the upstream's reply
+Error garbled(std::string_view wanted, std::string_view why);  // which is not what was wanted
+Error cut_short();  // the upstream's stream, which ended without its terminator
+// An error body of any server (section 9.1) with its status. Secrets are masked.
+Error decode_any_error(int status, std::string_view body);
+// The same for the JSON of an error inside a stream: an object that has `error`, or is one.
+Error decode_stream_error(JsonSlice json);
+// The status a client of `format` gets for `error`: 529 is Anthropic's own, 503 elsewhere.
+int status_for(WireFormat format, const Error& error);
+// "sk-…", "Bearer …", "AIza…" and the like become "***".
+std::string masked(std::string_view text);
+
+}  // namespace llm_proxy
