@@ -53,7 +53,8 @@ class StreamLane {
   void ended() { --streams_; }
   bool crowded() const { return streams_ >= kCrowd; }
 
-  // False: the system has no room for it. `member` stays until removed.
+  // False: the system has no room for it. `member` stays until removed; its stream removes it when
+  // it leaves the lane or closes. A member that was gathered and not yet called is struck out then.
   bool add(int fd, Member& member);
   void remove(int fd, Member& member);
   std::size_t members() const { return members_; }

@@ -27,7 +27,7 @@ constexpr std::array kSystemAuthorities{
 
 // What the SSL object carries for on_new_session().
 struct Origin {
-  TlsClient* client;
+  std::shared_ptr<TlsClient> client;
   std::string key;
 };
 
@@ -90,7 +90,7 @@ SslPtr TlsClient::start(int fd, const std::string& host, const std::string& key)
   if (!ssl) return ssl;
   SSL_set_fd(ssl.get(), fd);
   SSL_set_connect_state(ssl.get());
-  SSL_set_ex_data(ssl.get(), origin_index(), new Origin{this, key});
+  SSL_set_ex_data(ssl.get(), origin_index(), new Origin{shared_from_this(), key});
   if (is_address(host)) {
     X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl.get()), host.c_str());
   } else {

@@ -25,7 +25,7 @@ using SslPtr = std::unique_ptr<SSL, SslDeleter>;
 //
 // One for the whole process, shared by all workers; thread safe (a leaf mutex around the sessions,
 // taken at handshakes).
-class TlsClient {
+class TlsClient : public std::enable_shared_from_this<TlsClient> {
  public:
   // Certificate authorities from a file and a directory; both empty: the system's. An Error says
   // which is unreadable.
@@ -33,7 +33,7 @@ class TlsClient {
                                                  const std::string& ca_dir);
 
   // A session towards `host` on a connected socket. `key` names the endpoint whose session may be
-  // resumed.
+  // resumed. The session keeps this client: tickets come at any time of its life.
   SslPtr start(int fd, const std::string& host, const std::string& key);
 
  private:

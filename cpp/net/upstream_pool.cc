@@ -93,7 +93,8 @@ void UpstreamPool::release(Connection connection) {
   idle.self = list.begin();
   counters_->idle.fetch_add(1, std::memory_order_relaxed);
   worker_.deadlines(environment_->options.idle_timeout).arm(idle.deadline);
-  // Whatever comes while nobody asked, the end included, disqualifies it.
+  // Whatever comes while nobody asked, the end included, disqualifies it. `idle` owns the stream
+  // that holds this handler: when it is dropped or handed out, the handler goes with it.
   stream.read_scratch([&idle](ErrorCode, std::string_view) { idle.pool.drop(idle); });
 }
 
@@ -106,11 +107,6 @@ void UpstreamPool::close_idle() {
   for (auto& [key, list] : idle_) {
     while (!list.empty()) drop(list.front());
   }
-}
-
-void UpstreamPool::set_environment(std::shared_ptr<const UpstreamEnvironment> environment) {
-  environment_ = std::move(environment);
-  close_idle();
 }
 
 }  // namespace llm_proxy

@@ -95,10 +95,8 @@ class UpstreamPool {
   // nothing pending.
   void release(Connection connection);
 
-  // Closes the idle ones: at drain, or when the environment changes.
+  // Closes the idle ones: at drain.
   void close_idle();
-  // For connections from now on; idle ones are closed.
-  void set_environment(std::shared_ptr<const UpstreamEnvironment> environment);
 
   const UpstreamCounters& counters() const { return *counters_; }
 
@@ -108,8 +106,8 @@ class UpstreamPool {
   void drop(Idle& idle);
 
   Worker& worker_;
-  std::shared_ptr<const UpstreamEnvironment> environment_;
-  std::shared_ptr<UpstreamCounters> counters_;
+  const std::shared_ptr<const UpstreamEnvironment> environment_;
+  const std::shared_ptr<UpstreamCounters> counters_;
   std::unordered_map<std::string, IdleList> idle_;
 };
 

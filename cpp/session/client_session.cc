@@ -79,7 +79,10 @@ ClientSession::ClientSession(WorkerContext& context, StreamPtr stream, bool anth
       deadline_([this] { on_deadline(); }),
       watch_([this] { look_for_client(); }) {}
 
-ClientSession::~ClientSession() = default;
+// The stream goes before what it may still be writing.
+ClientSession::~ClientSession() {
+  stream_.reset();
+}
 
 void ClientSession::start() {
   connected_ = request_.peer = stream_->peer_address();
@@ -660,7 +663,8 @@ void ClientSession::end_stream(std::string& bytes, bool clean) {
   flush();
 }
 
-// One gathered write of all there is. True: written already.
+// One gathered write of all there is. True: written already. What is being written lies in members
+// that nobody changes while the stream is writing().
 bool ClientSession::flush() {
   if (stream_->writing()) return false;
   sending_head_.clear();

@@ -31,7 +31,10 @@ HttpCall::HttpCall(WorkerContext& context, ReplySink& sink, UpstreamRequest requ
                                               : where() + " did not answer in time");
       }) {}
 
-HttpCall::~HttpCall() = default;
+// The connection goes before what it may still be writing.
+HttpCall::~HttpCall() {
+  connection_.reset();
+}
 
 std::string HttpCall::where() const {
   return request_.target->endpoint.authority();

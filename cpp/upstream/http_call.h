@@ -17,10 +17,12 @@
 namespace llm_proxy {
 
 // What is sent to an upstream. The body is pieces of memory that outlive the call, so that a splice
-// copies nothing.
+// copies nothing: the exchange owns them (the session's request, a lane's splices and encoded body)
+// and changes none of them before it has cancelled or dropped the call, which closes the connection
+// and with it a write that is still pending. SideCall owns its body itself.
 struct UpstreamRequest {
-  std::string_view method = "POST";    // GET has no body
-  const HttpTarget* target = nullptr;  // lives as long as the snapshot
+  std::string method = "POST";         // GET has no body
+  const HttpTarget* target = nullptr;  // of the snapshot, which the exchange holds
   std::string path;                    // with query
   std::string fields;                  // header lines but Host, framing and Connection
   std::array<std::string_view, 5> body;
@@ -66,7 +68,7 @@ class HttpCall final : public UpstreamCall {
   void await_bytes();
 
   WorkerContext& context_;
-  ReplySink* sink_;  // null once done
+  ReplySink* sink_;  // null once done or cancelled: one that is buried touches its owner no more
   UpstreamRequest request_;
   State state_ = State::connecting;
   std::optional<Connection> connection_;
