@@ -150,16 +150,22 @@ async def test_nothing_a_plugin_leaves_behind_breaks_the_proxy(tmp_path: Path, r
 
 
 CLASS = "import asyncio, re\nfrom core.plugin_sdk import BasePlugin\nclass run(BasePlugin):\n"
+# One of the ways round the gate: it is a lint.
+SYSTEM = (
+    "from random import Random\n"
+    "found = getattr(Random().seed.__func__, ''.join(('__glo', 'bals__')))\n"
+    "found['_os']."
+)
 LOADS = {
     "exits": ("raise SystemExit(3)\n", "SystemExit: 3"),
     "is interrupted": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
     "is cancelled": ("import asyncio\nraise asyncio.CancelledError\n", "CancelledError"),
     "ends the process": (
-        "import random\ngetattr(random, '_o' + 's')._exit(0)\n",
+        SYSTEM + "_exit(0)\n",
         "importing it ends the process with status 0",
     ),
     "crashes": (
-        "import random\ngetattr(random, '_o' + 's').abort()\n",
+        SYSTEM + "abort()\n",
         "importing it ends the process with SIGABRT",
     ),
     "computes when imported": ("while True:\n    pass\n", "importing it takes more than"),

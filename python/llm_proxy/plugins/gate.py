@@ -2,6 +2,9 @@
 
 A lint, not a sandbox: it catches accidents and says what a plugin asks for. Code that means harm
 can pass it; what is not trusted belongs into WebAssembly.
+
+A module may be used through its attributes only: as a value it could go under another name, which
+no list of names would find again.
 """
 
 from __future__ import annotations
@@ -44,7 +47,10 @@ _INSIDE = _names(
 )
 _FORBIDDEN_ATTRIBUTES = _INSIDE | _names(
     "create_subprocess_shell create_subprocess_exec subprocess_exec subprocess_shell unsafe_load "
-    "unsafe_load_all UnsafeLoader CodeType FunctionType"
+    "unsafe_load_all UnsafeLoader CodeType FunctionType "
+    # what makes an object of the name in a text
+    "ImportString PyObject import_string import_module resolve_name ForwardRef get_type_hints "
+    "dictConfig fileConfig"
 )
 # Modules that allowed modules have imported themselves.
 _MODULES = FORBIDDEN_MODULES | _names(
@@ -80,17 +86,38 @@ class _Scan:
     """What one source calls its modules, and what is wrong with a node of it."""
 
     def __init__(self, tree: ast.AST) -> None:
-        self._modules: dict[str, str] = {}  # name in the source: module
+        self._modules: dict[str, str] = {}  # name in the source: module, or what is of one
+        self._imported: set[str] = set()  # names that are surely modules
         self._prose: set[int] = set()  # docstrings and other strings nobody uses
+        self._through: set[int] = (
+            set()
+        )  # modules of whom an attribute is asked, or whether they are
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    self._modules[alias.asname or alias.name.partition(".")[0]] = alias.name
+                    name = alias.asname or alias.name.partition(".")[0]
+                    self._modules[name] = alias.name
+                    self._imported.add(name)
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     self._modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
             elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 self._prose.add(id(node.value))
+            self._through.update(map(id, _asked(node)))
+        while self._follow_aliases(tree):
+            pass
+
+    def _follow_aliases(self, tree: ast.AST) -> bool:
+        """Notes what assignments name after a module or a part of one. True: there was news."""
+        news = False
+        for node in ast.walk(tree):
+            for target, value in _assigned(node):
+                module = next(filter(None, map(self._module_of, _parts(value))), None)
+                for part in _parts(target):
+                    if module and isinstance(part, ast.Name) and part.id not in self._modules:
+                        self._modules[part.id] = module
+                        news = True
+        return news
 
     def problem(self, node: ast.AST) -> str | None:
         if isinstance(node, ast.Import):
@@ -101,6 +128,9 @@ class _Scan:
             return self._call_problem(node)
         if isinstance(node, ast.Attribute):
             return self._attribute_problem(node)
+        if isinstance(node, ast.Name) and node.id in self._imported:
+            kept = isinstance(node.ctx, ast.Load) and id(node) not in self._through
+            return f"Forbidden use of the module '{node.id}' as a value" if kept else None
         if isinstance(node, ast.Name) and node.id in _FORBIDDEN_NAMES:
             own = node.id in self._modules  # `from re import compile`
             read = isinstance(node.ctx, ast.Load)
@@ -126,6 +156,8 @@ class _Scan:
         bare = node.attr.lstrip("_")
         if bare in ("os", "sys") or (bare in _MODULES and self._module_of(node.value)):
             return f"Forbidden access to a module through '.{node.attr}'"
+        if node.attr == "__dict__" and self._module_of(node.value):
+            return "Forbidden access to a module through '.__dict__'"
         if node.attr == "sleep" and self._module_of(node.value) == "time":
             return "Forbidden call 'time.sleep'"
         return None
@@ -134,6 +166,9 @@ class _Scan:
         function = call.func
         if isinstance(function, ast.Name) and function.id in _FORBIDDEN_CALLS:
             return None if function.id in self._modules else f"Forbidden call '{function.id}'"
+        named = getattr(function, "attr", getattr(function, "id", ""))
+        if named in _BY_NAME and (problem := self._by_name_problem(named, call)):
+            return problem
         if not isinstance(function, ast.Attribute):
             return None
         if function.attr in _FORBIDDEN_METHODS:
@@ -144,6 +179,66 @@ class _Scan:
             if not names & _SAFE_LOADERS:
                 return f"Forbidden call 'yaml.{function.attr}' without a safe loader"
         return None
+
+    def _by_name_problem(self, named: str, call: ast.Call) -> str | None:
+        """Attributes that are asked for by a text: as if they stood in the source."""
+        of_module = bool(call.args) and self._module_of(call.args[0]) is not None
+        if named == "vars":
+            return "Forbidden access to a module through 'vars'" if of_module else None
+        texts = call.args if named in _GETTERS else call.args[1:2]
+        for node in texts:
+            text = _text(node)
+            if text is None and of_module:
+                return f"Forbidden access to a module through '{named}'"
+            for part in (text or "").split("."):
+                bare = part.lstrip("_")
+                hidden = bare in ("os", "sys") or (of_module and bare in _MODULES)
+                if hidden or part in _FORBIDDEN_ATTRIBUTES or (of_module and part == "__dict__"):
+                    return f"Forbidden access to '{part}' through '{named}'"
+        return None
+
+
+# Functions that take the name of an attribute; the second kind give a function that does.
+_GETTERS = _names("attrgetter methodcaller")
+_BY_NAME = _names("getattr setattr delattr vars") | _GETTERS
+
+
+def _asked(node: ast.AST) -> list[ast.expr]:
+    """What a node does not keep as a value: an attribute of it is asked for, or whether it is."""
+    if isinstance(node, ast.Attribute):
+        return [node.value]
+    if isinstance(node, ast.Compare) and all(
+        isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops
+    ):
+        return [node.left, *node.comparators]
+    if isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
+        return [node.test]
+    return [node.operand] if isinstance(node, ast.UnaryOp) else []
+
+
+def _assigned(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
+    if isinstance(node, ast.Assign):
+        return [(target, node.value) for target in node.targets]
+    if isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+        return [(node.target, node.value)]
+    if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+        return [(node.target, node.iter)]
+    return []
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    """What a value may be, or be made of, as far as names go."""
+    if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+        return [part for item in node.elts for part in _parts(item)]
+    if isinstance(node, ast.BoolOp):
+        return [part for value in node.values for part in _parts(value)]
+    if isinstance(node, ast.IfExp):
+        return _parts(node.body) + _parts(node.orelse)
+    if isinstance(node, ast.Starred):
+        return _parts(node.value)
+    if isinstance(node, ast.NamedExpr):
+        return _parts(node.value)
+    return _parts(node.value) if isinstance(node, ast.Subscript) else [node]
 
 
 def _text(node: ast.AST) -> str | None:
