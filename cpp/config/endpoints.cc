@@ -110,6 +110,16 @@ constexpr std::array<std::string_view, 4> kDecidingItems{"key", "alt", "$alt", "
 
 }  // namespace
 
+std::string_view name(Operation operation) {
+  constexpr std::array<std::string_view, kOperations> kNames{
+      "none",        "wrong_method", "generate",    "count_tokens", "embeddings",
+      "completions", "models",       "model",       "stored",       "conversation",
+      "health",      "ready",        "diagnostics", "reactivate",   "metrics",
+      "hello",       "admin",        "preflight",   "websocket"};
+  static_assert(!kNames.back().empty(), "an operation has no name");
+  return kNames[static_cast<std::size_t>(operation)];
+}
+
 std::string without_credentials(std::string_view query) {
   return filtered_query(query, [](std::string_view name) {
     return std::any_of(kWithheldItems.begin(), kWithheldItems.end(),

@@ -33,6 +33,49 @@ enum class Operation : std::uint8_t {
   websocket,  // an upgrade we do not offer: 426 at once
 };
 
+inline constexpr int kOperations = static_cast<int>(Operation::websocket) + 1;
+
+// "generate", "count_tokens", ...: what logs, plugins and tests call it.
+std::string_view name(Operation operation);
+
+// What ring plugins are shown of a request before anything of it may leave the proxy.
+enum class RingView : std::uint8_t {
+  nothing,  // nothing of what a client wrote leaves: an exchange that tries to is stopped
+  chat,     // the request as OpenAI chat
+  prompts,  // the texts of one member, each as a message of a user
+  stored,   // the stored request that the id in the path names, as OpenAI chat
+};
+
+// There is no default: who adds an operation says here what plugins see of it.
+constexpr RingView ring_view(Operation operation) {
+  switch (operation) {
+    case Operation::generate:
+    case Operation::count_tokens:
+      return RingView::chat;
+    case Operation::embeddings:
+    case Operation::completions:
+      return RingView::prompts;
+    case Operation::stored:
+      return RingView::stored;
+    case Operation::conversation:  // kept here, and shown with the request that goes on from it
+    case Operation::none:
+    case Operation::wrong_method:
+    case Operation::models:
+    case Operation::model:
+    case Operation::health:
+    case Operation::ready:
+    case Operation::diagnostics:
+    case Operation::reactivate:
+    case Operation::metrics:
+    case Operation::hello:
+    case Operation::admin:
+    case Operation::preflight:
+    case Operation::websocket:
+      return RingView::nothing;
+  }
+  return RingView::nothing;
+}
+
 // Answered by the admin API, for its own keys.
 constexpr bool is_admin(Operation operation) {
   return operation == Operation::admin || operation == Operation::metrics ||

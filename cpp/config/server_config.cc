@@ -288,6 +288,8 @@ void read_section(Fields& fields, ServerConfig& out) {
   fields.read("host", out.host);
   fields.read("port", out.port);
   fields.read("workers", out.workers);
+  fields.read("guarded_body_limit", out.guarded_body_limit);
+  fields.read("pass_unreadable", out.pass_unreadable);
   fields.read("body_limit", out.body_limit);
   fields.read("head_limit", out.head_limit);
   fields.read("client_min_rate", out.client_min_rate);

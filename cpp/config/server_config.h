@@ -72,6 +72,11 @@ struct ServerConfig {
   CommandSettings commands;
   ResponseStore::Limits response_store;  // takes effect at start; no entries: nothing is kept
   std::optional<std::uint16_t> anthropic_port;  // Anthropic's API alone, at its root; 0: any free
+  // Ring plugins that guard, which are those that fail closed: a larger body is not shown to them,
+  // and is refused. What cannot be shown to them at all is refused, unless the operator lets it
+  // pass.
+  std::uint64_t guarded_body_limit = 32u << 20;
+  bool pass_unreadable = false;
   bool exact_token_counts = false;  // ask providers that can count, instead of estimating
   bool reply_headers = true;        // x-proxy-backend, -model, -attempts
   bool model_discovery = true;      // ask providers what they have, when somebody lists models

@@ -68,13 +68,7 @@ Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snaps
       began_(context_.worker().now()),
       only_lane_(*this),
       keep_alive_([this] { on_keep_alive(); }),
-      ring_deadline_([this] {
-        ring_waiting_ = false;
-        auto verdict = ring_->overdue(ring_running_);
-        if (ring_hears_) return on_chunk_verdict(verdict);
-        pending_reply_ ? on_reply_verdict(std::move(verdict))
-                       : on_request_verdict(std::move(verdict));
-      }) {
+      ring_deadline_([this] { on_rings_late(); }) {
   const auto& request = session.request();
   record_.began = std::chrono::system_clock::time_point(
       std::chrono::milliseconds(context_.worker().clock().unix_millis()));
@@ -173,9 +167,9 @@ void Exchange::generate() {
       return send_error(error);
     }
   }
-  if (snapshot_->rings && !snapshot_->rings->rings().empty()) {
+  if (has_rings()) {
     if (turn_ && turn_->knows_past()) expand_past();  // plugins see the whole conversation
-    run_request_rings();
+    run_request_rings(&Exchange::dispatch);
   } else {
     dispatch();
   }
@@ -225,11 +219,11 @@ void Exchange::on_whole_reply(const UpstreamHead& head, std::string content_type
   win();
   lane_->attempts->answered();
   auto fields = reply_fields(head.fields, record_.upstream == format_);
-  if (ring_ && snapshot_->rings->rings().reply()) {
+  if (ring_ && snapshot_->rings->rings().reply() && shows_reply()) {
     run_reply_ring(head.status, std::move(fields), std::move(content_type), std::move(body));
     return;
   }
-  if (ring_) chat_reply_ = body_as_chat(body);
+  if (ring_ && shows_reply()) chat_reply_ = body_as_chat(body);
   keep_whole(head.status, body);
   send_reply(head.status, fields, content_type, std::move(body));
 }

@@ -116,10 +116,18 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
 
   void generate();
   void relay_plain(std::string_view path);
+  void dispatch_plain();
+  void replace_plain(std::string chat_body);
   void count_tokens();
   bool ask_for_count();
+  void ask_or_estimate();
+  void estimate_count();
   void answer_count(std::int64_t tokens);
   void answer_stored();
+  void show_stored();
+  void ask_holder();
+  void answer_stored_here();
+  void on_stored_answer(SideCall::Answer answer);
   void answer_conversation();
   void keep_command_answer(std::string_view answer);
   void ask_beside(const Backend& backend, std::string_view method, std::string path,
@@ -141,7 +149,15 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void answer_diagnostics();
   void reactivate();
 
-  void run_request_rings();
+  bool has_rings() const;
+  bool may_leave();
+  bool pass_or_refuse(bool guarded, std::string_view what);
+  bool shows_reply() const;
+  void ask_rings(std::string view, void (Exchange::*then)());
+  void arm_ring_deadline(Ring ring, std::size_t bytes);
+  void on_rings_late();
+  void clear_request();
+  void run_request_rings(void (Exchange::*then)());
   void on_request_verdict(RingVerdict&& verdict);
   void on_reply_verdict(RingVerdict&& verdict);
   void on_stream_verdict(RingVerdict&& verdict);
@@ -241,6 +257,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   std::optional<Request> replaced_request_;   // of replaced_body_
   Route route_;
   std::string_view plain_path_;  // embeddings and legacy completions: relayed as they are
+  ResponseStore::Entry stored_;  // the response that the path names
   std::shared_ptr<SideCall> side_;
   Lane only_lane_;
   std::vector<std::unique_ptr<Lane>> racers_;  // instead of it
@@ -251,6 +268,10 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   Deadline keep_alive_;
 
   std::shared_ptr<RingSession> ring_;
+  bool cleared_ = false;                       // the rings have let the request pass
+  void (Exchange::*after_rings_)() = nullptr;  // what comes then
+  std::size_t ring_bytes_ = 0;                 // what the rings look at now
+  int ring_waits_ = 0;                         // how often its deadline was put off
   Deadline ring_deadline_;
   Ring ring_running_ = Ring::ingress;
   bool ring_waiting_ = false;

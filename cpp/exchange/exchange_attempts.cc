@@ -6,6 +6,7 @@
 
 #include "exchange/exchange.h"
 #include "exchange/proxy_members.h"
+#include "exchange/ring_bodies.h"
 #include "exchange/token_estimate.h"
 
 namespace llm_proxy {
@@ -110,12 +111,33 @@ void Exchange::dispatch_to(const std::string& selector) {
 
 // Embeddings and legacy completions: the same bytes to a backend of OpenAI's kind.
 void Exchange::relay_plain(std::string_view path) {
+  plain_path_ = path;
+  if (!has_rings()) return dispatch_plain();
+  if (auto peek = peek_request(body()); !peek) return send_error(peek.error());
+  const auto& rings = *snapshot_->rings;
+  auto view = prompts_view(body(), prompts_member(path));
+  if (!view) {
+    if (!pass_or_refuse(rings.guards().request(), "this input: it must be text")) return;
+    cleared_ = true;
+    return dispatch_plain();
+  }
+  ask_rings(*std::move(view), &Exchange::dispatch_plain);
+}
+
+// As the client sent it, or as plugins have left it.
+void Exchange::dispatch_plain() {
   auto peek = peek_request(body());
   if (!peek) return send_error(peek.error());
   peek_ = *std::move(peek);
+  const auto path = plain_path_;
   stream_ = peek_.stream;
   record_.model = peek_.model;
   record_.stream = stream_;
+  if (stream_ && ring_ && snapshot_->rings->rings().reply() &&
+      !pass_or_refuse(snapshot_->rings->guards().reply(),
+                      "a stream of legacy completions: ask for the whole reply")) {
+    return;
+  }
   auto route = snapshot_->routes.resolve(peek_.model);
   if (!route) return send_error(route.error());
   std::erase_if(route->candidates, [](const Candidate& candidate) {
@@ -127,12 +149,12 @@ void Exchange::relay_plain(std::string_view path) {
                        "no backend for model '" + peek_.model + "' offers " + std::string(path)});
   }
   route_ = *std::move(route);
-  plain_path_ = path;
   peek_.include_usage = true;  // these bodies know no such option: leave them be
   begin_attempts();
 }
 
 void Exchange::begin_attempts() {
+  if (!may_leave()) return;
   const auto& config = *snapshot_->config;
   const auto most = static_cast<std::size_t>(config.failure_handling.max_hops) + 1;
   auto& candidates = route_.candidates;

@@ -8,6 +8,8 @@
 #include "exchange/ring_bodies.h"
 #include "exchange/ring_stream.h"
 #include "http/head_writer.h"
+#include "json/reader.h"
+#include "rings/native/chat_view.h"
 #include "rings/native/digest.h"
 
 namespace llm_proxy {
@@ -34,17 +36,59 @@ double seconds(std::chrono::microseconds duration) {
 
 }  // namespace
 
-void Exchange::run_request_rings() {
+bool Exchange::has_rings() const {
+  return snapshot_->rings && !snapshot_->rings->rings().empty();
+}
+
+// The gate in front of everything that leaves the proxy. False: no ring has let the request pass,
+// and the client has been told.
+bool Exchange::may_leave() {
+  if (cleared_ || !has_rings()) return true;
+  send_error(
+      {ErrorKind::internal, "the request was not shown to the ring plugins, so it is not sent on"});
+  return false;
+}
+
+// What plugins cannot read passes where none of them guards, or where the operator lets it. False:
+// it is refused, and the client has been told.
+bool Exchange::pass_or_refuse(bool guarded, std::string_view what) {
+  if (!guarded || snapshot_->config->pass_unreadable) return true;
+  Error error{ErrorKind::unsupported,
+              "The ring plugins that guard this proxy cannot read " + std::string(what) +
+                  ". Its operator can let such traffic pass (plugins.unreadable: pass)."};
+  error.code = "unreadable_by_plugins";
+  send_error(error);
+  return false;
+}
+
+// Whether the reply of this operation is a model's text, which the reply ring reads.
+bool Exchange::shows_reply() const {
+  return session_->request().frontend.operation != Operation::embeddings;
+}
+
+// Shows the client's request as OpenAI chat; `then` comes when the rings have let it pass.
+void Exchange::run_request_rings(void (Exchange::*then)()) {
+  if (format_ == WireFormat::openai_chat) return ask_rings(std::string(body()), then);
+  JsonReader own(body(), kShownLimits);
+  if (!own.skip() || !own.finish()) return send_error(own.error(ErrorKind::malformed_request));
+  if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+  auto view = chat_view(*request_, peek_.model);
+  if (!view) return send_error(view.error());
+  ask_rings(*std::move(view), then);
+}
+
+void Exchange::ask_rings(std::string view, void (Exchange::*then)()) {
+  const auto& host = *snapshot_->rings;
   const auto& request = session_->request();
-  RingRequest ring;
-  if (format_ == WireFormat::openai_chat) {
-    ring.body = body();
-  } else {
-    if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
-    auto view = chat_view(*request_, peek_.model);
-    if (!view) return send_error(view.error());
-    ring.body = *std::move(view);
+  const auto limit = snapshot_->config->guarded_body_limit;
+  const auto bytes = std::max(view.size(), body().size());
+  if (bytes > limit && host.guards().request()) {
+    return send_error({ErrorKind::body_too_large,
+                       "the ring plugins that guard this proxy read requests of up to " +
+                           std::to_string(limit) + " bytes"});
   }
+  RingRequest ring;
+  ring.body = std::move(view);
   ring.request_id = record_.request_id;
   ring.client_host = request.peer;
   ring.method = request.head.method;
@@ -53,12 +97,17 @@ void Exchange::run_request_rings() {
   ring.frontend = name(format_);
   ring.key_hash = key_hash(request.owner);
   ring.headers = client_headers();
+  ring.operation = name(request.frontend.operation);
   ring_ = snapshot_->rings->open(std::move(ring), context_.worker());
-  if (!snapshot_->rings->rings().request()) return dispatch();
+  if (auto fits = ring_->check_request(); !fits) {
+    ring_.reset();
+    return send_error(fits.error());
+  }
+  after_rings_ = then;
+  if (!host.rings().request()) return clear_request();
 
-  ring_running_ = Ring::ingress;
   ring_waiting_ = true;
-  context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
+  arm_ring_deadline(Ring::ingress, bytes);
   ring_->run_request([weak = weak_from_this()](RingVerdict&& verdict) {
     const auto self = weak.lock();
     if (!self || !std::exchange(self->ring_waiting_, false)) return;
@@ -67,12 +116,39 @@ void Exchange::run_request_rings() {
   });
 }
 
+void Exchange::clear_request() {
+  cleared_ = true;
+  (this->*after_rings_)();
+}
+
+void Exchange::arm_ring_deadline(Ring ring, std::size_t bytes) {
+  ring_running_ = ring;
+  ring_bytes_ = bytes;
+  ring_waits_ = 0;
+  context_.worker().deadlines(ring_->patience(ring, bytes)).arm(ring_deadline_);
+}
+
+// The chain is late. While the interpreter is busy with a plugin that is within its limit, whosever
+// it is, the exchange waits on, so that nobody's large request is another's failure; not for ever.
+void Exchange::on_rings_late() {
+  constexpr int kMostWaits = 8;
+  if (ring_waits_ < kMostWaits && ring_->is_busy()) {
+    ++ring_waits_;
+    context_.worker().deadlines(ring_->patience(ring_running_, ring_bytes_)).arm(ring_deadline_);
+    return;
+  }
+  ring_waiting_ = false;
+  auto verdict = ring_->overdue(ring_running_);
+  if (ring_hears_) return on_chunk_verdict(verdict);
+  pending_reply_ ? on_reply_verdict(std::move(verdict)) : on_request_verdict(std::move(verdict));
+}
+
 void Exchange::on_request_verdict(RingVerdict&& verdict) {
   if (session_ == nullptr) return;
   placeholders_ = std::move(verdict.placeholders);
   switch (verdict.kind) {
     case RingVerdict::Kind::proceed:
-      return dispatch();
+      return clear_request();
     case RingVerdict::Kind::replace:
       return replace_request(std::move(verdict.body));
     case RingVerdict::Kind::block:
@@ -98,6 +174,9 @@ void Exchange::replace_request(std::string chat_body) {
   auto peek = peek_request(chat_body);
   if (!peek)
     return send_error({ErrorKind::internal, "a ring plugin left a request that is no JSON object"});
+  const auto view = ring_view(session_->request().frontend.operation);
+  if (view == RingView::prompts) return replace_plain(std::move(chat_body));
+  if (view == RingView::stored) return clear_request();  // what is stored stays as it is
   // In the client's own format the raw path stays open, for the new bytes.
   if (format_ == WireFormat::openai_chat) {
     replaced_body_ = std::move(chat_body);
@@ -121,7 +200,14 @@ void Exchange::replace_request(std::string chat_body) {
     replaced_request_ = *std::move(replaced);
     peek_.model = peek->model;
   }
-  dispatch();
+  clear_request();
+}
+
+void Exchange::replace_plain(std::string chat_body) {
+  auto edited = prompts_body(body(), prompts_member(plain_path_), chat_body);
+  if (!edited) return send_error(edited.error());
+  replaced_body_ = *std::move(edited);
+  clear_request();
 }
 
 // The client's body with what plugins did to its chat view.
@@ -135,6 +221,14 @@ std::optional<std::string> Exchange::edit_of_client(std::string_view chat_body) 
 // A plugin answered in the upstream's place: a chat completion, given in the client's format and as
 // a stream if asked.
 void Exchange::answer_from_ring(RingVerdict&& verdict) {
+  const auto operation = session_->request().frontend.operation;
+  if (operation == Operation::count_tokens) return estimate_count();
+  if (operation != Operation::generate) {
+    return send_error({ErrorKind::internal, "ring plugin '" + verdict.plugin +
+                                                "' answered with a chat completion, which is no "
+                                                "answer to " +
+                                                record_.path});
+  }
   std::string fields;
   HeadWriter writer(fields);
   writer.field("x-proxy-request-id", record_.request_id);
@@ -164,6 +258,7 @@ void Exchange::answer_from_ring(RingVerdict&& verdict) {
 
 // A reply in the client's format, as a chat completion.
 std::string Exchange::body_as_chat(std::string_view client_body) {
+  if (!plain_path_.empty()) return completion_view(client_body).value_or(std::string());
   if (format_ == WireFormat::openai_chat) return std::string(client_body);
   if (!decode_request()) return {};
   prepare_encoding();
@@ -179,6 +274,10 @@ void Exchange::run_reply_ring(int status, std::string fields, std::string conten
   reply.status = status;
   reply.fields = fields;
   reply.body = body_as_chat(body);
+  if (reply.body.empty() && !body.empty() &&
+      !pass_or_refuse(snapshot_->rings->guards().reply(), "the provider's reply")) {
+    return;
+  }
   reply.duration = seconds(since_began());
   pending_reply_ =
       PendingReply{status, std::move(fields), std::move(content_type), std::move(body)};
@@ -188,7 +287,7 @@ void Exchange::run_reply_ring(int status, std::string fields, std::string conten
 // A stream meets the reply ring when there is one, when something has to be put back, or when
 // background wants to know what was said.
 void Exchange::open_ring_stream() {
-  if (!ring_) return;
+  if (!ring_ || !plain_path_.empty()) return;
   const auto& rings = *snapshot_->rings;
   if (!rings.rings().reply() && !rings.rings().background() && placeholders_.empty()) return;
   if (!decode_request()) return;
@@ -207,9 +306,8 @@ void Exchange::tell_chunk() {
   if (!ring_stream_ || ring_waiting_ || stream_over_) return;
   auto text = ring_stream_->take_heard();
   if (text.empty()) return;
-  ring_running_ = Ring::post_flight;
   ring_waiting_ = ring_hears_ = true;
-  context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
+  arm_ring_deadline(Ring::post_flight, text.size());
   ring_->run_chunk(std::move(text), [weak = weak_from_this()](RingVerdict&& verdict) {
     const auto self = weak.lock();
     if (!self || !std::exchange(self->ring_waiting_, false)) return;
@@ -222,10 +320,7 @@ void Exchange::on_chunk_verdict(const RingVerdict& verdict) {
   ring_hears_ = false;
   if (session_ == nullptr || stream_over_) return;
   if (verdict.kind == RingVerdict::Kind::block) {
-    Error error{kind_of_status(verdict.status), verdict.message};
-    error.status = verdict.status;
-    error.code = verdict.type;
-    return refuse_stream(error);
+    return refuse_stream(error_of_block(verdict));
   }
   tell_chunk();
   if (stream_told_ && !ring_waiting_) run_stream_ring();
@@ -252,9 +347,8 @@ void Exchange::run_stream_ring() {
 }
 
 void Exchange::ask_reply_ring(RingReply reply) {
-  ring_running_ = Ring::post_flight;
   ring_waiting_ = true;
-  context_.worker().deadlines(ring_->patience(ring_running_)).arm(ring_deadline_);
+  arm_ring_deadline(Ring::post_flight, reply.body.size());
   ring_->run_reply(std::move(reply), [weak = weak_from_this()](RingVerdict&& verdict) {
     const auto self = weak.lock();
     if (!self || !std::exchange(self->ring_waiting_, false)) return;
@@ -313,6 +407,12 @@ void Exchange::on_reply_verdict(RingVerdict&& verdict) {
     case RingVerdict::Kind::answer: {
       reply.status = verdict.status;
       append_ring_fields(verdict.headers, reply.fields);
+      if (!plain_path_.empty()) {
+        auto edited = edited_completion(reply.body, verdict.body);
+        if (!edited) return send_error(edited.error());
+        reply.body = *std::move(edited);
+        break;
+      }
       if (format_ == WireFormat::openai_chat) {
         reply.body = std::move(verdict.body);
         break;
@@ -340,6 +440,11 @@ void Exchange::finish_rings() {
     ring_waiting_ = false;
     ring_deadline_.disarm();
     ring_->cancel();
+  }
+  const auto operation = session_->request().frontend.operation;
+  if (operation == Operation::count_tokens || operation == Operation::stored) {
+    ring_.reset();  // nothing was generated
+    return;
   }
   RingOutcome outcome;
   outcome.status = record_.status;

@@ -35,6 +35,29 @@ constexpr std::array kStoredRows{
     StoredRow{"GET", "input_items", Stored::list},
 };
 
+struct StoredPath {
+  std::string id;
+  std::string_view below;
+};
+
+// "resp_1/cancel", taken apart.
+StoredPath taken_apart(std::string_view rest) {
+  const auto slash = rest.find('/');
+  return {percent_decode(rest.substr(0, slash)).value_or(std::string()),
+          slash == std::string_view::npos ? std::string_view() : rest.substr(slash + 1)};
+}
+
+// Nothing: there is no such path. Null: there is, but not with this method.
+std::optional<const StoredRow*> stored_row(std::string_view method, std::string_view below) {
+  std::optional<const StoredRow*> found;
+  for (const auto& row : kStoredRows) {
+    if (row.below != below) continue;
+    if (!found) found = nullptr;
+    if (row.method == method || (row.method == "GET" && method == "HEAD")) found = &row;
+  }
+  return found;
+}
+
 // What each format's counter takes of a request, and how it says the sum. Gemini's takes it whole,
 // one level down.
 struct CounterRow {
@@ -182,61 +205,90 @@ std::string_view Exchange::past_keeper() const {
 }
 
 void Exchange::answer_stored() {
-  const auto& request = session_->request();
-  const auto rest = request.frontend.rest;
-  const auto slash = rest.find('/');
-  const auto below = slash == std::string_view::npos ? std::string_view() : rest.substr(slash + 1);
-  const StoredRow* row = nullptr;
-  bool known = false;
-  for (const auto& each : kStoredRows) {
-    if (each.below != below) continue;
-    known = true;
-    const bool head = each.method == "GET" && request.head.method == "HEAD";
-    if (each.method == request.head.method || head) row = &each;
-  }
-  if (!known) return send_error({ErrorKind::not_found, nothing_at(record_.path)});
-  if (row == nullptr) {
+  const auto& head = session_->request().head;
+  const auto path = taken_apart(session_->request().frontend.rest);
+  const auto row = stored_row(head.method, path.below);
+  if (!row) return send_error({ErrorKind::not_found, nothing_at(record_.path)});
+  if (!*row) {
     return send_error({ErrorKind::method_not_allowed,
-                       std::string(request.head.method) + " is not offered at " + record_.path});
+                       std::string(head.method) + " is not offered at " + record_.path});
   }
-  const auto id = percent_decode(rest.substr(0, slash)).value_or(std::string());
-  auto& store = context_.responses();
-  auto response = store.find(store_owner(), id, context_.worker().now());
-  if (!response || !response->is_response || response->id != id) {
-    Error error{ErrorKind::not_found, "no response is stored here under the id '" + id + "'"};
+  stored_ = context_.responses().find(store_owner(), path.id, context_.worker().now());
+  if (!stored_ || !stored_->is_response || stored_->id != path.id) {
+    Error error{ErrorKind::not_found, "no response is stored here under the id '" + path.id + "'"};
     error.code = "response_not_found";
     return send_error(error);
   }
-  if (row->what == Stored::remove) store.erase(store_owner(), id);
+  has_rings() ? show_stored() : ask_holder();
+}
 
+// Shows plugins the request that the stored response answered.
+void Exchange::show_stored() {
+  const auto model = string_member(stored_->body, "model").decode();
+  std::string request;
+  JsonWriter json(request);
+  json.begin_object().member("model", std::string_view(model)).key("input").begin_array();
+  if (!stored_->input.empty()) json.raw(stored_->input);
+  json.end_array().end_object();
+  expanded_body_ = std::move(request);
+  peek_.model = model;
+  if (!decode_request()) {
+    if (!pass_or_refuse(snapshot_->rings->guards().request(), "the stored request")) return;
+    cleared_ = true;
+    return ask_holder();
+  }
+  run_request_rings(&Exchange::ask_holder);
+}
+
+// Who keeps the response as well is asked; what rings have not seen of it they see then.
+void Exchange::ask_holder() {
+  const auto& request = session_->request();
+  const auto path = taken_apart(request.frontend.rest);
+  const auto what = (*stored_row(request.head.method, path.below))->what;
+  if (what == Stored::remove) context_.responses().erase(store_owner(), path.id);
   const auto& backends = snapshot_->config->backends;
   const auto holder = std::find_if(backends.begin(), backends.end(), [&](const Backend& each) {
-    return !response->holder.empty() && each.name == response->holder && each.format == format_;
+    return !stored_->holder.empty() && each.name == stored_->holder && each.format == format_;
   });
-  const auto answer_here = [this, what = row->what, response] {
-    auto told = told_here(what, *response, session_->request().frontend.query);
-    if (!told) return send_error(told.error());
-    send_reply(200, reply_fields({}, false), kJson, *std::move(told));
-  };
-  if (holder == backends.end()) return answer_here();
+  // A list of items is no reply that the reply ring could read: it is told from what is kept here.
+  const bool unread = what == Stored::list && ring_ && snapshot_->rings->rings().reply();
+  if (holder == backends.end() || unread) return answer_stored_here();
 
-  auto built = stored_path(snapshot_->target(*holder).base_path, id, row->below);
-  if (!built) return answer_here();  // no provider that we ask makes such an id
-  auto path = *std::move(built);
+  auto target = stored_path(snapshot_->target(*holder).base_path, path.id, path.below);
+  if (!target) return answer_stored_here();  // no provider that we ask makes such an id
   if (const auto query = without_credentials(request.frontend.query); !query.empty()) {
-    path += "?" + query;
+    *target += "?" + query;
   }
-  ask_beside(*holder, row->method, std::move(path), {}, {},
-             [weak = weak_from_this(), answer_here](SideCall::Answer answer) {
+  const auto method = what == Stored::remove ? "DELETE" : what == Stored::cancel ? "POST" : "GET";
+  ask_beside(*holder, method, *std::move(target), {}, {},
+             [weak = weak_from_this()](SideCall::Answer answer) {
                const auto self = weak.lock();
-               if (!self || self->session_ == nullptr) return;
-               redact(answer.body, self->lane_->key);
-               // Who no longer has it, or cannot be asked, has no say.
-               const bool says = answer.ok() || answer.status == 400 || answer.status == 409;
-               if (!says || !is_json_object(answer.body)) return answer_here();
-               self->send_reply(answer.status, self->reply_fields({}, false), kJson,
-                                std::move(answer.body));
+               if (self && self->session_ != nullptr) self->on_stored_answer(std::move(answer));
              });
+}
+
+void Exchange::on_stored_answer(SideCall::Answer answer) {
+  redact(answer.body, lane_->key);
+  // Who no longer has it, or cannot be asked, has no say.
+  const bool says = answer.ok() || answer.status == 400 || answer.status == 409;
+  if (!says || !is_json_object(answer.body)) return answer_stored_here();
+  auto fields = reply_fields({}, false);
+  // All that is asked for but a deletion is told with the response itself.
+  const bool is_reply = answer.ok() && session_->request().head.method != "DELETE";
+  if (is_reply && ring_ && snapshot_->rings->rings().reply()) {
+    return run_reply_ring(answer.status, std::move(fields), std::string(kJson),
+                          std::move(answer.body));
+  }
+  send_reply(answer.status, fields, kJson, std::move(answer.body));
+}
+
+void Exchange::answer_stored_here() {
+  const auto& request = session_->request();
+  const auto path = taken_apart(request.frontend.rest);
+  const auto row = stored_row(request.head.method, path.below);
+  auto told = told_here((*row)->what, *stored_, request.frontend.query);
+  if (!told) return send_error(told.error());
+  send_reply(200, reply_fields({}, false), kJson, *std::move(told));
 }
 
 void Exchange::answer_conversation() {
@@ -268,6 +320,7 @@ void Exchange::keep_command_answer(std::string_view answer) {
 void Exchange::ask_beside(const Backend& backend, std::string_view method, std::string path,
                           std::string body, std::chrono::milliseconds patience,
                           std::function<void(SideCall::Answer)> done) {
+  if (!may_leave()) return;
   const auto& target = snapshot_->target(backend);
   record_.backend = backend.name;
   record_.upstream = backend.format;
@@ -296,10 +349,22 @@ void Exchange::count_tokens() {
       format_ == WireFormat::gemini_generate && inner.starts_with('{')) {
     expanded_body_ = inner;
   }
+  auto peek = peek_request(body());
+  if (!peek) return send_error(peek.error());
+  peek_ = *std::move(peek);
+  if (format_ == WireFormat::gemini_generate) peek_.model = session_->request().frontend.model;
   if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
-  if (!snapshot_->config->exact_token_counts || !ask_for_count()) {
-    answer_count(estimate_tokens(*request_));
-  }
+  if (!snapshot_->config->exact_token_counts) return estimate_count();
+  has_rings() ? run_request_rings(&Exchange::ask_or_estimate) : ask_or_estimate();
+}
+
+void Exchange::ask_or_estimate() {
+  if (!ask_for_count()) estimate_count();
+}
+
+void Exchange::estimate_count() {
+  if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
+  answer_count(estimate_tokens(replaced_request_ ? *replaced_request_ : *request_));
 }
 
 // Asks the provider the request would go to, if it can count; false: it cannot.
@@ -323,7 +388,8 @@ bool Exchange::ask_for_count() {
 
   std::string asked;
   if (same_format(*backend) && format_ == WireFormat::gemini_generate) {
-    asked = session_->request().body.view();
+    asked = replaced_body_ ? counted(*row, body(), model)
+                           : std::string(session_->request().body.view());
   } else if (same_format(*backend) && !carries_seals(format_, body())) {
     UpstreamRequest raw;
     set_raw_body(raw, route_.candidates[0]);
@@ -345,7 +411,7 @@ bool Exchange::ask_for_count() {
                if (!self || self->session_ == nullptr) return;
                redact(answer.body, self->lane_->key);
                const auto sum = answer.ok() ? sum_in(*row, answer.body) : std::nullopt;
-               if (!sum) return self->answer_count(estimate_tokens(*self->request_));
+               if (!sum) return self->estimate_count();
                if (row->format == self->format_) {
                  return self->send_reply(200, {}, kJson, std::move(answer.body));
                }

@@ -29,4 +29,21 @@ Result<std::string> edited_reply(const Codec& client, const EncodeContext& conte
                                  std::string_view body, std::string_view view,
                                  std::string_view edited);
 
+// ---- what is no conversation: embeddings and legacy completions
+
+// The member that holds the texts at an upstream path.
+std::string_view prompts_member(std::string_view upstream_path);
+// The request as OpenAI chat: each text of `member`, and of `suffix`, is a message of a user; all
+// other members stay. Nothing when a text is given as token ids, which say nothing to plugins.
+// `body` is a valid JSON object.
+std::optional<std::string> prompts_view(std::string_view body, std::string_view member);
+// `body` with what plugins made of its view. unsupported when they have put in messages it has no
+// place for.
+Result<std::string> prompts_body(std::string_view body, std::string_view member,
+                                 std::string_view edited);
+// A reply of legacy completions as a chat completion; nothing when it is none.
+std::optional<std::string> completion_view(std::string_view body);
+// `body` with what plugins made of its view. internal when that is no chat completion.
+Result<std::string> edited_completion(std::string_view body, std::string_view edited);
+
 }  // namespace llm_proxy

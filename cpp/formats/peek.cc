@@ -75,7 +75,7 @@ bool is_for_proxy(std::string_view member) {
 Result<RequestPeek> peek_request(std::string_view body) {
   if (!valid_utf8(body)) return malformed("The body is not valid UTF-8.");
   RequestPeek peek;
-  JsonReader json(body);
+  JsonReader json(body, {.finite_numbers = true});
   std::string_view key;
   if (!json.begin_object()) return json.error(ErrorKind::malformed_request);
   peek.object_begin = json.position();

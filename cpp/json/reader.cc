@@ -11,12 +11,6 @@
 #include "json/scan.h"
 
 namespace llm_proxy {
-namespace {
-
-bool is_hex(char c) {
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
-}  // namespace
 
 JsonKind JsonReader::kind() {
   if (failed_) return JsonKind::none;
@@ -162,7 +156,7 @@ bool JsonReader::value(JsonSlice& out) {
   if (failed_) return false;
   space();
   const char* start = at_;
-  if (!scan_value(0)) return false;
+  if (!scan_value(static_cast<int>(open_))) return false;
   pending_ = false;
   out = {start, static_cast<std::size_t>(at_ - start)};
   return true;
@@ -219,11 +213,7 @@ bool JsonReader::scan_string(std::string_view& between_quotes) {
         at_ += 2;
         break;
       case 'u':
-        if (end_ - at_ < 6 || !is_hex(at_[2]) || !is_hex(at_[3]) || !is_hex(at_[4]) ||
-            !is_hex(at_[5])) {
-          return fail("has an invalid escape");
-        }
-        at_ += 6;
+        if (!scan_unicode_escape()) return false;
         break;
       default:
         return fail("has an invalid escape");
@@ -231,7 +221,49 @@ bool JsonReader::scan_string(std::string_view& between_quotes) {
   }
 }
 
+bool JsonReader::scan_unicode_escape() {
+  const auto unit = [this](const char* at) -> int {
+    if (end_ - at < 6 || at[0] != '\\' || at[1] != 'u') return -1;
+    unsigned value = 0;
+    const auto parsed = std::from_chars(at + 2, at + 6, value, 16);
+    return parsed.ptr == at + 6 ? static_cast<int>(value) : -1;
+  };
+  const int first = unit(at_);
+  if (first < 0) return fail("has an invalid escape");
+  if (limits_.whole_characters && (first & 0xf800) == 0xd800) {
+    const int second = unit(at_ + 6);
+    if (first >= 0xdc00 || second < 0 || (second & 0xfc00) != 0xdc00) {
+      return fail("has half of a surrogate pair in a string");
+    }
+    at_ += 6;
+  }
+  at_ += 6;
+  return true;
+}
+
+// Whether an IEEE double can hold the number: what most programs read JSON into.
+bool JsonReader::is_finite(std::string_view number) const {
+  double value = 0;
+  const auto parsed = std::from_chars(number.data(), number.data() + number.size(), value);
+  if (parsed.ec != std::errc::result_out_of_range) return true;
+  // Too large, or so small that it is zero: the place of its first digit tells them apart.
+  if (number.front() == '-') number.remove_prefix(1);
+  const auto exponent = number.find_first_of("eE");
+  auto magnitude = static_cast<long>(std::min(number.find_first_of(".eE"), number.size()));
+  if (exponent != std::string_view::npos) {
+    const char* digits = number.data() + exponent + 1;
+    if (*digits == '+') ++digits;
+    long power = 0;
+    const auto read = std::from_chars(digits, number.data() + number.size(), power);
+    if (read.ec != std::errc()) return *digits == '-';
+    magnitude += power;
+  }
+  return magnitude < 0;
+}
+
 bool JsonReader::scan_number() {
+  const char* const first = at_;
+  bool scaled = false;
   if (*at_ == '-') ++at_;
   const auto digits = [this] {
     const char* start = at_;
@@ -246,11 +278,19 @@ bool JsonReader::scan_number() {
     good = digits();
   }
   if (good && at_ != end_ && (*at_ == 'e' || *at_ == 'E')) {
+    scaled = true;
     ++at_;
     if (at_ != end_ && (*at_ == '+' || *at_ == '-')) ++at_;
     good = digits();
   }
-  return good || fail("is not a valid number");
+  if (!good) return fail("is not a valid number");
+  const auto size = at_ - first;
+  if (limits_.finite_numbers && (scaled || size > 300)) {
+    if (size > kMaxNumber || !is_finite({first, static_cast<std::size_t>(size)})) {
+      return fail("is a number beyond what a 64-bit float can hold");
+    }
+  }
+  return true;
 }
 
 bool JsonReader::scan_word(std::string_view word) {
@@ -270,7 +310,7 @@ bool JsonReader::scan_value(int depth) {
       return scan_string(ignored);
     }
     case '{': {
-      if (depth == kMaxDepth) return fail("is nested too deeply");
+      if (depth >= limits_.depth) return fail("is nested too deeply");
       ++at_;
       space();
       if (at_ != end_ && *at_ == '}') return ++at_, true;
@@ -286,7 +326,7 @@ bool JsonReader::scan_value(int depth) {
       }
     }
     case '[': {
-      if (depth == kMaxDepth) return fail("is nested too deeply");
+      if (depth >= limits_.depth) return fail("is nested too deeply");
       ++at_;
       space();
       if (at_ != end_ && *at_ == ']') return ++at_, true;

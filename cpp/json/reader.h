@@ -13,6 +13,13 @@ namespace llm_proxy {
 
 enum class JsonKind : std::uint8_t { none, object, array, string, number, boolean, null };
 
+// What a reader refuses although JSON's grammar allows it, because most programs cannot hold it.
+struct JsonLimits {
+  int depth = 512;                // objects and arrays inside each other
+  bool finite_numbers = false;    // 1e999 and numbers of more than a thousand characters
+  bool whole_characters = false;  // \ud800 without its other half
+};
+
 // Reads one JSON value front to back, giving views into the source instead of building a tree.
 //
 //   JsonReader json(body);
@@ -31,13 +38,13 @@ enum class JsonKind : std::uint8_t { none, object, array, string, number, boolea
 // Needs no padding behind the source.
 class JsonReader {
  public:
-  // Objects and arrays that may be open through begin_*() at one time, and the depth of skipped
-  // values.
+  // Objects and arrays that may be open through begin_*() at one time.
   static constexpr std::size_t kMaxOpen = 32;
-  static constexpr int kMaxDepth = 512;
+  // Characters of a number, where limits say `finite_numbers`.
+  static constexpr std::ptrdiff_t kMaxNumber = 1000;
 
-  explicit JsonReader(std::string_view json)
-      : begin_(json.data()), at_(json.data()), end_(json.data() + json.size()) {}
+  explicit JsonReader(std::string_view json, JsonLimits limits = {})
+      : begin_(json.data()), at_(json.data()), end_(json.data() + json.size()), limits_(limits) {}
 
   // The kind of the value that comes next; none at a fault or at the end.
   JsonKind kind();
@@ -104,6 +111,8 @@ class JsonReader {
   bool scan_string(std::string_view& between_quotes);
   bool scan_value(int depth);
   bool scan_number();
+  bool is_finite(std::string_view number) const;
+  bool scan_unicode_escape();
   bool scan_word(std::string_view word);
   bool skip_false() {
     skip();
@@ -113,6 +122,7 @@ class JsonReader {
   const char* begin_;
   const char* at_;
   const char* end_;
+  JsonLimits limits_;
   bool pending_ = true;  // a value is due at at_ that nobody has taken
   bool failed_ = false;
   std::size_t open_ = 0;

@@ -2,9 +2,12 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cmath>
 #include <map>
+#include <memory>
 
 #include "python/bind.h"
+#include "python/exit_watch.h"
 #include "python/json_convert.h"
 #include "python/py_rings.h"
 
@@ -30,6 +33,7 @@ PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
   PluginEntry entry;
   entry.ring = *ring;
   entry.name = std::make_shared<const std::string>(row[1].cast<std::string>());
+  entry.lasting = lasting_name(*entry.name);
   entry.call = keep(lane, row[2]);
   entry.facts = keep(lane, row[3]);
   entry.timeout = std::chrono::milliseconds(
@@ -190,8 +194,13 @@ class RingProbe {
 
   void cancel() { session_->cancel(); }
   py::dict overdue(const std::string& ring) { return as_dict(session_->overdue(ring_of(ring))); }
-  double patience(const std::string& ring) const {
-    return std::chrono::duration<double>(session_->patience(ring_of(ring))).count();
+  double patience(const std::string& ring, std::size_t bytes) const {
+    return std::chrono::duration<double>(session_->patience(ring_of(ring), bytes)).count();
+  }
+  // None: plugins can be shown the request.
+  std::optional<std::string> problem() {
+    const auto fits = session_->check_request();
+    return fits ? std::nullopt : std::optional(fits.error().message);
   }
 
  private:
@@ -263,6 +272,17 @@ void bind_lane(py::module_& module) {
         counters["suspended"] = c.suspended;
         return counters;
       });
+  py::class_<ExitWatch, std::unique_ptr<ExitWatch, py::nodelete>>(
+      module, "ExitWatch", "Ends the process when the interpreter does not. One, and for good.")
+      .def(py::init([](const std::vector<int>& signals, double grace) {
+             return std::unique_ptr<ExitWatch, py::nodelete>(
+                 new ExitWatch(signals, std::chrono::milliseconds(std::llround(grace * 1000))));
+           }),
+           py::arg("signals"), py::arg("grace"),
+           "From the first of `signals` on, the process has `grace` seconds to end by itself.")
+      .def(
+          "follow", [](ExitWatch& watch, const Lane& lane) { watch.follow(lane.inbox()); },
+          py::arg("lane"), "Whose plugins are named on standard error.");
   module.def(
       "loads", [](const py::bytes& json) { return taken(json_to_python(std::string_view(json))); },
       py::arg("json"), "json.loads for UTF-8 bytes, as request bodies are read.");
@@ -322,19 +342,22 @@ void bind_rings(py::module_& module) {
   py::class_<RingProbe>(module, "RingProbe",
                         "An exchange without a client: runs a generation as the engine does.")
       .def(py::init([](const std::shared_ptr<Lane>& lane, PyRingHost& host, const py::bytes& body,
-                       std::string session_id, const std::map<std::string, std::string>& headers) {
+                       std::string session_id, const std::map<std::string, std::string>& headers,
+                       std::string client) {
              RingRequest request;
              request.body = std::string(body);
-             request.request_id = "probe";
              request.session_id = std::move(session_id);
-             request.client_host = "127.0.0.1";
+             static std::uint64_t probes = 0;
+             request.request_id = "probe-" + std::to_string(++probes);
+             request.client_host = std::move(client);
              request.path = "/v1/chat/completions";
              request.frontend = "openai-chat";
              request.headers.assign(headers.begin(), headers.end());
              return std::make_unique<RingProbe>(lane, host, std::move(request));
            }),
            py::arg("lane"), py::arg("host"), py::arg("body"), py::arg("session_id") = "",
-           py::arg("headers") = std::map<std::string, std::string>())
+           py::arg("headers") = std::map<std::string, std::string>(),
+           py::arg("client") = "127.0.0.1")
       .def("request", &RingProbe::request, "A future of the verdict of rings 1-3.")
       .def("reply", &RingProbe::reply, py::arg("status"), py::arg("body"),
            py::arg("streamed") = false, "A future of the verdict of ring 4.")
@@ -344,7 +367,9 @@ void bind_rings(py::module_& module) {
            py::arg("input_tokens") = -1, py::arg("output_tokens") = -1)
       .def("cancel", &RingProbe::cancel)
       .def("overdue", &RingProbe::overdue, py::arg("ring"))
-      .def("patience", &RingProbe::patience, py::arg("ring"));
+      .def("problem", &RingProbe::problem,
+           "What keeps plugins from being shown the request; None: nothing.")
+      .def("patience", &RingProbe::patience, py::arg("ring"), py::arg("bytes") = 0);
   module.def(
       "run_chain",
       [](Lane& lane, const std::shared_ptr<RingHandlers>& handlers, const py::list& entries,

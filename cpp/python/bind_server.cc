@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "config/endpoints.h"
 #include "config/server_config.h"
 #include "config/snapshot.h"
 #include "python/bind.h"
@@ -106,6 +107,19 @@ std::string check_config(const std::string& text) {
 void bind_server(py::module_& module) {
   module.def("check_config", &check_config, py::arg("config"),
              "What is wrong with a snapshot's routes, keys and addresses; empty: nothing.");
+  module.def(
+      "ring_views",
+      [] {
+        constexpr std::array<const char*, 4> kViews{"nothing", "chat", "prompts", "stored"};
+        py::dict out;
+        for (int each = 0; each < kOperations; ++each) {
+          const auto operation = static_cast<Operation>(each);
+          out[py::str(std::string(name(operation)))] =
+              kViews[static_cast<std::size_t>(ring_view(operation))];
+        }
+        return out;
+      },
+      "What ring plugins are shown of each operation, by its name.");
   module.def("set_log", &set_log, py::arg("level"), py::arg("json") = false,
              py::arg("path") = std::string(),
              "The engine's own log, of the whole process; no path: standard error.");

@@ -1,6 +1,7 @@
 #include "python/py_chain.h"
 
 #include <array>
+#include <bit>
 #include <new>
 
 namespace llm_proxy {
@@ -36,14 +37,16 @@ bool is_set(PyObject* value) {
 class ChainRun final : public LaneDeadline {
  public:
   ChainRun(std::shared_ptr<Lane> lane, std::shared_ptr<const RingHandlers> handlers,
-           std::shared_ptr<const PluginChain> chain, PyOwned context,
-           std::shared_ptr<ChainOwner> owner, std::uint32_t tag, std::size_t from)
+           std::shared_ptr<const PluginChain> chain, PyOwned context, ChainRequest request,
+           std::size_t from)
       : lane_(std::move(lane)),
         handlers_(std::move(handlers)),
         chain_(std::move(chain)),
         context_(std::move(context)),
-        owner_(std::move(owner)),
-        tag_(tag),
+        owner_(std::move(request.owner)),
+        tag_(request.tag),
+        origin_(request.origin),
+        allowance_(request.allowance),
         at_(from) {}
 
   PySendResult send(PyObject* value, PyObject** out);
@@ -60,7 +63,7 @@ class ChainRun final : public LaneDeadline {
   template <typename Run>
   auto step(Run run) {
     resumed_ = clock_;
-    Lane::Step watched(*lane_, clock_, allowed_);
+    Lane::Step watched(*lane_, entry().lasting, clock_, allowed_);
     const auto result = run();
     interrupted_ = watched.end() || interrupted_;
     return result;
@@ -84,6 +87,8 @@ class ChainRun final : public LaneDeadline {
   PyOwned context_;
   std::shared_ptr<ChainOwner> owner_;
   const std::uint32_t tag_;
+  const RunOrigin origin_;
+  const std::chrono::milliseconds allowance_;
   PyOwned plugin_;  // the coroutine of entry(), between its begin and its end
   PyOwned task_;    // the Task that drives us, known once we suspend
   std::size_t at_;
@@ -227,7 +232,7 @@ bool ChainRun::begin_next() {
       continue;
     }
     started_ = clock_;
-    allowed_ = next.timeout + kGrace + kMargin;
+    allowed_ = next.timeout + allowance_ + kGrace + kMargin;
     plugin_ =
         PyOwned::steal(step([&] { return PyObject_CallOneArg(next.call.get(), context_.get()); }));
     if (plugin_ && !PyCoro_CheckExact(plugin_.get())) {
@@ -252,7 +257,7 @@ void ChainRun::suspend() {
   }
   if (watched_) return;
   watched_ = true;
-  lane_->arm(*this, started_ + entry().timeout);
+  lane_->arm(*this, started_ + entry().timeout + allowance_);
 }
 
 void ChainRun::plugin_ended(bool failed) {
@@ -260,7 +265,11 @@ void ChainRun::plugin_ended(bool failed) {
   watched_ = false;
   clock_ = Clock::now();
   const double ms = std::chrono::duration<double, std::milli>(clock_ - started_).count();
-  entry().record->ended(ms, failed);
+  if (failed) {
+    entry().record->failed(ms, origin_);
+  } else {
+    entry().record->ended(ms);
+  }
   if (owner_ != nullptr) owner_->on_plugin_end(entry(), static_cast<float>(ms));
   over_limit_ = interrupted_ = false;
   ++at_;
@@ -321,6 +330,7 @@ bool ChainRun::raised() {
     put_back();
     return false;
   }
+  if (cancels && owner_ != nullptr) forgive_cancel();
   call_handler(handlers_->failed, context_.get(), entry().facts.get(), value);
   plugin_ended(true);
   return true;
@@ -332,8 +342,11 @@ void ChainRun::timed_out() {
   plugin_ended(true);
 }
 
+// Whether who awaits the chain wants it to end. An exchange says so through cancel() alone: what
+// else cancels its Task is a plugin's doing, and the failure of the plugin it hits.
 bool ChainRun::cancelled_from_outside() {
   if (lane_->closed()) return true;
+  if (owner_ != nullptr) return false;
   if (known.cancelling == nullptr) return owner_ == nullptr;  // 3.10 does not say who cancelled
   PyOwned task = task_ ? PyOwned::share(task_.get()) : lane_->current_task();
   if (!task || task.get() == Py_None) {
@@ -378,8 +391,8 @@ void ChainRun::leave_behind() {
   entry().record->left_behind();
   timed_out();
   std::shared_ptr<ChainOwner> owner = std::move(owner_);
-  PyOwned successor =
-      make_chain(lane_, handlers_, chain_, PyOwned::share(context_.get()), owner, tag_, at_);
+  PyOwned successor = make_chain(lane_, handlers_, chain_, PyOwned::share(context_.get()),
+                                 {owner, tag_, origin_, allowance_}, at_);
   if (!successor) {
     owner->on_chain_end(*lane_, tag_, context_.get(), nullptr, true);
     return;
@@ -475,14 +488,19 @@ void chain_dealloc(PyObject* self) {
 
 }  // namespace
 
+std::chrono::milliseconds allowance_for(std::size_t bytes) {
+  const std::size_t mebibytes = bytes >> 20;
+  return std::chrono::milliseconds(mebibytes == 0 ? 0 : 500 * std::bit_ceil(mebibytes));
+}
+
 PyOwned make_chain(std::shared_ptr<Lane> lane, std::shared_ptr<const RingHandlers> handlers,
-                   std::shared_ptr<const PluginChain> chain, PyOwned context,
-                   std::shared_ptr<ChainOwner> owner, std::uint32_t tag, std::size_t from) {
+                   std::shared_ptr<const PluginChain> chain, PyOwned context, ChainRequest request,
+                   std::size_t from) {
   PyOwned object = PyOwned::steal(chain_type->tp_alloc(chain_type, 0));
   if (object) {
     new (reinterpret_cast<ChainObject*>(object.get())->run)
         ChainRun(std::move(lane), std::move(handlers), std::move(chain), std::move(context),
-                 std::move(owner), tag, from);
+                 std::move(request), from);
   }
   return object;
 }

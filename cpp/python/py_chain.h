@@ -22,6 +22,10 @@ constexpr std::chrono::milliseconds kMargin{500};
 // exchange's plugin can compute, by default, before it is interrupted.
 constexpr std::chrono::milliseconds kBusy{2000};
 
+// What a larger body adds to the limit of each plugin: half a second for each MiB, in steps of
+// powers of two, so that there are few different limits. Nothing below one MiB.
+std::chrono::milliseconds allowance_for(std::size_t bytes);
+
 // One plugin in a chain: what to call, how, and what its failure means.
 struct PluginEntry {
   Ring ring = Ring::ingress;
@@ -35,6 +39,7 @@ struct PluginEntry {
   const NativePlugin* native = nullptr;  // does the same without Python
   std::shared_ptr<PluginRecord> record;
   std::shared_ptr<const std::string> name;
+  const char* lasting = nullptr;  // the same, for other threads
 };
 
 // Plugins that run as one job. Immutable.
@@ -56,11 +61,19 @@ class ChainOwner {
   virtual void on_plugin_end(const PluginEntry& entry, float ms) = 0;
 };
 
-// A coroutine that runs `chain` on `context` from its entry `from` on. `owner` may be null: then
-// other Python code awaits it. Null with a Python error set on failure.
+// For whom a chain runs: told apart by who owns it.
+struct ChainRequest {
+  std::shared_ptr<ChainOwner> owner;       // null: other Python code awaits the chain
+  std::uint32_t tag = 0;                   // for the owner
+  RunOrigin origin;                        // whom a failure is put down to
+  std::chrono::milliseconds allowance{0};  // on top of each plugin's limit
+};
+
+// A coroutine that runs `chain` on `context` from its entry `from` on. Null with a Python error set
+// on failure.
 PyOwned make_chain(std::shared_ptr<Lane> lane, std::shared_ptr<const RingHandlers> handlers,
-                   std::shared_ptr<const PluginChain> chain, PyOwned context,
-                   std::shared_ptr<ChainOwner> owner, std::uint32_t tag, std::size_t from);
+                   std::shared_ptr<const PluginChain> chain, PyOwned context, ChainRequest request,
+                   std::size_t from);
 // Runs a direct chain, whose plugins cannot suspend, to its end.
 void run_chain(PyObject* coroutine, PyObject* context);
 // The exchange no longer waits.

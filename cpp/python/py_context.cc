@@ -63,6 +63,7 @@ PyOwned request_facts(const RingRequest& request, double arrived_at) {
   put_item(facts.get(), "method", text_object(request.method));
   put_item(facts.get(), "path", text_object(request.path));
   put_item(facts.get(), "frontend", text_object(request.frontend));
+  put_item(facts.get(), "operation", text_object(request.operation));
   put_item(facts.get(), "key_hash", text_object(request.key_hash));
   put_item(facts.get(), "headers", headers_dict(request.headers));
   put_item(facts.get(), "arrived_at", PyOwned::steal(PyFloat_FromDouble(arrived_at)));

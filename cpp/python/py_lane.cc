@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 #include <stdexcept>
 
 namespace llm_proxy {
@@ -81,6 +82,19 @@ std::chrono::nanoseconds LaneInbox::lag() const {
   return std::chrono::nanoseconds(since == 0 ? 0 : std::max<std::int64_t>(0, now() - since));
 }
 
+LaneInbox::Running LaneInbox::running() const {
+  const std::int64_t until = step_until_.load(std::memory_order_relaxed);
+  if (until == 0) return {};
+  return {step_name_.load(std::memory_order_relaxed), now() < until};
+}
+
+const char* lasting_name(const std::string& name) {
+  static std::mutex mutex;
+  static auto& names = *new std::set<std::string>();  // never destroyed: read until the very end
+  const std::lock_guard lock(mutex);
+  return names.insert(name).first->c_str();
+}
+
 void LaneInbox::ring() noexcept {
   const std::uint64_t one = 1;
   [[maybe_unused]] const auto written =
@@ -138,9 +152,10 @@ bool Lane::init(PyObject* loop) {
   task_type_ = import_attribute("asyncio", "Task");
   current_task_ = import_attribute("asyncio", "current_task");
   task_name_ = PyOwned::steal(PyUnicode_InternFromString("llm_proxy.lane"));
+  hide_ = import_attribute("asyncio", "_unregister_task");
   tasks_ = PyOwned::steal(PySet_New(nullptr));
   if (!bell_function_ || !tick_function_ || !turn_end_function_ || !catch_function_ ||
-      !task_type_ || !current_task_ || !tasks_)
+      !task_type_ || !current_task_ || !hide_ || !tasks_)
     return false;
   forget_ = PyOwned::steal(PyObject_GetAttrString(tasks_.get(), "discard"));
   native_eager_ = PY_VERSION_HEX >= 0x030C0000;
@@ -278,6 +293,7 @@ PyOwned Lane::start_task(PyOwned coroutine) {
   if (done.get() == Py_True) return task;
   ++counters_.suspended;
   if (PySet_Add(tasks_.get(), task.get()) != 0) return {};
+  if (!PyOwned::steal(PyObject_CallOneArg(hide_.get(), task.get()))) return {};
   const PyOwned added = PyOwned::steal(
       PyObject_CallMethodOneArg(task.get(), add_done_callback_name_.get(), forget_.get()));
   return added ? std::move(task) : PyOwned();
@@ -378,10 +394,15 @@ void Lane::bury() {
   batch_.clear();
 }
 
-Lane::Step::Step(Lane& lane, std::chrono::steady_clock::time_point since,
+Lane::Step::Step(Lane& lane, const char* name, std::chrono::steady_clock::time_point since,
                  std::chrono::nanoseconds allowed)
     : lane_(lane),
-      outer_(std::exchange(lane.step_until_, (since.time_since_epoch() + allowed).count())) {}
+      outer_name_(lane.inbox_->step_name_.load(std::memory_order_relaxed)),
+      outer_until_(lane.inbox_->step_until_.load(std::memory_order_relaxed)) {
+  lane.inbox_->step_name_.store(name, std::memory_order_relaxed);
+  lane.inbox_->step_until_.store((since.time_since_epoch() + allowed).count(),
+                                 std::memory_order_relaxed);
+}
 
 Lane::Step::~Step() {
   end();
@@ -389,14 +410,16 @@ Lane::Step::~Step() {
 
 bool Lane::Step::end() {
   if (std::exchange(ended_, true)) return false;
-  lane_.step_until_ = outer_;
+  lane_.inbox_->step_until_.store(outer_until_, std::memory_order_relaxed);
+  lane_.inbox_->step_name_.store(outer_name_, std::memory_order_relaxed);
   if (!std::exchange(lane_.interrupted_, false)) return false;
   PyThreadState_SetAsyncExc(lane_.thread_, nullptr);  // it may have ended before it was hit
   return true;
 }
 
 bool Lane::interrupt(PyObject* exception) {
-  if (step_until_ == 0 || LaneInbox::now() < step_until_) return false;
+  const std::int64_t until = inbox_->step_until_.load(std::memory_order_relaxed);
+  if (until == 0 || LaneInbox::now() < until) return false;
   interrupted_ = PyThreadState_SetAsyncExc(thread_, exception) == 1;
   return interrupted_;
 }

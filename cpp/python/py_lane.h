@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -54,6 +55,13 @@ class LaneInbox {
   // How long the oldest work has waited for the lane, or the lane has been inside one drain. Zero:
   // neither.
   std::chrono::nanoseconds lag() const;
+  // The plugin whose code runs on the lane now and has not given way: its name, which lives as long
+  // as the process, and whether it is within its limit. Null name: none runs.
+  struct Running {
+    const char* name = nullptr;
+    bool within_limit = false;
+  };
+  Running running() const;
 
  private:
   friend class Lane;
@@ -69,7 +77,12 @@ class LaneInbox {
   const int bell_;
   std::atomic<std::int64_t> waiting_since_{0};
   std::atomic<std::int64_t> inside_since_{0};
+  std::atomic<const char*> step_name_{nullptr};  // of the plugin whose code is running
+  std::atomic<std::int64_t> step_until_{0};      // its limit: steady clock, ns; 0: none runs
 };
+
+// `name`, kept for as long as the process: what other threads may read at any time.
+const char* lasting_name(const std::string& name);
 
 // Something on the lane that has a time limit. Its owner disarms it before it dies (the destructor
 // does).
@@ -141,7 +154,9 @@ class Lane : public std::enable_shared_from_this<Lane> {
   WorkerPost& as_worker() { return own_post_; }
 
   // Runs a coroutine as a real asyncio.Task whose first step runs now (EAGER). It is kept alive and
-  // cancelled by close() until it ends. Null with a Python error set if no Task could be made.
+  // cancelled by close() until it ends; asyncio.all_tasks() does not list it, so that a plugin
+  // which cancels all tasks it finds cancels no request. Null with a Python error set if no Task
+  // could be made.
   PyOwned start_task(PyOwned coroutine);
   // The Task that is running; None outside of any. Null with an error set on failure.
   PyOwned current_task() const;
@@ -158,8 +173,10 @@ class Lane : public std::enable_shared_from_this<Lane> {
   // While one lives, the code of a plugin runs on the lane and may be interrupted.
   class Step {
    public:
-    // `since`: now, on the steady clock. `allowed`: how long it may run without giving way.
-    Step(Lane& lane, std::chrono::steady_clock::time_point since, std::chrono::nanoseconds allowed);
+    // `name`: a lasting_name(). `since`: now, on the steady clock. `allowed`: how long it may run
+    // without giving way.
+    Step(Lane& lane, const char* name, std::chrono::steady_clock::time_point since,
+         std::chrono::nanoseconds allowed);
     ~Step();
     Step(const Step&) = delete;
     Step& operator=(const Step&) = delete;
@@ -168,7 +185,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
 
    private:
     Lane& lane_;
-    const std::int64_t outer_;
+    const char* const outer_name_;
+    const std::int64_t outer_until_;
     bool ended_ = false;
   };
   // Raises `exception` in the lane's thread if a plugin has been running for longer than it may
@@ -227,6 +245,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   PyOwned current_task_;  // asyncio.current_task
   PyOwned tasks_;         // set of suspended tasks
   PyOwned forget_;        // tasks_.discard
+  PyOwned hide_;          // asyncio._unregister_task
   PyOwned done_name_, add_done_callback_name_, cancel_name_;
   bool native_eager_ = false;
   bool closed_ = false;
@@ -238,7 +257,6 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::vector<Callback<void()>> ending_;
   std::multimap<std::int64_t, LaneDeadline*> deadlines_;
   unsigned long thread_ = 0;
-  std::int64_t step_until_ = 0;  // steady clock, ns; 0: no plugin's code is running
   bool interrupted_ = false;
   bool ticking_ = false;
   std::int64_t next_tick_ = 0;  // when the ticker is due

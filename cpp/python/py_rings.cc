@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "python/json_convert.h"
@@ -27,6 +28,11 @@ class PyRingSession final : public RingSession,
     if (host_->services() != nullptr) native_.emplace(data_->request, *host_->services());
     trace_->request_id = data_->request.request_id;
     trace_->arrived_at = data_->arrived_at;
+  }
+
+  Result<void> check_request() override {
+    if (native_) return native_->check();
+    return ChatRequestView().read(data_->request.body);
   }
 
   void run_request(Done done) override {
@@ -100,9 +106,11 @@ class PyRingSession final : public RingSession,
            [held = std::move(outcome)] { return outcome_facts(held); });
   }
 
-  std::chrono::milliseconds patience(Ring ring) const override {
-    return host_->patience(PyRingHost::phase_of(ring));
+  std::chrono::milliseconds patience(Ring ring, std::size_t bytes) const override {
+    return host_->patience(PyRingHost::phase_of(ring), bytes);
   }
+
+  bool is_busy() const override { return host_->inbox()->running().within_limit; }
 
   RingVerdict overdue(Ring ring) override {
     give_up();
@@ -142,7 +150,7 @@ class PyRingSession final : public RingSession,
       const auto now = Clock::now();
       const double ms = std::chrono::duration<double, std::milli>(now - clock).count();
       clock = now;
-      entry.record->ended(ms, false);
+      entry.record->ended(ms);
       steps_.push_back({entry.ring, entry.name, static_cast<float>(ms)});
       ++at;
       native_stopped_ = said == NativeStep::stop;
@@ -192,6 +200,8 @@ class PyRingSession final : public RingSession,
   void start(Lane& lane, Phase phase, std::size_t from, std::uint32_t ticket, const Facts& facts);
   PyOwned open_context();
   void answer(Lane& lane, RingVerdict&& verdict);
+  RunOrigin origin() const;
+  std::size_t bytes_of(Phase phase) const;
   RingVerdict request_verdict(PyObject* context);
   RingVerdict stop_verdict(PyObject* context, const PluginEntry& by);
   RingVerdict reply_verdict(PyObject* context);
@@ -280,7 +290,7 @@ void PyRingSession::start(Lane& lane, Phase phase, std::size_t from, std::uint32
   const std::shared_ptr<const PluginChain> shared(host_, &chain);
   PyOwned run =
       make_chain(lane.shared_from_this(), data_->handlers, shared, PyOwned::share(context),
-                 std::shared_ptr<ChainOwner>(shared_from_this()), ticket, from);
+                 {shared_from_this(), ticket, origin(), allowance_for(bytes_of(phase))}, from);
   if (!run) return;
   running_ = lane.ref(PyOwned::share(run.get()));
   if (!chain.direct) {
@@ -293,6 +303,19 @@ void PyRingSession::start(Lane& lane, Phase phase, std::size_t from, std::uint32
   if (!variables || PyContext_Enter(variables.get()) != 0) return;
   run_chain(run.get(), context);
   if (PyContext_Exit(variables.get()) != 0) PyErr_WriteUnraisable(context);
+}
+
+// A client is its key, else its address.
+RunOrigin PyRingSession::origin() const {
+  const RingRequest& request = data_->request;
+  const std::hash<std::string_view> hash;
+  return {hash(request.key_hash.empty() ? request.client_host : request.key_hash),
+          hash(request.request_id)};
+}
+
+std::size_t PyRingSession::bytes_of(Phase phase) const {
+  if (phase == Phase::reply && reply_) return reply_->body.size();
+  return phase == Phase::request ? data_->request.body.size() : 0;
 }
 
 void PyRingSession::on_chain_end(Lane& lane, std::uint32_t tag, PyObject* context,
@@ -317,12 +340,24 @@ void PyRingSession::answer(Lane& lane, RingVerdict&& verdict) {
               held = std::move(verdict)]() mutable { self->deliver(ticket, std::move(held)); });
 }
 
+// What a plugin may say to a client; more is cut off.
+constexpr std::size_t kMaxType = 128;
+constexpr std::size_t kMaxMessage = 4096;
+
+// At most so many bytes of UTF-8, no character cut.
+std::string bounded(std::string text, std::size_t most) {
+  if (text.size() <= most) return text;
+  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xc0) == 0x80) --most;
+  text.resize(most);
+  return text + "…";
+}
+
 RingVerdict block(int status, std::string type, std::string message) {
   RingVerdict verdict;
   verdict.kind = RingVerdict::Kind::block;
   verdict.status = status;
-  verdict.type = std::move(type);
-  verdict.message = std::move(message);
+  verdict.type = bounded(std::move(type), kMaxType);
+  verdict.message = bounded(std::move(message), kMaxMessage);
   return verdict;
 }
 
@@ -476,6 +511,14 @@ StreamRules stream_rules_of(const std::vector<PluginEntry>& entries) {
   return rules;
 }
 
+RingSet guards_of(const std::vector<PluginEntry>& entries) {
+  RingSet guards;
+  for (const PluginEntry& entry : entries) {
+    if (entry.fail_closed) guards.add(entry.ring);
+  }
+  return guards;
+}
+
 RingSet rings_of(const std::vector<PluginEntry>& entries) {
   RingSet rings;
   for (const PluginEntry& entry : entries) rings.add(entry.ring);
@@ -488,7 +531,7 @@ PyRingHost::PyRingHost(std::shared_ptr<LaneInbox> inbox,
                        std::shared_ptr<const RingHandlers> handlers,
                        std::vector<PluginEntry> entries, PyRef retired,
                        std::shared_ptr<NativeServices> services)
-    : RingHost(rings_of(entries), stream_rules_of(entries)),
+    : RingHost(rings_of(entries), stream_rules_of(entries), guards_of(entries)),
       inbox_(std::move(inbox)),
       handlers_(std::move(handlers)),
       retired_(std::move(retired)),
@@ -519,6 +562,11 @@ std::shared_ptr<RingSession> PyRingHost::open(RingRequest request, WorkerPost& w
   return std::make_shared<PyRingSession>(shared_from_this(), handlers_, std::move(request), worker);
 }
 
+std::chrono::milliseconds PyRingHost::patience(Phase phase, std::size_t bytes) const {
+  const auto count = static_cast<std::chrono::milliseconds::rep>(chain(phase).entries.size());
+  return patience_[static_cast<std::size_t>(phase)] + count * allowance_for(bytes);
+}
+
 RingVerdict PyRingHost::overdue(Phase phase) const {
   for (const PluginEntry& entry : chain(phase).entries) {
     if (!entry.fail_closed) continue;
@@ -530,10 +578,15 @@ RingVerdict PyRingHost::overdue(Phase phase) const {
   return {};
 }
 
+// Code that drives a ring itself is nobody's client: each run counts for itself.
 PyOwned chain_coroutine(Lane& lane, std::shared_ptr<const RingHandlers> handlers,
                         std::shared_ptr<const PluginChain> chain, PyObject* context) {
+  static std::uint64_t runs = 0;
+  ++runs;
+  ChainRequest request;
+  request.origin = {runs, runs};
   return make_chain(lane.shared_from_this(), std::move(handlers), std::move(chain),
-                    PyOwned::share(context), std::shared_ptr<ChainOwner>(), 0u, std::size_t{0});
+                    PyOwned::share(context), std::move(request), std::size_t{0});
 }
 
 bool init_ring_types() {

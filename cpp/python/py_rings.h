@@ -32,9 +32,7 @@ class PyRingHost final : public RingHost, public std::enable_shared_from_this<Py
   NativeServices* services() const { return services_.get(); }
   // What a stuck chain means for the exchange.
   RingVerdict overdue(Phase phase) const;
-  std::chrono::milliseconds patience(Phase phase) const {
-    return patience_[static_cast<std::size_t>(phase)];
-  }
+  std::chrono::milliseconds patience(Phase phase, std::size_t bytes) const;
 
  private:
   std::shared_ptr<LaneInbox> inbox_;

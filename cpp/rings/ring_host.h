@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/callback.h"
+#include "base/result.h"
 #include "base/worker_post.h"
 #include "rings/ring.h"
 #include "rings/stream_text.h"
@@ -33,6 +34,10 @@ struct RingRequest {
   std::string frontend;  // name(WireFormat)
   std::string key_hash;  // stable hash that names the client, never its key; empty: it sent none
   RingHeaders headers;   // the client's, names in lower case, credentials removed
+  // "generate", "count_tokens", "embeddings", "completions", "stored": what plugins read in
+  // metadata["_operation"]. A chat completion can answer the first alone.
+  std::string_view operation = "generate";  // a literal
+  bool generates() const { return operation == "generate"; }
 };
 
 // What a chain asks the exchange to do. `proceed` is by far the most frequent and allocates
@@ -117,6 +122,9 @@ class RingSession {
 
   virtual ~RingSession() = default;
 
+  // Whether plugins can be shown this request: its shape and its limits, before any plugin runs.
+  // malformed_request, for the client. Once, before anything else.
+  virtual Result<void> check_request() = 0;
   // Rings 1-3 as one job.
   virtual void run_request(Done done) = 0;
   // The next text of a streamed reply, for who hears it before ring 4; one at a time. Only `block`
@@ -128,8 +136,12 @@ class RingSession {
   virtual void run_background(RingOutcome outcome) = 0;
 
   // How long the exchange should wait for the `done` of this ring's chain before it asks for
-  // overdue(): what the plugins may use together, and a margin for a busy interpreter.
-  virtual std::chrono::milliseconds patience(Ring ring) const = 0;
+  // overdue(): what the plugins may use together for a body of `bytes`, and a margin for a busy
+  // interpreter. One of a few values.
+  virtual std::chrono::milliseconds patience(Ring ring, std::size_t bytes) const = 0;
+  // Whether the interpreter is busy with a plugin that is within its own limit, this exchange's or
+  // another's: who waits for it should wait on, for it goes on or is interrupted.
+  virtual bool is_busy() const = 0;
   // The chain did not answer in time (a plugin blocks the interpreter): gives up on it, its late
   // verdict is dropped, and says what the fail policies of its plugins ask for, block or proceed.
   virtual RingVerdict overdue(Ring ring) = 0;
@@ -149,14 +161,18 @@ class RingHost {
   // session.
   RingSet rings() const { return rings_; }
   const StreamRules& stream_rules() const { return stream_rules_; }
+  // Which rings hold a plugin that guards: one whose failure refuses the exchange (fail-closed).
+  RingSet guards() const { return guards_; }
   // `worker` outlives the session's last `done`.
   virtual std::shared_ptr<RingSession> open(RingRequest request, WorkerPost& worker) = 0;
 
  protected:
-  explicit RingHost(RingSet rings, StreamRules rules = {}) : rings_(rings), stream_rules_(rules) {}
+  explicit RingHost(RingSet rings, StreamRules rules = {}, RingSet guards = {})
+      : rings_(rings), guards_(guards), stream_rules_(rules) {}
 
  private:
   const RingSet rings_;
+  const RingSet guards_;
   const StreamRules stream_rules_;
 };
 

@@ -1,5 +1,7 @@
 #include "rings/ring_records.h"
 
+#include <algorithm>
+
 namespace llm_proxy {
 
 void RingTimes::began(std::shared_ptr<RingTrace> trace) {
@@ -46,8 +48,7 @@ std::vector<float> RingTimes::window(Ring ring) const {
   return {kept.begin(), kept.end()};
 }
 
-void PluginRecord::ended(double latency_ms, bool failed) {
-  const std::lock_guard lock(mutex_);
+void PluginRecord::count_run(double latency_ms) {
   PluginNumbers& now = numbers_;
   if (now.latencies_ms.size() < kWindow) {
     now.latencies_ms.push_back(static_cast<float>(latency_ms));
@@ -56,16 +57,34 @@ void PluginRecord::ended(double latency_ms, bool failed) {
   }
   ++now.invocations;
   now.total_latency_ms += latency_ms;
-  if (!failed) {
-    now.consecutive_errors = 0;
-    return;
-  }
-  ++now.errors;
-  if (++now.consecutive_errors >= kQuarantineAfter) {
-    now.quarantined_until =
-        (std::chrono::steady_clock::now() + kQuarantine).time_since_epoch().count();
-    quarantined_.store(true, std::memory_order_relaxed);
-  }
+}
+
+void PluginRecord::ended(double latency_ms) {
+  const std::lock_guard lock(mutex_);
+  count_run(latency_ms);
+  if (numbers_.consecutive_errors == 0) return;
+  numbers_.consecutive_errors = 0;
+  failed_requests_.clear();
+  failed_clients_.clear();
+}
+
+void PluginRecord::failed(double latency_ms, RunOrigin origin) {
+  const auto note = [](std::vector<std::uint64_t>& known, std::uint64_t one, std::size_t most) {
+    if (known.size() < most && std::find(known.begin(), known.end(), one) == known.end()) {
+      known.push_back(one);
+    }
+    return known.size() == most;
+  };
+  const std::lock_guard lock(mutex_);
+  count_run(latency_ms);
+  ++numbers_.errors;
+  ++numbers_.consecutive_errors;
+  const bool many = note(failed_requests_, origin.request, kQuarantineRequests);
+  const bool several = note(failed_clients_, origin.client, kQuarantineClients);
+  if (!many || !several) return;
+  numbers_.quarantined_until =
+      (std::chrono::steady_clock::now() + kQuarantine).time_since_epoch().count();
+  quarantined_.store(true, std::memory_order_relaxed);
 }
 
 bool PluginRecord::rests(std::chrono::steady_clock::time_point now) {
@@ -76,6 +95,8 @@ bool PluginRecord::rests(std::chrono::steady_clock::time_point now) {
   numbers_.quarantined_until = 0;
   quarantined_.store(false, std::memory_order_relaxed);
   numbers_.consecutive_errors = 0;
+  failed_requests_.clear();
+  failed_clients_.clear();
   return false;
 }
 

@@ -27,14 +27,26 @@ struct PluginNumbers {
   std::vector<float> latencies_ms;     // a ring buffer once full
 };
 
+// Who caused a run of a plugin: its client and its request, as hashes.
+struct RunOrigin {
+  std::uint64_t client = 0;
+  std::uint64_t request = 0;
+};
+
 // Counts them: on the lane, and on the workers where the plugin is a native one. A leaf mutex.
+//
+// A plugin that fails and fails rests for a while (quarantine). One client must not be able to
+// bring that about for others: the failures in a row have to come from several requests of several
+// clients, none of whom the plugin served in between.
 class PluginRecord {
  public:
   static constexpr std::size_t kWindow = 500;  // latencies kept for percentiles
-  static constexpr std::uint32_t kQuarantineAfter = 10;
+  static constexpr std::size_t kQuarantineRequests = 10;
+  static constexpr std::size_t kQuarantineClients = 3;
   static constexpr std::chrono::seconds kQuarantine{60};
 
-  void ended(double latency_ms, bool failed);
+  void ended(double latency_ms);
+  void failed(double latency_ms, RunOrigin origin);
   void blocked() { count(&PluginNumbers::blocks); }
   void timed_out() { count(&PluginNumbers::timeouts); }
   void left_behind() { count(&PluginNumbers::left_behind); }
@@ -43,6 +55,7 @@ class PluginRecord {
   PluginNumbers numbers() const;
 
  private:
+  void count_run(double latency_ms);
   void count(std::uint64_t PluginNumbers::*what) {
     const std::lock_guard lock(mutex_);
     ++(numbers_.*what);
@@ -50,6 +63,8 @@ class PluginRecord {
 
   mutable std::mutex mutex_;
   PluginNumbers numbers_;
+  // Of the failures in a row: the first so many distinct ones.
+  std::vector<std::uint64_t> failed_requests_, failed_clients_;
   std::atomic<bool> quarantined_{false};  // numbers_.quarantined_until is not 0
 };
 

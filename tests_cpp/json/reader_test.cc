@@ -129,9 +129,44 @@ TEST(JsonReader, refuses_every_prefix_of_a_document) {
 
 TEST(JsonReader, bounds_the_depth) {
   const auto nested = [](int depth) { return std::string(depth, '[') + std::string(depth, ']'); };
-  EXPECT_TRUE(accepts(nested(JsonReader::kMaxDepth)));
-  EXPECT_FALSE(accepts(nested(JsonReader::kMaxDepth + 1)));
+  EXPECT_TRUE(accepts(nested(JsonLimits{}.depth)));
+  EXPECT_FALSE(accepts(nested(JsonLimits{}.depth + 1)));
   EXPECT_FALSE(accepts(nested(1'000'000)));
+}
+
+bool accepts_within(std::string_view text, JsonLimits limits) {
+  JsonReader json(text, limits);
+  return json.skip() && json.finish();
+}
+
+TEST(JsonReader, refuses_numbers_that_no_double_holds_where_its_owner_says_so) {
+  const JsonLimits strict{.finite_numbers = true};
+  const auto digits = [](std::size_t count) { return std::string(count, '9'); };
+  for (const std::string& text : {std::string("1e999"), std::string("-1E+400"), digits(400),
+                                  digits(5000), digits(400) + "e-1", "0." + digits(2000),
+                                  "1e" + digits(50), std::string("[1,{\"a\":2e308}]")}) {
+    EXPECT_TRUE(accepts_within(text, {})) << text;
+    EXPECT_FALSE(accepts_within(text, strict)) << text;
+  }
+  for (const std::string& text :
+       {std::string("1e308"), std::string("1e-999"), std::string("-0.0e0"), digits(300),
+        "0." + digits(900), "1e-" + digits(50), std::string("18446744073709551616")}) {
+    EXPECT_TRUE(accepts_within(text, strict)) << text;
+  }
+}
+
+TEST(JsonReader, refuses_half_a_surrogate_pair_where_its_owner_says_so) {
+  const JsonLimits strict{.whole_characters = true};
+  for (const std::string_view text :
+       {R"("\ud800")", R"("\ud83d\u0041")", R"("\ude00\ud83d")", R"("a\udfff")", R"({"\ud800":1})",
+        R"("\ud83d")", R"("\ud83d\")"}) {
+    EXPECT_FALSE(accepts_within(text, strict)) << text;
+  }
+  for (const std::string_view text :
+       {R"("\ud83d\ude00")", R"("\\ud800")", R"("\u0041\ud7ff\ue000")"}) {
+    EXPECT_TRUE(accepts_within(text, strict)) << text;
+  }
+  EXPECT_TRUE(accepts_within(R"("\ud800")", {}));
 }
 
 TEST(JsonReader, finds_special_bytes_at_every_offset) {

@@ -28,5 +28,33 @@ TEST(RingTimes, keeps_the_last_traces_with_the_steps_of_every_chain) {
   EXPECT_EQ(times.window(Ring::post_flight), std::vector<float>(300, 4));
 }
 
+TEST(PluginRecord, rests_when_many_requests_of_several_clients_have_failed_in_a_row) {
+  PluginRecord record;
+  const auto now = std::chrono::steady_clock::now();
+  for (std::uint64_t n = 0; n < PluginRecord::kQuarantineRequests; ++n) {
+    EXPECT_FALSE(record.rests(now)) << n;
+    record.failed(1, {.client = n % PluginRecord::kQuarantineClients, .request = n});
+  }
+  EXPECT_TRUE(record.rests(now));
+  EXPECT_FALSE(record.rests(now + 2 * PluginRecord::kQuarantine));
+  record.failed(1, {.client = 9, .request = 99});
+  EXPECT_FALSE(record.rests(now + 2 * PluginRecord::kQuarantine));
+}
+
+TEST(PluginRecord, does_not_rest_for_the_failures_of_few_clients_or_of_few_requests) {
+  PluginRecord of_two_clients, of_one_request, interrupted;
+  const auto now = std::chrono::steady_clock::now();
+  for (std::uint64_t n = 0; n < 1000; ++n) {
+    of_two_clients.failed(1, {.client = n % 2, .request = n});
+    of_one_request.failed(1, {.client = n, .request = n % 9});
+    interrupted.failed(1, {.client = n, .request = n});
+    if (n % 9 == 8) interrupted.ended(1);
+  }
+  EXPECT_FALSE(of_two_clients.rests(now));
+  EXPECT_FALSE(of_one_request.rests(now));
+  EXPECT_FALSE(interrupted.rests(now));
+  EXPECT_EQ(of_two_clients.numbers().consecutive_errors, 1000u);
+}
+
 }  // namespace
 }  // namespace llm_proxy

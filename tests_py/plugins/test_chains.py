@@ -75,8 +75,8 @@ class Rings:
             await asyncio.sleep(0)
         raise AssertionError("a Task still runs")
 
-    async def request(self, body: bytes = RAW) -> dict[str, Any]:
-        verdict: dict[str, Any] = await asyncio.wait_for(self.probe(body).request(), 5)
+    async def request(self, body: bytes = RAW, **more: Any) -> dict[str, Any]:
+        verdict: dict[str, Any] = await asyncio.wait_for(self.probe(body, **more).request(), 5)
         return verdict
 
 
@@ -428,8 +428,8 @@ async def test_quarantine_skips_an_open_plugin_and_never_opens_a_closed_one(
     rings: Rings, policy: str
 ) -> None:
     entry = rings.add(raises, policy=policy, name="Guard")
-    for _ in range(10):
-        await rings.request()
+    for n in range(10):
+        await rings.request(client=f"10.0.0.{n % 3}")
     assert entry.record.quarantined
     verdict = await rings.request()
     assert entry.record.invocations == 10
@@ -437,6 +437,26 @@ async def test_quarantine_skips_an_open_plugin_and_never_opens_a_closed_one(
         assert verdict == {"kind": "proceed"}
     else:
         assert (verdict["status"], verdict["type"]) == (503, "plugin_quarantined")
+
+
+@pytest.mark.parametrize("policy", ["open", "closed"])
+async def test_the_failures_of_few_clients_or_of_one_request_put_no_plugin_into_quarantine(
+    rings: Rings, policy: str
+) -> None:
+    entry = rings.add(raises, policy=policy, name="Guard")
+    for n in range(50):
+        await rings.request(client=f"10.0.0.{n % 2}")
+    assert entry.record.consecutive_errors == 50
+    assert not entry.record.quarantined
+    assert entry.record.invocations == 50  # it runs, or refuses, for each of them
+
+
+async def test_a_large_body_gives_plugins_and_those_who_wait_more_time(rings: Rings) -> None:
+    rings.add(nothing, timeout_ms=500)
+    rings.add(nothing, timeout_ms=500)
+    probe = rings.probe()
+    small, two, three = (probe.patience("ingress", size << 20) for size in (0, 2, 3))
+    assert (two - small, three - small) == (2 * 1.0, 2 * 2.0)
 
 
 async def test_a_class_plugin_that_answers_nonsense_has_failed(rings: Rings) -> None:

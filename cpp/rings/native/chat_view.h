@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
+#include "json/reader.h"
 #include "json/text.h"
 
 namespace llm_proxy {
@@ -20,7 +22,14 @@ struct ChatText {
   Text text() const { return Text::escaped(raw); }
 };
 
-// What the default plugins look for in a chat request, found in one pass: no tree is built.
+// What every request may hold that plugins are shown: Python reads it into the types it promises,
+// and a recursive plugin does not run out of stack. Objects and arrays inside each other as deep as
+// the strictest providers take them.
+inline constexpr JsonLimits kShownLimits{
+    .depth = 128, .finite_numbers = true, .whole_characters = true};
+
+// What the default plugins look for in a chat request, found in one pass: no tree is built. The
+// same pass checks that the request has the shape which all plugins may rely on.
 // Views into the body, which outlives this.
 struct ChatRequestView {
   struct Member {
@@ -33,9 +42,11 @@ struct ChatRequestView {
   std::int32_t last_message = -1;
   bool has_model = false;  // it is a string
   bool wants_format = false;
+  bool plain = false;  // false: only somebody who reads JSON with all its oddities understands it
 
-  // False: this is for somebody who reads JSON with all its oddities.
-  bool read(std::string_view body);
+  // malformed_request, naming the member: a type that OpenAI chat does not have there, or a value
+  // beyond kShownLimits. Members that are not in the tables of chat_view.cc may hold anything.
+  Result<void> read(std::string_view body);
 };
 
 // The same of a chat completion.

@@ -168,6 +168,7 @@ NativeStep restore(NativeExchange& exchange, NativeReply& reply) {
 // ---- the cache
 
 NativeStep lookup(NativeExchange& exchange) {
+  if (!exchange.request().generates()) return NativeStep::done;  // it keeps completions alone
   const auto& cache = exchange.services().cache;
   if (!cache) return NativeStep::python;
   std::string control;

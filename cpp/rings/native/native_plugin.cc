@@ -30,8 +30,15 @@ std::string_view header(const RingRequest& request, std::string_view name) {
 }  // namespace
 
 const ChatRequestView* NativeExchange::view() {
-  if (!std::exchange(read_, true)) readable_ = view_.read(request_.body);
+  if (!read_) (void)check();
   return readable_ ? &view_ : nullptr;
+}
+
+Result<void> NativeExchange::check() {
+  read_ = true;
+  auto fits = view_.read(request_.body);
+  readable_ = fits && view_.plain;
+  return fits;
 }
 
 void NativeExchange::edit(const RawTexts& raw_texts) {

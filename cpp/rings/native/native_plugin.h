@@ -41,6 +41,8 @@ class NativeExchange {
   const RingRequest& request() const { return request_; }
   // Null: the request is for who reads JSON with all its oddities.
   const ChatRequestView* view();
+  // Whether plugins can be shown the request: what ChatRequestView::read() says.
+  Result<void> check();
   // Replaces texts of the request, in their order.
   void edit(const std::vector<std::pair<std::string_view, std::string>>& raw_texts);
   bool request_changed() const { return request_changed_; }

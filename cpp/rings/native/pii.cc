@@ -592,6 +592,7 @@ std::optional<std::string> PiiMasker::mask(std::string_view text) {
     for (auto found = next_match(rule, now, 0); found; found = next_match(rule, now, found->end)) {
       const auto value = std::string_view(now).substr(found->begin, found->end - found->begin);
       if (!kRules[rule].holds(value)) continue;
+      if (values_.size() >= kMostValues) return std::nullopt;
       out.append(now, copied, found->begin - copied);
       out += token(kRules[rule].label, value);
       copied = found->end;
@@ -604,7 +605,6 @@ std::optional<std::string> PiiMasker::mask(std::string_view text) {
 }
 
 std::string PiiMasker::token(std::string_view label, std::string_view value) {
-  if (values_.size() >= kMostValues) return std::string(value);
   std::string source = tenant_;
   (source += '\0').append(label) += '\0';
   source += value;

@@ -25,7 +25,7 @@ class PiiMasker {
       : secret_(secret), tenant_(std::move(tenant)), values_(values) {}
 
   // The text with tokens in the place of personal data. Nothing: letters beyond ASCII stand so that
-  // only the reference can say.
+  // only the reference can say, or there are more values than are kept.
   std::optional<std::string> mask(std::string_view text);
 
   // "[PII_EMAIL_1a2b3c4d]"

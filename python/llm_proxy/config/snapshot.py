@@ -83,6 +83,8 @@ def snapshot(settings: Settings) -> str:
                 "bytes": settings.whole("responses.store_bytes"),
                 "ttl": settings.seconds("responses.store_seconds"),
             },
+            "guarded_body_limit": settings.whole("plugins.guarded_body_bytes"),
+            "pass_unreadable": settings.text("plugins.unreadable") == "pass",
             "exact_token_counts": settings.switch("counting.exact"),
             "commands": {
                 "enabled": not settings.switch("session.disable_interactive_commands"),

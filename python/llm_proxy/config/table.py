@@ -316,6 +316,11 @@ SETTINGS: tuple[Setting, ...] = (
             ("--plugins-state",), ("LLM_PROXY_PLUGINS_STATE",)),
     Setting("plugins.config", "mapping", {}, "what ring plugins share: pricing, blocked_domains, routing_cost_weight, priority_mode"),
     Setting("plugins.tenants", "mapping", {}, "roles and tier by client key or its hash: KEY: {roles: [admin], tier: premium}", secret=True),
+    Setting("plugins.unreadable", "text", "refuse", "requests and replies that ring plugins cannot read (token ids, streams of legacy "
+            "completions): refuse them while a fail-closed plugin is on, or pass them", ("--plugins-unreadable",),
+            ("LLM_PROXY_PLUGINS_UNREADABLE",), choices=("refuse", "pass")),
+    Setting("plugins.guarded_body_bytes", "whole", 32 << 20, "largest request body while a fail-closed ring plugin is on",
+            ("--plugins-guarded-body-bytes",), ("LLM_PROXY_PLUGINS_GUARDED_BODY_BYTES",), at_least=1024, at_most=1 << 32),
     Setting("limits.head_bytes", "whole", 32 << 10, "largest request head", ("--max-head-bytes",),
             ("LLM_PROXY_MAX_HEAD_BYTES",), at_least=1024, at_most=1 << 20),
     Setting("limits.body_bytes", "whole", 64 << 20, "largest request body", ("--max-body-bytes",),

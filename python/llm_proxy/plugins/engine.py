@@ -40,6 +40,12 @@ def default_fail_policy(ring: PluginHook) -> str:
     return FAIL_CLOSED if ring in FAIL_CLOSED_RINGS else FAIL_OPEN
 
 
+def own_fail_policy(plugin: Any) -> str | None:
+    """What a plugin says of itself in its attribute `fail_policy`; None: nothing."""
+    said = getattr(plugin, "fail_policy", None)
+    return said if said in (FAIL_OPEN, FAIL_CLOSED) else None
+
+
 OBSERVE = "observe"  # sees a stream when it has been sent, all but its end
 BUFFER = "buffer"  # holds a stream back until it has spoken, and may replace it
 CHUNK = "chunk"  # not a plugin's own word: the entry of an `on_chunk`
@@ -123,6 +129,7 @@ class RingEngine:
             "api_key": facts["key_hash"] or None,
             "_key_prefix": facts["key_hash"][:8],
             "_frontend": facts["frontend"],
+            "_operation": facts["operation"],
             "_cache_control": headers.get("cache-control", ""),
             "_request_start_time": facts["arrived_at"],
             "_user_roles": list(tenant.get("roles") or ()),

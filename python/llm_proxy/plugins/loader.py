@@ -18,8 +18,10 @@ from llm_proxy.plugins.engine import (
     CHUNK,
     CLASS_TIMEOUT_MS,
     DEFAULT_TIMEOUT_MS,
+    FAIL_OPEN,
     RingEntry,
     default_fail_policy,
+    own_fail_policy,
 )
 from llm_proxy.plugins.gate import PluginSecurityError, ast_scan, compute_plugin_sha256
 from llm_proxy.plugins.manifest import ENTRY_POINT_GROUP, ManifestEntry
@@ -32,6 +34,7 @@ from llm_proxy.plugins.wasm_runner import WasmLimits, WasmPlugin, WasmRunner
 IMPORT_SECONDS = 30.0
 ON_LOAD_SECONDS = 30.0
 ON_LOAD_STEP_SECONDS = 10.0  # without an await: all Python of the proxy waits for it
+_BEFORE = (PluginHook.INGRESS, PluginHook.PRE_FLIGHT, PluginHook.ROUTING)
 _Plugin = TypeVar("_Plugin", bound=BasePlugin)
 _numbers = itertools.count(1)
 _rehearsed: deque[str] = deque(maxlen=1000)  # digests of files that came to an end
@@ -101,7 +104,7 @@ async def _make(entry: ManifestEntry, target: Any, state: PluginState | None) ->
         kind=kind,
         call=call,
         timeout_ms=timeout,
-        fail_policy=entry.fail_policy or default_fail_policy(ring),
+        fail_policy=entry.fail_policy or own_fail_policy(target) or default_fail_policy(ring),
         instance=instance,
         stream=entry.stream or "",
     )
@@ -187,7 +190,10 @@ def digest_of(entry: ManifestEntry, directory: Path | None) -> str | None:
 
 
 def companions(made: RingEntry) -> list[RingEntry]:
-    """What a plugin does in other rings, as entries of its own that fail open."""
+    """What a plugin does in other rings, as entries of its own.
+
+    Before the request leaves they fail as the plugin does; behind it they fail open.
+    """
     owner = made.instance if made.instance is not None else made.call
     found = []
     on_chunk = getattr(owner, "on_chunk", None)
@@ -199,7 +205,8 @@ def companions(made: RingEntry) -> list[RingEntry]:
     for ring, step in rows.items():
         call = getattr(owner, step) if isinstance(step, str) else step
         name = f"{made.name}: {call.__name__}"
-        found.append(RingEntry(name, ring, "python", call, DEFAULT_TIMEOUT_MS, "open"))
+        policy = made.fail_policy if ring in _BEFORE else FAIL_OPEN
+        found.append(RingEntry(name, ring, "python", call, DEFAULT_TIMEOUT_MS, policy))
     return found
 
 

@@ -92,6 +92,9 @@ class BasePlugin:
     author: ClassVar[str] = "unknown"
     description: ClassVar[str] = ""
     timeout_ms: ClassVar[float] = 50
+    # What its failure means where the manifest does not say: "closed" refuses the exchange, which
+    # is right for a plugin that guards; "open" goes on without it. None: as the ring does.
+    fail_policy: ClassVar[str | None] = None
     # What a plugin of the reply ring does to streams: "observe" sees them once they have been sent,
     # all but their end, and may still end them with an error; "buffer" holds them back until it has
     # spoken, and may replace them.

@@ -21,6 +21,25 @@ def text_of(content: Any) -> str:
     return "\n".join(part["text"] for part in content if _is_text(part))
 
 
+def text_pieces(message: dict[str, Any]) -> list[str]:
+    """All text of one message, piece by piece: its content, and what its tool calls are given."""
+    content = message.get("content")
+    pieces = [content] if isinstance(content, str) else []
+    if isinstance(content, list):
+        pieces += [part["text"] for part in content if _is_text(part)]
+        pieces += [p["refusal"] for p in content if isinstance(p, dict) and _is_str(p, "refusal")]
+    calls = message.get("tool_calls")
+    functions = [call.get("function") for call in calls or () if isinstance(call, dict)]
+    for function in [*functions, message.get("function_call")]:
+        if isinstance(function, dict) and _is_str(function, "arguments"):
+            pieces.append(function["arguments"])
+    return pieces
+
+
+def _is_str(row: dict[str, Any], key: str) -> bool:
+    return isinstance(row.get(key), str)
+
+
 def _is_text(part: Any) -> bool:
     return isinstance(part, dict) and isinstance(part.get("text"), str)
 
@@ -31,6 +50,17 @@ def messages_of(body: Body) -> list[dict[str, Any]]:
     if not isinstance(messages, list):
         return []
     return [message for message in messages if isinstance(message, dict)]
+
+
+def operation_of(ctx: PluginContext) -> str:
+    """What the client asked for: "generate" (the default), "completions", "embeddings",
+    "count_tokens" or "stored"."""
+    return str(ctx.metadata.get("_operation", "generate"))
+
+
+def generates(ctx: PluginContext) -> bool:
+    """Whether a model will write something for this request."""
+    return operation_of(ctx) in ("generate", "completions")
 
 
 def edit_texts(message: dict[str, Any], edit: Callable[[str], str]) -> bool:

@@ -61,6 +61,10 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
 )  # fmt: skip
 
 
+class VaultFull(ValueError):
+    """A request holds more values than are masked: the rest must not leave as it is."""
+
+
 class Vault:
     """The tokens of one request and what they stand for.
 
@@ -92,10 +96,12 @@ class Vault:
         return self._token(name, value, _always)
 
     def _token(self, label: str, value: str, holds: Callable[[str], bool]) -> str:
-        if not holds(value) or len(self.values) >= _VAULT_LIMIT:
+        if not holds(value):
             return value
         source = f"{self._tenant}\0{label}\0{value}".encode("utf-8", "surrogatepass")
         digest = hmac.new(SECRET, source, hashlib.sha256).hexdigest()[:8]
         token = f"[PII_{label}_{digest}]"
+        if token not in self.values and len(self.values) >= _VAULT_LIMIT:
+            raise VaultFull(f"more than {_VAULT_LIMIT:,} pieces of personal data")
         self.values[token] = value
         return token

@@ -7,13 +7,15 @@ import json
 from llm_proxy.plugins.context import PluginContext, Reply
 from llm_proxy.plugins.sdk import PluginHook, PluginResponse
 from llm_proxy.rings.cache import ResponseCache
-from llm_proxy.rings.chat import reply_json
+from llm_proxy.rings.chat import operation_of, reply_json
 
 _BYPASS = ("no-cache", "no-store")
 
 
 async def lookup(ctx: PluginContext) -> PluginResponse | None:
     cache = ctx.state.cache if ctx.state is not None else None
+    if operation_of(ctx) != "generate":
+        return None  # it keeps chat completions alone
     if cache is None or not getattr(cache, "_enabled", False):
         return None
     control = str(ctx.metadata.get("_cache_control") or "").lower()

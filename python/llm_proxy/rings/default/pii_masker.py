@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from llm_proxy.plugins.context import PluginContext
-from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.plugins.sdk import PluginHook, PluginResponse
 from llm_proxy.rings.chat import (
     Body,
     edit_arguments,
@@ -16,13 +16,19 @@ from llm_proxy.rings.chat import (
     reply_messages,
     write_reply,
 )
+from llm_proxy.rings.pii import VaultFull
 
 
-async def mask(ctx: PluginContext) -> None:
+async def mask(ctx: PluginContext) -> PluginResponse | None:
     security = ctx.metadata["rotator"].security
-    if mask_body(ctx.body, security.mask_pii):
+    try:
+        masked = mask_body(ctx.body, security.mask_pii)
+    except VaultFull as error:
+        return PluginResponse.block(413, "too_much_personal_data", f"The request has {error}.")
+    if masked:
         ctx.metadata["pii_masked"] = True
         ctx.placeholders = security.pii_vault
+    return None
 
 
 def mask_body(body: Body, edit: Callable[[str], str]) -> bool:
