@@ -264,6 +264,13 @@ class Server:
     # ---- what it says
 
     @property
+    def lane(self) -> _core.Lane:
+        """The thread that runs plugins. RuntimeError unless the server runs."""
+        if self._lane is None:
+            raise RuntimeError("the server does not run")
+        return self._lane
+
+    @property
     def port(self) -> int:
         return self._engine.port if self._engine is not None else 0
 

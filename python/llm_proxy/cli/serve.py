@@ -1,6 +1,7 @@
 """Serving: start, say where, wait for a signal, drain, leave.
 
-SIGTERM and SIGINT stop accepting and let requests finish; a second one exits at once.
+SIGTERM and SIGINT stop accepting and let requests finish; a second one exits at once. A plugin that
+holds the interpreter does not hold up either.
 SIGHUP reads the configuration anew.
 """
 
@@ -16,6 +17,7 @@ from datetime import datetime, timezone
 
 from llm_proxy import __version__, _core
 from llm_proxy.cli.commands import Configuration
+from llm_proxy.cli.loop import run
 from llm_proxy.config.errors import ConfigError
 from llm_proxy.config.explain import describe
 from llm_proxy.config.plan import plan, waits_for_a_start
@@ -25,6 +27,9 @@ from llm_proxy.server import Server
 
 logger = logging.getLogger("llm_proxy")
 
+# What a process that was told to stop has on top of `timeouts.drain`, before it is ended.
+EXIT_SECONDS = 1.5
+
 
 def serve(configuration: Configuration) -> int:
     settings = configuration.settings()
@@ -32,7 +37,7 @@ def serve(configuration: Configuration) -> int:
         os.environ.setdefault(name, value)  # plugins look there
     _log_to(settings)
     try:
-        return asyncio.run(_serve(configuration, settings))
+        return run(_serve(configuration, settings))
     except OSError as error:
         print(f"llm-proxy: {error}", file=sys.stderr)
         return 1
@@ -47,12 +52,15 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
             os._exit(128 + signum)
         stop.set()
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for signum in signals:
         loop.add_signal_handler(signum, on_stop, signum)
+    watch = _core.ExitWatch(signals, settings.seconds("timeouts.drain") + EXIT_SECONDS)
     server = server_of(settings)
     for line in unconfigured(settings):
         logger.warning("%s", line)
     async with server:
+        watch.follow(server.lane)
         reread = Reread(configuration, settings, server)
         server.reread = reread
         loop.add_signal_handler(signal.SIGHUP, reread.on_signal)
