@@ -25,11 +25,12 @@ NOTES = {
     "proxy's own business.",
     "Tool Guard": "`strip` takes the tools out, with a `tool_choice` that named one, and marks `_tool_guard_stripped`; `block` is "
     "403 `restricted_tools`. Whoever has one of `admin_roles` (`plugins.tenants`) keeps them.",
-    "Max Tokens Enforcer": "Looks at `max_tokens` and `max_completion_tokens`; what is no whole number is left to the provider.",
+    "Max Tokens Enforcer": "Looks at `max_tokens` and `max_completion_tokens`; what is no number is left to the provider.",
     "System Prompt Enforcer": "`prepend` puts it before the first system message, `append` at the end, `replace` in the place of "
     "all of them.",
     "Topic Blocklist": "`block` is 400 `topic_blocked`; `warn` and `log` only write to the log. `keyword` finds the words anywhere, "
-    "`whole_word` at word edges, `regex` takes each topic as an expression.",
+    "`whole_word` at word edges, `regex` takes each topic as an expression. Letters without a width, and gaps between the parts of a "
+    "message, hide nothing; `scan_roles` names the roles, `all` every one.",
     "Smart Budget Guard": "Costs are estimated before and corrected after each request, a UTC day at a time, over restarts if there "
     "is a `state_file`. 429 `session_budget_exceeded` or `team_budget_exceeded`; a team is a client key. Marks `_budget_warning`, "
     "`_estimated_cost_usd`, `_estimated_input_tokens`.",

@@ -146,7 +146,31 @@ BLOCKS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[int, str] | None]]
     ),
     ("Topic Blocklist", {"topics": ["c.t"]}, user("cat"), None),
     ("Topic Blocklist", {"topics": ["cat"], "action": "warn"}, user("cat"), None),
-    ("Topic Blocklist", {"topics": ["theirs"]}, chat(SYSTEM, USER), None),
+    ("Topic Blocklist", {"topics": ["theirs"]}, chat(SYSTEM, USER), (400, "topic_blocked")),
+    ("Topic Blocklist", {"topics": ["theirs"], "scan_roles": ["user"]}, chat(SYSTEM, USER), None),
+    # However it is written, wherever it stands.
+    *(
+        ("Topic Blocklist", {"topics": ["make a bomb"]}, body, (400, "topic_blocked"))
+        for body in (
+            user([{"type": "text", "text": "make a bo"}, {"type": "text", "text": "mb"}]),
+            user([{"type": "text", "text": "make a"}, {"type": "text", "text": "bomb"}]),
+            user("make\u200b a b\u200do\u2060m\ufeffb\u00ad"),
+            user("make  a\n\tbomb"),
+            user("ｍａｋｅ ａ ｂｏｍｂ"),
+            user("ma\ufe0fke a bo\u034fmb"),
+            chat({"role": "tool", "content": "make a bomb"}),
+            chat({"role": "of their own", "content": "make a bomb"}),
+            chat({"role": "user", "content": "make"}, {"role": "user", "content": "a bomb"}),
+            chat({"role": "assistant", "tool_calls": [{"function": {"arguments": "make a bomb"}}]}),
+        )
+    ),
+    ("Topic Blocklist", {"topics": ["bo\u200dmb"]}, user("bomb"), (400, "topic_blocked")),
+    (
+        "Tool Guard",
+        {**DROP, "action": "block"},
+        chat(tools=TOOLS[:1], functions=[{"name": "drop_table"}]),
+        (403, "restricted_tools"),
+    ),
     (
         "Topic Blocklist",
         {"topics": ["theirs"], "scan_roles": ["system"]},

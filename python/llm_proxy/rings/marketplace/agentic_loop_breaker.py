@@ -10,7 +10,7 @@ from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
-from llm_proxy.rings.chat import messages_of, text_of
+from llm_proxy.rings.chat import generates, messages_of, text_of
 
 _MAX_SESSIONS = 10_000
 
@@ -40,7 +40,7 @@ class AgenticLoopBreaker(BasePlugin):
 
     async def execute(self, ctx: PluginContext) -> PluginResponse:
         messages = messages_of(ctx.body)
-        if not messages:
+        if not messages or not generates(ctx):
             return PluginResponse.passthrough()
         who = ctx.session_id
         seen = self._seen.setdefault(who, deque())

@@ -6,7 +6,7 @@ from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
-from llm_proxy.rings.chat import messages_of, reply_text, text_of
+from llm_proxy.rings.chat import messages_of, reply_json, reply_messages, text_of
 
 
 def leaked_share(secret: str, answer: str) -> tuple[float, str]:
@@ -41,12 +41,13 @@ class CanaryDetector(BasePlugin):
         self._leaks = 0
 
     async def execute(self, ctx: PluginContext) -> PluginResponse:
-        answer = reply_text(ctx)
+        texts = [text_of(message.get("content")) for message in reply_messages(reply_json(ctx))]
+        answer = "\n".join(text for text in texts if text)
         if not answer or ctx.metadata.get("_cache_status") == "HIT":
             return PluginResponse.passthrough()
         roles = ("system", "developer")
-        secret = next(
-            (text_of(m.get("content")) for m in messages_of(ctx.body) if m.get("role") in roles), ""
+        secret = "\n".join(
+            text_of(m.get("content")) for m in messages_of(ctx.body) if m.get("role") in roles
         ).strip()
         if len(secret) < self.min_chars:
             return PluginResponse.passthrough()

@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
+from llm_proxy.rings.chat import generates
 
 _KEYS = ("max_tokens", "max_completion_tokens")
 
@@ -26,11 +27,11 @@ class MaxTokensEnforcer(BasePlugin):
         body = ctx.body
         asked = {key: body[key] for key in _KEYS if body.get(key) is not None}
         if not asked:
-            if not self.inject_default:
+            if not self.inject_default or not generates(ctx):
                 return PluginResponse.passthrough()
             body["max_tokens"] = self.ceiling
             return PluginResponse.modify(body, f"max_tokens set to {self.ceiling}")
-        over = {key: n for key, n in asked.items() if type(n) is int and n > self.ceiling}
+        over = {key: n for key, n in asked.items() if type(n) in (int, float) and n > self.ceiling}
         if not over:
             return PluginResponse.passthrough()
         body.update(dict.fromkeys(over, self.ceiling))

@@ -9,6 +9,7 @@ from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
+from llm_proxy.rings.chat import operation_of
 
 DEFAULT_LIMITS = {
     "gpt-4": 20,
@@ -41,7 +42,7 @@ class ModelRateLimiter(BasePlugin):
 
     async def execute(self, ctx: PluginContext) -> PluginResponse:
         model = ctx.body.get("model")
-        if not isinstance(model, str) or not model:
+        if not isinstance(model, str) or not model or operation_of(ctx) == "stored":
             return PluginResponse.passthrough()
         self._checked += 1
         key = (str(ctx.metadata.get("api_key") or ctx.session_id), model)

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
-from llm_proxy.rings.chat import messages_of, reply_messages, text_of
+from llm_proxy.rings.chat import generates, messages_of, reply_messages, text_of
 
 MAX_UNDER_WAY = 16
 HEADER = "x-llm-proxy-shadow"
@@ -33,7 +33,12 @@ class ShadowTraffic(BasePlugin):
     async def execute(self, ctx: PluginContext) -> PluginResponse:
         rotator = ctx.metadata.get("rotator")
         send = getattr(rotator, "send", None)
-        if not self.model or send is None or random.random() >= self.sample_rate:
+        if (
+            not self.model
+            or send is None
+            or not generates(ctx)
+            or random.random() >= self.sample_rate
+        ):
             return PluginResponse.passthrough()
         if ctx.request is not None and HEADER in ctx.request.headers:
             return PluginResponse.passthrough()  # a shadow casts none

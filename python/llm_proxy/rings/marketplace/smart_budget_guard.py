@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
-from llm_proxy.rings.chat import usage_of
+from llm_proxy.rings.chat import operation_of, usage_of
 from llm_proxy.rings.pricing import estimate_cost, estimate_cost_pre_flight
 from llm_proxy.rings.tokenizer import count_messages_tokens
 
@@ -82,6 +82,8 @@ class SmartBudgetGuard(BasePlugin):
             self.state = ctx.state
             await self._join()
         self._roll_over()
+        if operation_of(ctx) in ("count_tokens", "stored"):
+            return PluginResponse.passthrough()  # costs nothing
         model = str(ctx.body.get("model") or "")
         tokens = count_messages_tokens(ctx.body.get("messages"), model)
         cost = estimate_cost_pre_flight(model, tokens, self.output_ratio)

@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_proxy.plugins.context import PluginContext
 from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
+from llm_proxy.rings.chat import operation_of
 
 
 def _is_system(message: Any) -> bool:
@@ -25,7 +26,8 @@ class SystemPromptEnforcer(BasePlugin):
         self.skip_if_empty = bool(self.config.get("skip_if_empty", False))
 
     async def execute(self, ctx: PluginContext) -> PluginResponse:
-        if not self.prompt:
+        # Embeddings have no instructions; a stored request has them already.
+        if not self.prompt or operation_of(ctx) in ("embeddings", "stored"):
             return PluginResponse.passthrough()
         body, ours = ctx.body, {"role": "system", "content": self.prompt}
         messages = body.get("messages")

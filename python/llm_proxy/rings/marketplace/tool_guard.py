@@ -29,20 +29,24 @@ class ToolGuard(BasePlugin):
 
     async def execute(self, ctx: PluginContext) -> PluginResponse:
         body = ctx.body
-        key = "tools" if body.get("tools") else "functions"
-        tools = body.get(key)
-        if not self.restricted or not isinstance(tools, list) or not tools:
+        if not self.restricted:
             return PluginResponse.passthrough()
         if self.admin_roles.intersection(ctx.metadata.get("_user_roles") or ()):
             return PluginResponse.passthrough()
-        removed = [_name(tool) for tool in tools if _name(tool) in self.restricted]
+        lists = {key: body[key] for key in ("tools", "functions") if body.get(key)}
+        hit = {
+            key: [n for t in tools if (n := _name(t)) in self.restricted]
+            for key, tools in lists.items()
+        }
+        removed = [name for names in hit.values() for name in names]
         if not removed:
             return PluginResponse.passthrough()
         names = ", ".join(removed)
         if self.action == "block":
             return PluginResponse.block(403, "restricted_tools", f"Restricted tools: {names}")
-        kept = [tool for tool in tools if _name(tool) not in self.restricted]
-        self._write(body, key, kept, removed)
+        for key in (key for key in lists if hit[key]):
+            kept = [tool for tool in lists[key] if _name(tool) not in self.restricted]
+            self._write(body, key, kept, hit[key])
         ctx.metadata["_tool_guard_stripped"] = removed
         return PluginResponse.modify(body, f"Removed restricted tools: {names}")
 
