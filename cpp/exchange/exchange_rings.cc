@@ -172,6 +172,10 @@ Error Exchange::error_of_block(const RingVerdict& verdict) {
 
 void Exchange::replace_request(std::string chat_body) {
   auto peek = peek_request(chat_body);
+  if (peek && stream_ && !peek->stream) {
+    keep_streaming(chat_body);
+    peek = peek_request(chat_body);
+  }
   if (!peek)
     return send_error({ErrorKind::internal, "a ring plugin left a request that is no JSON object"});
   const auto view = ring_view(session_->request().frontend.operation);
@@ -297,6 +301,7 @@ void Exchange::open_ring_stream() {
   options.cut_loops = rings.stream_rules().cut_loops;
   options.hear = rings.stream_rules().hear;
   options.placeholders = &placeholders_;
+  options.usage = &record_.usage;
   ring_stream_ = std::make_unique<RingStream>(client_codec(), lane_->encode_context, options);
 }
 

@@ -53,6 +53,18 @@ std::optional<std::string> edited_request(const Codec& client, std::string_view 
   return graft(body, *before, *after);
 }
 
+void keep_streaming(std::string& body) {
+  JsonReader json(body);
+  if (!json.begin_object()) return;
+  const auto begin = json.position();
+  bool alone = true;
+  for (std::string_view key; json.next_key(key); alone = false) {
+    if (key == "stream" || !json.skip()) return;
+  }
+  if (json.failed()) return;
+  body.insert(begin, alone ? R"("stream":true)" : R"("stream":true,)");
+}
+
 void hide_rest(const Placeholders& placeholders, std::string& body) {
   constexpr std::size_t kShort = 8;
   for (const auto& [placeholder, value] : placeholders) {

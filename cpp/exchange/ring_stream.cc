@@ -8,6 +8,7 @@ RingStream::RingStream(const Codec& client, const EncodeContext& context, const 
     : decoder_(client.reply_decoder(*context.translation)),
       observer_(client.observer()),
       whole_(codec(WireFormat::openai_chat).whole_encoder(context)),
+      usage_(options.usage),
       // The elements of an array are told apart only when all are there.
       hold_all_(options.hold_all || context.json_array),
       hear_(options.hear) {
@@ -104,6 +105,9 @@ void RingStream::refuse(Error error) {
 }
 
 void RingStream::on_event(const Event& event) {
+  if (std::holds_alternative<Finish>(event) && usage_ != nullptr && !usage_->empty()) {
+    whole_->on_event(UsageUpdate{*usage_});
+  }
   whole_->on_event(event);
   if (const auto* start = std::get_if<PartStart>(&event)) {
     part_ = PartStart{start->index, start->kind};

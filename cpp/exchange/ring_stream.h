@@ -32,6 +32,9 @@ class RingStream final : private EventSink {
     bool cut_loops = false;  // a reply that repeats itself without end is refused
     bool hear = false;       // take_heard() is asked for
     const Placeholders* placeholders = nullptr;  // to put back; outlives this
+    // What the upstream has counted so far; outlives this. The completion tells it even where the
+    // client did not ask for it.
+    const Usage* usage = nullptr;
   };
 
   // `context` outlives this.
@@ -74,6 +77,7 @@ class RingStream final : private EventSink {
   std::string pending_;  // of the event under way
   std::string held_;
   std::string heard_;  // as large as the completion at most
+  const Usage* const usage_;
   const bool hold_all_;
   const bool hear_;
   bool holding_ = false;

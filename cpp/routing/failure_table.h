@@ -30,6 +30,9 @@ struct FailureRule {
   std::chrono::seconds cool_down{0};  // of the key, where the upstream names none
 };
 
+// The code of an `internal` error that is a mistake in a backend plugin's own code.
+constexpr std::string_view kBackendBug = "backend_bug";
+
 // The one place that says what a failure costs whom.
 FailureRule rule_of(const Error& error);
 

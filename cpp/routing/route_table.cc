@@ -1,6 +1,7 @@
 #include "routing/route_table.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace llm_proxy {
@@ -404,7 +405,18 @@ Result<void> RouteTable::append_legs(const FailoverRoute& chain, Sticky sticky,
 void RouteTable::append_group(const Backend& backend, std::string_view model, Sticky sticky,
                               Route& route) const {
   const auto group = groups_.find(group_name(backend.name));
-  const auto& all = group->second.instances;
+  // Where an instance lists this model, those that list only others are not asked for it.
+  const auto lists = [model](const Backend* instance) {
+    const auto& models = instance->models;
+    return std::find(models.begin(), models.end(), model) != models.end();
+  };
+  const auto& every = group->second.instances;
+  std::vector<const Backend*> holding;
+  if (every.size() > 1 && std::any_of(every.begin(), every.end(), lists)) {
+    std::copy_if(every.begin(), every.end(), std::back_inserter(holding),
+                 [&](const auto* instance) { return instance->models.empty() || lists(instance); });
+  }
+  const auto& all = holding.empty() ? every : holding;
   const auto first =
       all.size() < 2 ? 0
       : sticky       ? *sticky % all.size()

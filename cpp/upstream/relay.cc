@@ -232,7 +232,9 @@ bool RawRelay::observe(const SseEvent& event) {
       meaningful_ = true;
     }
   }
-  return keep_usage_chunk_ || !observer_->usage_only();
+  if (keep_usage_chunk_ || !observer_->usage_only()) return true;
+  owner_.note_usage(observer_->usage());  // what the client does not see, plugins do
+  return false;
 }
 
 Result<void> RawRelay::transform_end() {

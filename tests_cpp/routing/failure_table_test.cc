@@ -50,6 +50,14 @@ TEST(FailureTable, says_whose_fault_it_is_and_what_comes_next) {
   }
 }
 
+TEST(FailureTable, asks_nobody_else_for_a_plugins_own_mistake) {
+  Error error{ErrorKind::internal, "the backend has failed"};
+  EXPECT_EQ(rule_of(error).step, NextStep::retry);
+  error.code = kBackendBug;
+  EXPECT_EQ(rule_of(error).step, NextStep::surface);
+  EXPECT_EQ(rule_of(error).scope, FaultScope::nobody);
+}
+
 TEST(FailureTable, knows_a_prompt_that_is_too_long_in_every_providers_words) {
   for (const auto* words : {
            "This model's maximum context length is 128000 tokens",

@@ -160,6 +160,15 @@ TEST_F(SelectorRoutes, use_the_instances_of_a_backend_in_turn_and_one_of_them_by
   EXPECT_EQ(shown(table.resolve("openai.1:m")), "openai.1 m");
 }
 
+TEST_F(SelectorRoutes, ask_only_the_instances_that_list_the_model) {
+  backends_[2].name = "openai.work";
+  backends_[2].models = {"gpt-5"};
+  EXPECT_EQ(all("openai:gpt-5"), "openai.work gpt-5");
+  EXPECT_EQ(all("openai:gpt-4.1"), "openai gpt-4.1");
+  EXPECT_EQ(all("openai:unlisted"), "openai unlisted, openai.work unlisted");
+  EXPECT_EQ(all("openai.work:gpt-4.1"), "openai.work gpt-4.1");
+}
+
 TEST_F(SelectorRoutes, serve_a_backend_that_has_named_instances_only) {
   backends_[2].name = "local.left";
   backends_.resize(4);

@@ -15,7 +15,11 @@ from llm_proxy.testing import Answer, BackendProbe
 from src.connectors.anthropic import AnthropicBackend
 from src.connectors.gemini import GeminiBackend
 from src.connectors.openai import OpenAIConnector
-from src.core.domain.responses import StreamingResponseEnvelope, StreamingResponseHandle
+from src.core.domain.responses import (
+    ProcessedResponse,
+    StreamingResponseEnvelope,
+    StreamingResponseHandle,
+)
 
 USAGE = {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
 MESSAGE = {"role": "assistant", "content": "grüße"}
@@ -150,7 +154,7 @@ async def test_each_base_class_answers(name: str, stream: bool) -> None:
     answer = await ask(kind, upstream, stream=stream, model="m1")
     assert answer.failure is None
     assert answer.text == "grüße"
-    (request,) = upstream.requests
+    (request,) = [sent for sent in upstream.requests if sent.method == "POST"]
     assert request.url.path.startswith(path)
     assert request.headers["x-llmproxy-loop-guard"] == "1"
     keys = ("authorization", "x-api-key", "x-goog-api-key")
@@ -273,8 +277,13 @@ async def test_what_a_subclass_changes_reaches_the_upstream(kind: type, stream: 
 
 
 async def shout(chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Reads and changes `chunk.content`, as the contract has it."""
     async for chunk in chunks:
-        yield bytes(chunk).replace(b"\\u00df", b"SS")
+        assert isinstance(chunk, ProcessedResponse)
+        for choice in chunk.content["choices"]:
+            if text := choice["delta"].get("content"):
+                choice["delta"]["content"] = text.replace("ß", "SS")
+        yield chunk
 
 
 class OwnHandler(OpenAIConnector):
@@ -296,23 +305,47 @@ class OwnStream(OpenAIConnector):
             yield chunk
 
 
+def build_whole_frames(size: int) -> Upstream:
+    """An upstream whose reads have so many bytes."""
+
+    class Framed(Upstream):
+        async def _stream(self) -> AsyncIterator[bytes]:
+            whole = "".join(self.frames).encode()
+            for at in range(0, len(whole), size):
+                yield whole[at : at + size]
+
+    return Framed(CHAT, CHAT_STREAM)
+
+
 @pytest.mark.parametrize("kind", [OwnHandler, OwnEnvelope, OwnStream])
-async def test_an_overridden_stream_is_the_one_that_is_used(kind: type) -> None:
-    whole_frames = build_whole_frames()
-    answer = await ask(kind, whole_frames, stream=True)
+@pytest.mark.parametrize("size", [7, 100_000])
+async def test_an_overridden_stream_is_the_one_that_is_used(kind: type, size: int) -> None:
+    answer = await ask(kind, build_whole_frames(size), stream=True)
     assert answer.failure is None
     assert answer.text == "grüSSe"
 
 
-def build_whole_frames() -> Upstream:
-    """An upstream whose every read is one frame, so that a filter by piece can work."""
+class WrappedAnthropic(AnthropicBackend):
+    async def _handle_streaming_response(self, *args: Any, **kwargs: Any) -> Any:
+        handle = await super()._handle_streaming_response(*args, **kwargs)
+        wrapped = shout(handle.iterator)
+        return StreamingResponseHandle(wrapped, handle.cancel_callback, handle.headers)
 
-    class Framed(Upstream):
-        async def _stream(self) -> AsyncIterator[bytes]:
-            for frame in self.frames:
-                yield frame.encode()
 
-    return Framed(CHAT, CHAT_STREAM)
+async def test_a_wrapped_anthropic_stream_has_chat_chunks_in_it() -> None:
+    answer = await ask(WrappedAnthropic, Upstream(MESSAGES, MESSAGES_STREAM), stream=True)
+    assert answer.failure is None
+    assert answer.text == "grüSSe"
+
+
+@pytest.mark.parametrize("kind", [OpenAIConnector, OwnHandler, AnthropicBackend, WrappedAnthropic])
+async def test_a_stream_that_is_cut_ends_with_an_error_wrapped_or_not(kind: type) -> None:
+    chat = kind in (OpenAIConnector, OwnHandler)
+    whole, stream = (CHAT, CHAT_STREAM[:2]) if chat else (MESSAGES, MESSAGES_STREAM[:-2])
+    upstream = Upstream(whole, stream)
+    answer = await ask(kind, upstream, stream=True)
+    assert answer.failure is not None
+    assert answer.failure["code"] == "stream_cut"
 
 
 class OwnAnthropic(AnthropicBackend):
@@ -361,5 +394,5 @@ async def test_a_turn_over_the_responses_api_comes_back_as_a_completion() -> Non
     upstream = Upstream(reply, [])
     answer = await ask(OverResponses, upstream)
     assert answer.text == "hi"
-    assert upstream.requests[0].url.path == "/v1/responses"
+    assert upstream.requests[-1].url.path == "/v1/responses"
     assert upstream.body["input"]

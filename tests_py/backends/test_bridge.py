@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -230,7 +231,9 @@ FAILURES = {
     "foreign 418": (HTTPException(418, {"error": {"message": "tea", "code": "t"}}), 418, "t", None),
     "foreign status that is none": (HTTPException(7, "x"), 502, "", None),
     "timeout": (TimeoutError(), 504, "timeout", None),
-    "bug": (KeyError("x"), 502, "backend_error", None),
+    "bug": (KeyError("x"), 500, "backend_bug", None),
+    "missing import": (ModuleNotFoundError("no x", name="x"), 500, "backend_bug", None),
+    "refused connection": (ConnectionRefusedError(), 502, "unreachable", None),
 }
 
 
@@ -271,11 +274,42 @@ async def test_a_stream_that_breaks_never_ends_well(how: str) -> None:
     assert "[DONE]" not in answer.events
 
 
-@pytest.mark.parametrize("reply", [None, 7, ResponseEnvelope(None), ResponseEnvelope({"a": 1})])
-async def test_a_reply_that_is_none_is_a_bad_gateway(reply: Any) -> None:
+@pytest.mark.parametrize("reply", [None, 7, ResponseEnvelope(None)])
+async def test_what_is_no_reply_is_the_backends_own_mistake(
+    reply: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = await ask(lambda request: reply)
     assert answer.failure is not None
+    assert (answer.failure["status"], answer.failure["code"]) == (500, "backend_bug")
+    for word in ("int", "None"):
+        assert word not in answer.failure["message"]
+    assert "not a chat completion" in caplog.text or "returned nothing" in caplog.text
+
+
+async def test_a_reply_without_choices_is_a_bad_gateway() -> None:
+    answer = await ask(lambda request: ResponseEnvelope({"a": 1}))
+    assert answer.failure is not None
     assert answer.failure["status"] == 502
+
+
+def fails_deep_inside(request: Any) -> Any:
+    return {}["a-secret-of-the-author"]
+
+
+async def test_a_mistake_is_told_in_full_once_and_never_to_the_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with BackendProbe({"mine": backend(fails_deep_inside)}) as probe:
+        answers = [await probe.ask("mine", "x", stream=stream) for stream in (False, True, False)]
+    for answer in answers:
+        assert answer.failure is not None
+        assert "a-secret" not in json.dumps(answer.failure)
+        assert "KeyError" not in json.dumps(answer.failure)
+    told = [record.getMessage() for record in caplog.records if "a-secret" in record.getMessage()]
+    assert len(told) == 3
+    assert [text.count("Traceback") for text in told] == [1, 0, 0]
+    for text in told:
+        assert re.search(r"has failed in .*test_bridge\.py, line \d+: KeyError", text)
 
 
 async def test_an_error_envelope_is_an_error() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from llm_proxy.backends.base import LLMBackend
 from llm_proxy.backends.factory import BackendFactory
-from llm_proxy.backends.lifecycle import MAX_BACKENDS, BackendLifecycleManager
+from llm_proxy.backends.lifecycle import MAX_BACKENDS, REST_SECONDS, BackendLifecycleManager
 from llm_proxy.backends.registry import BackendRegistry
 from llm_proxy.backends.services import ServiceCollection
 from llm_proxy.contracts import exceptions as errors
@@ -38,6 +38,7 @@ class Backend(LLMBackend):
         self.init = kwargs
 
     async def chat_completions(self, request_data: Any, **kwargs: Any) -> Any:
+        self.asked = request_data
         if self.raises is not None:
             raise self.raises
         return WHOLE
@@ -114,7 +115,8 @@ async def test_a_start_that_fails_is_tried_again_by_the_next_request(kind: type[
         answer = await probe.ask("mine", "x")
         assert answer.failure is not None
         assert answer.failure["status"] == 502
-        assert "no network" in answer.failure["message"]
+        assert "no network" not in answer.failure["message"]
+        assert "the log of the proxy says why" in answer.failure["message"]
         kind.fails = None
         assert (await probe.ask("mine", "x")).text == "hi"
 
@@ -124,6 +126,7 @@ async def test_a_backend_nobody_registered_says_so() -> None:
         unknown = await probe.ask("nobody", "x")
         oauth = await probe.ask("qwen-oauth", "x")
     assert unknown.failure is not None
+    assert unknown.failure["status"] == 404
     assert "'nobody' is not registered" in unknown.failure["message"]
     assert oauth.failure is not None
     assert (oauth.failure["status"], oauth.failure["code"]) == (404, "unknown_model")
@@ -157,24 +160,36 @@ async def test_a_backend_that_does_not_work_may_recover_once_asked(kind: type[Ba
 
 
 @pytest.mark.parametrize("static", [True, False])
-async def test_a_refused_key_ends_a_backend_whose_key_cannot_change(
-    kind: type[Backend], static: bool
+@pytest.mark.parametrize(("apart", "rests"), [(10.0, True), (61.0, False)])
+async def test_a_key_that_is_refused_twice_in_a_minute_lets_its_backend_rest(
+    kind: type[Backend], static: bool, apart: float, rests: bool
 ) -> None:
-    kind.raises = errors.AuthenticationError("bad key")
+    now = [1000.0]
     kind.has_static_credentials = property(lambda self: static)  # type: ignore[assignment]
     async with BackendProbe({"mine": kind}) as probe:
-        first = await probe.ask("mine", "x")
-        await probe.bridge.idle()
-        kind.raises = None
-        second = await probe.ask("mine", "x")
-        assert first.failure is not None
-        assert first.failure["status"] == 401
+        probe.bridge.backends._clock = lambda: now[0]
+
+        async def refused() -> Any:
+            kind.raises = errors.AuthenticationError("bad key")
+            answer = await probe.ask("mine", "x")
+            await probe.bridge.idle()
+            kind.raises = None
+            return answer.failure
+
+        assert (await refused())["status"] == 401
         assert kind.made[0].shut_down == static
-        if static:
-            assert second.failure is not None
-            assert "disabled until restart: bad key" in second.failure["message"]
-        else:
-            assert second.text == "hi"
+        assert (await probe.ask("mine", "x")).text == "hi"  # once may be a key that was renewed
+        now[0] += apart
+        assert (await refused())["status"] == 401
+        answer = await probe.ask("mine", "x")
+        if not (static and rests):
+            assert answer.text == "hi"
+            return
+        assert answer.failure is not None
+        assert (answer.failure["status"], answer.failure["code"]) == (503, "backend_disabled")
+        assert answer.failure["retry_after"] == REST_SECONDS
+        now[0] += REST_SECONDS
+        assert (await probe.ask("mine", "x")).text == "hi"
 
 
 async def test_the_least_used_backend_goes_when_there_are_too_many(kind: type[Backend]) -> None:
@@ -209,6 +224,34 @@ async def test_models_come_from_the_running_backend_or_the_configuration(
         probe.bridge.list_models(told.append)
         await probe.bridge.idle()
         assert ("mine", ["m1", "m2"]) in told[0]
+
+
+async def test_a_backend_without_a_configured_list_is_started_and_asked(
+    kind: type[Backend],
+) -> None:
+    class Broken(kind):  # type: ignore[valid-type,misc]
+        async def initialize(self, **kwargs: Any) -> None:
+            raise errors.AuthenticationError("log in first")
+
+    async def offers(self: Any) -> list[str]:
+        return ["m1", "m2"]
+
+    kind.get_available_models_async = offers  # type: ignore[attr-defined]
+    factories = {"mine": kind, "unnamed": kind, "broken": Broken}
+    async with BackendProbe(factories, {"backends": {"mine": {}}}) as probe:
+        for _ in range(2):
+            assert await probe.bridge.models() == {
+                "mine": ["m1", "m2"],
+                "unnamed": ["m1", "m2"],
+                "broken": [],
+            }
+    assert sum(isinstance(made, Broken) for made in kind.made) == 1
+
+
+async def test_a_backend_is_told_the_session_of_its_request(kind: type[Backend]) -> None:
+    async with BackendProbe({"mine": kind}) as probe:
+        await probe.ask("mine", "x", session_id="s-7")
+    assert kind.made[0].asked.session_id == "s-7"
 
 
 async def test_a_hook_finds_the_services_of_the_proxy() -> None:

@@ -228,9 +228,10 @@ def test_anthropic_chunks_are_plain_dicts_and_the_others_models() -> None:
     assert chunk["choices"][0]["delta"]["content"] == "anthropic-messages>openai-chat:ping:"
     assert isinstance(SERVICE.to_domain_stream_chunk({"x": 1}, "gemini"), CanonicalStreamChunk)
     assert SERVICE.from_domain_stream_chunk(delta("x"), "openai") == delta("x")
-    assert "openai-chat>anthropic-messages" in SERVICE.from_domain_stream_chunk(
-        delta("x"), "anthropic"
-    )
+    for name in ("anthropic", "gemini"):
+        event = SERVICE.from_domain_stream_chunk(delta("x"), name)
+        assert isinstance(event, dict)
+        assert f"openai-chat>{FORMATS[name]}" in json.dumps(event)
 
 
 ANTHROPIC_DELTAS = [
@@ -282,6 +283,111 @@ def test_a_whole_anthropic_stream_translates_event_by_event_outside_of_any_excha
     choices = [choice for chunk in contextvars.Context().run(heard) for choice in chunk["choices"]]
     assert "".join(choice["delta"].get("content", "") for choice in choices) == "ab"
     assert choices[-1]["finish_reason"] == "stop"
+
+
+def outside(*events: Any, source: str) -> list[dict[str, Any]]:
+    """The chunks of events that a script translates, as it would see them."""
+    service = TranslationService()
+
+    def told() -> list[Any]:
+        return [service.to_domain_stream_chunk(event, source) for event in events]
+
+    chunks = contextvars.Context().run(told)
+    return [chunk if isinstance(chunk, dict) else chunk.model_dump() for chunk in chunks]
+
+
+TOOL_USE = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+TOOL_EVENTS: list[dict[str, Any]] = [
+    {
+        "type": "message_start",
+        "message": {
+            "id": "m",
+            "type": "message",
+            "role": "assistant",
+            "model": "c",
+            "content": [],
+            "usage": {"input_tokens": 9, "output_tokens": 0},
+        },
+    },
+    {"type": "content_block_start", "index": 0, "content_block": TOOL_USE},
+    *(
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "input_json_delta", "partial_json": piece},
+        }
+        for piece in ('{"at":', '"home"}')
+    ),
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 5}},
+    {"type": "message_stop"},
+]
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_tool_call_and_its_usage_are_right_outside_of_an_exchange(streams: int) -> None:
+    chunks = outside(*TOOL_EVENTS * streams, source="anthropic")[-len(TOOL_EVENTS) :]
+    calls = [
+        call
+        for chunk in chunks
+        for choice in chunk["choices"]
+        for call in choice["delta"].get("tool_calls") or ()
+    ]
+    assert [call["index"] for call in calls] == [0, 0, 0]
+    assert (calls[0]["id"], calls[0]["function"]["name"]) == ("toolu_1", "look")
+    assert "".join(call["function"]["arguments"] for call in calls) == '{"at":"home"}'
+    ending = chunks[-2]  # of message_delta
+    assert ending["choices"][0]["finish_reason"] == "tool_calls"
+    usage = ending["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (9, 5)
+    assert chunks[-1]["choices"] == []
+
+
+def test_an_event_that_stands_alone_is_right_whatever_came_before() -> None:
+    ending, start = TOOL_EVENTS[5], TOOL_EVENTS[1]
+    ended, started = outside(ending, start, source="anthropic")
+    assert ended["choices"][0]["finish_reason"] == "tool_calls"
+    assert ended["usage"]["completion_tokens"] == 5
+    (call,) = started["choices"][0]["delta"]["tool_calls"]
+    assert (call["index"], call["id"], call["function"]["name"]) == (0, "toolu_1", "look")
+
+
+def gemini(text: str, **more: Any) -> dict[str, Any]:
+    content = {"role": "model", "parts": [{"text": text}]}
+    return {"candidates": [{"index": 0, "content": content, **more}]}
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_geminis_finish_and_usage_are_right_outside_of_an_exchange(as_text: bool) -> None:
+    counts = {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5}
+    last = {**gemini("b", finishReason="STOP"), "usageMetadata": counts}
+    events = [gemini("a"), last, gemini("c")]
+    given = [frames(event) if as_text else event for event in events]
+    first, second, third = outside(*given, source="gemini")
+    assert first["choices"][0]["delta"]["content"] == "a"
+    assert first["choices"][0]["finish_reason"] is None
+    assert second["choices"][0]["delta"]["content"] == "b"
+    assert second["choices"][0]["finish_reason"] == "stop"
+    assert (second["usage"]["prompt_tokens"], second["usage"]["completion_tokens"]) == (3, 2)
+    assert third["choices"][0]["delta"]["content"] == "c"
+
+
+@pytest.mark.parametrize("name", ["anthropic", "gemini"])
+def test_a_chunk_that_ends_is_one_event_of_the_other_format(name: str) -> None:
+    def told() -> list[Any]:
+        service = TranslationService()
+        return [
+            service.from_domain_stream_chunk(delta(*said), name)
+            for said in (("x", None), (None, "stop"))
+        ]
+
+    text, end = contextvars.Context().run(told)
+    if name == "anthropic":
+        assert text["delta"]["text"] == "x"
+        assert (end["type"], end["delta"]["stop_reason"]) == ("message_delta", "end_turn")
+    else:
+        assert text["candidates"][0]["content"]["parts"][0]["text"] == "x"
+        assert end["candidates"][0]["finishReason"] == "STOP"
 
 
 def test_arguments_of_a_call_translate_without_the_call_before_them() -> None:

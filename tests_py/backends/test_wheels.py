@@ -195,7 +195,8 @@ async def test_every_package_serves_every_frontend_whole_and_streamed_with_tools
                         if reply.status_code != 200 or expected not in reply.text:
                             wrong.append((backend, name, stream, said, reply.text[:300]))
     assert wrong == []
-    tuned = [request for request in upstream.requests if "x-tuned" in request.headers]
+    turns = (request for request in upstream.requests if request.method == "POST")
+    tuned = [request for request in turns if "x-tuned" in request.headers]
     assert len(tuned) == 3 * 4 * 2 * 2
     limits = {
         body.get("max_tokens") or body["generationConfig"]["maxOutputTokens"]
@@ -216,7 +217,11 @@ async def test_a_token_is_renewed_once_for_everyone(
     assert [reply.status_code for reply in replies] == [200] * 8
     assert upstream_script.tokens == before + 1
     token = f"Bearer token-{upstream_script.tokens}"
-    chats = [request for request in upstream.requests if request.target != "/token"]
+    chats = [
+        request
+        for request in upstream.requests
+        if request.method == "POST" and request.target != "/token"
+    ]
     assert {request.headers["authorization"] for request in chats} == {token}
 
 

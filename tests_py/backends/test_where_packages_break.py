@@ -34,7 +34,7 @@ from e2e.answers import TEXT, chat_stream
 from e2e.conftest import Proxy
 from e2e.test_client_gone import leave_after
 from e2e.test_python_backend import FRONTENDS
-from e2e.upstream import Stall, Upstream, stream
+from e2e.upstream import Received, Reply, Stall, Upstream, stream, whole
 from llm_proxy.backends.http_client import build_backend_client
 from llm_proxy.backends.translation import TranslationService, begin_exchange
 from llm_proxy.plugins import backend_discovery
@@ -160,12 +160,20 @@ async def test_6_6_the_older_call_of_the_base_class_works(streamed: bool) -> Non
 
 async def test_6_7_a_client_that_leaves_closes_the_base_classes_upstream(start: Start) -> None:
     events = list(chat_stream(TEXT))[:4]
+
+    def reply(request: Received) -> Reply:
+        return whole(b"{}") if request.method == "GET" else stream([*events, Stall()])
+
     async with (
-        Upstream(lambda _: stream([*events, Stall()])) as upstream,
+        Upstream(reply) as upstream,
         start("relaying", upstream.url) as server,
     ):
-        body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+        body = {"model": "relaying:m", "messages": [{"role": "user", "content": "Hello"}]}
         proxy = Proxy(server.port, server)
+        async with httpx.AsyncClient(base_url=proxy.url, trust_env=False) as http:
+            asked = {**body, "stream": True}  # the backend starts, and asks for models
+            async with http.stream("POST", "/v1/chat/completions", json=asked) as first:
+                assert first.status_code == 200
         took = [await leave_after(proxy, upstream, True, b"data: ", body) for _ in range(7)]
     assert sorted(took)[3] <= 0.050, took
 

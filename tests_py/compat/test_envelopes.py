@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from src.connectors.base import LLMBackend, add_vendor_prefix, strip_vendor_prefix
+from src.core.common.backend_discovery_state import filter_oauth_style_backend_names
 from src.core.config.app_config import AppConfig, BackendConfig
 from src.core.config.parameter_resolution import ParameterResolution, ParameterSource
 from src.core.domain.chat import ChatMessage, ChatRequest, MessageContentPartText, ToolCall
 from src.core.domain.responses import ProcessedResponse, ResponseEnvelope, StreamingResponseEnvelope
 from src.core.domain.session_key import SessionKey
+from src.core.domain.streaming.streaming_content import StreamingContent
 from src.core.domain.usage_summary import UsageSummary
 from src.core.ports.streaming_contracts import StopChunkWithUsage, UsageChunkLeakError
 from src.core.utils.token_count import count_tokens, extract_prompt_text
@@ -69,12 +71,79 @@ def test_a_usage_summary_reads_like_a_dict() -> None:
     assert usage["total_tokens"] == 5
     assert usage.get("nothing", 7) == 7
     assert "cached" in usage
-    assert usage.merge({"prompt_tokens": 4})["prompt_tokens"] == 4
+
+
+def test_usage_summaries_add_up_and_never_change() -> None:
+    usage = UsageSummary(2, 3, 5, {"cached": 1, "tier": "a"})
+    total = usage.merge({"prompt_tokens": 4, "cached": 2, "tier": "b", "seen": True})
+    assert total == {
+        "prompt_tokens": 6,
+        "completion_tokens": 3,
+        "total_tokens": 9,
+        "cached": 3,
+        "tier": "b",
+        "seen": True,
+    }
+    assert usage.merge(None) == usage
+    assert UsageSummary().merge(usage).equals(usage)
+    assert not usage.equals({"prompt_tokens": 2})
+    assert UsageSummary().merge({"completion_tokens": 1}).prompt_tokens is None
+    with pytest.raises(AttributeError):
+        usage.prompt_tokens = 7  # type: ignore[misc]
+
+
+def test_streaming_content_comes_back_from_its_dict() -> None:
+    for content in (
+        StreamingContent("text", {"model": "m"}, stream_id="s"),
+        StreamingContent({"a": 1}, usage={"total_tokens": 2}, raw_data="raw"),
+        StreamingContent(is_done=True, is_cancellation=True),
+    ):
+        assert StreamingContent.from_dict(content.to_dict()) == content
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": "x"}}]}
+    assert StreamingContent.from_dict(chunk).to_chunk() == chunk
+    assert StreamingContent("x").to_chunk()["choices"][0]["delta"] == {"content": "x"}
+    assert StreamingContent(is_done=True).to_bytes() == b"data: [DONE]\n\n"
+
+
+def test_tools_with_properties_as_a_list_are_put_right() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {
+        "type": "object", "properties": [], "required": []}}}  # fmt: skip
+    request = ChatRequest(model="m", messages=[ChatMessage(role="user")], tools=[tool])
+    assert request.tools is not None
+    assert request.tools[0]["function"]["parameters"]["properties"] == {}
+    assert tool["function"]["parameters"]["properties"] == []  # the client's is its own
+
+
+def test_the_environment_says_where_the_proxy_listens_and_who_kimi_is() -> None:
+    environment = {"APP_HOST": "0.0.0.0", "APP_PORT": "9", "KIMI_API_KEY": "k"}
+    config = AppConfig.from_env(environment)
+    assert (config.host, config.port) == ("0.0.0.0", 9)
+    assert config.backends["kimi-code"].api_key == "k"
+
+
+def test_personal_logins_are_told_from_other_backends() -> None:
+    names = ["openai", "qwen-oauth", "gemini-oauth-auto"]
+    assert filter_oauth_style_backend_names(names) == names[1:]
+
+
+def test_the_text_of_a_prompt_has_its_calls_and_thoughts() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"a":1}'}}
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [call]},
+        None,
+        {"role": "user", "content": [None, {"type": "text", "text": None}, {"text": "you"}]},
+        ChatMessage(role="user", content="there"),
+    ]
+    text = extract_prompt_text(messages)
+    assert text.split() == ["hi", "hm", "look", '{"a":1}', "you", "there"]
+    assert extract_prompt_text(None) == ""
 
 
 def test_a_usage_chunk_does_not_become_text_by_accident() -> None:
     chunk = StopChunkWithUsage.wrap({"usage": {"total_tokens": 1}})
-    for leak in (str, repr, json.dumps, lambda it: json.dumps([it], indent=1)):
+    assert "total_tokens" not in repr(chunk)
+    for leak in (str, json.dumps, lambda it: json.dumps([it], indent=1)):
         with pytest.raises(UsageChunkLeakError):
             leak(chunk)
     assert list(chunk.items()) == [("usage", {"total_tokens": 1})]
@@ -85,8 +154,9 @@ def test_a_usage_chunk_does_not_become_text_by_accident() -> None:
 
 def test_a_session_key_needs_a_name() -> None:
     assert SessionKey("openai", "s") == SessionKey("openai", "s", None)
-    with pytest.raises(ValueError, match="primary_id"):
-        SessionKey("openai", "")
+    for blank in ("", "  "):
+        with pytest.raises(ValueError, match="primary_id"):
+            SessionKey("openai", blank)
 
 
 def test_chat_messages_take_the_shapes_that_clients_send() -> None:

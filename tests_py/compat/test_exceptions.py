@@ -42,7 +42,7 @@ STATUS = {
     e.DuplicateRequestError("hash", "session"): 429,
     e.NonForwardableEnforcementError(): 500,
     e.NoForwardableContentError(): 400,
-    e.NonForwardableTagLimitExceededError("s", 3): 400,
+    e.NonForwardableTagLimitExceededError("too many", session_id="s"): 400,
     e.ResponsesProtocolError("m", "c"): 400,
     e.ResponsesProtocolError("m", "c", None, 404): 404,
     e.ResponsesPreviousResponseNotFoundError("resp_1"): 400,

@@ -78,8 +78,8 @@ NOTES = {
     "AI Dependency Guard": "Reads install commands and pinned requirements. The **names** of the packages go to the public "
     "registries; what they do not answer plainly is not judged. Marks `_depguard_flagged`, `_depguard_packages`; with "
     "`block_on_hallucination` 403 `hallucinated_dependency`. A listed package is flagged without asking.",
-    "JSON Auto-Healer": "Closes what is open where JSON was asked for (`response_format`) or the whole reply is cut; the sanitizer "
-    "sees the result.",
+    "JSON Auto-Healer": "Closes what is open where JSON was asked for (`response_format`); the sanitizer sees the result. A reply "
+    "whose own envelope is cut is the provider's failure, which the proxy tries again: no plugin sees it.",
     "Token Counter": "Marks `_actual_tokens_in`, `_actual_tokens_out`, `_actual_cost_usd`, `_cost_delta_usd`.",
     "Shadow Traffic": "The copy is not streamed, costs what it costs, and no client waits for it; at most 16 at once. Results are "
     "kept under `shadow:N` in the plugin state, the last thousand.",

@@ -15,7 +15,7 @@ import pytest
 from llm_proxy import _core
 from llm_proxy.plugins.context import PluginContext, PluginState
 from llm_proxy.plugins.engine import RingEngine, RingEntry, default_fail_policy
-from llm_proxy.plugins.sdk import BasePlugin, PluginAction, PluginHook, PluginResponse
+from llm_proxy.plugins.sdk import BasePlugin, PluginAction, PluginHook, PluginResponse, attach
 
 Execute = Callable[[PluginContext], Awaitable[Any]]
 
@@ -639,7 +639,7 @@ async def test_stats_of_a_plugin_count_what_it_did(rings: Rings) -> None:
             return PluginResponse.block()
 
     guard = Guard()
-    guard._record = rings.add(guard).record
+    attach(guard, rings.add(guard).record)
     await rings.request()
     assert guard.stats["invocations"] == 1
     assert guard.stats["blocks"] == 1

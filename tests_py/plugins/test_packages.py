@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from llm_proxy.plugins.context import PluginContext
+from llm_proxy.plugins.gate import compute_plugin_sha256
 from llm_proxy.plugins.manager import PluginManager
 from llm_proxy.plugins.manifest import ENTRY_POINT_GROUP
+from llm_proxy.plugins.sdk import PluginHook
 from repo import ROOT
 
 EXAMPLE = ROOT / "plugins_examples" / "word_guard"
@@ -67,3 +71,70 @@ async def test_a_row_for_a_package_that_is_not_installed_says_so(tmp_path: Path)
     gone = manager.get_plugin("Gone")
     assert gone is not None
     assert "no installed package offers 'gone'" in gone["problem"]
+
+
+# ---- what tests of plugin authors reach into
+
+
+GUARD = (
+    "from core.plugin_sdk import BasePlugin, PluginHook, PluginResponse\n"
+    "class Guard(BasePlugin):\n"
+    "    name = 'guard'\n"
+    "    hook = PluginHook.PRE_FLIGHT\n"
+    "    async def execute(self, ctx):\n"
+    "        if ctx.state.extra['store'] is None:\n"
+    "            raise RuntimeError('no store')\n"
+    "        return PluginResponse.block(429, 'x', 'no')\n"
+)
+
+
+async def test_one_row_is_loaded_into_tables_of_the_callers_own(tmp_path: Path) -> None:
+    (tmp_path / "guard.py").write_text(GUARD)
+    manager = PluginManager(tmp_path)
+    rings: Any = {hook: [] for hook in PluginHook}
+    meta: Any = {}
+    instances: Any = {}
+    stats: Any = {}
+    tables = {"rings": rings, "meta": meta, "instances": instances, "stats": stats}
+    row = {"name": "Guard", "hook": "pre_flight", "entrypoint": "guard:Guard", "priority": 5}
+    await manager._load_plugin(row, **tables)
+    (entry,) = rings[PluginHook.PRE_FLIGHT]
+    assert (entry["type"], entry["instance"], meta["Guard"]["loaded"]) == (
+        "class",
+        instances["Guard"],
+        True,
+    )
+    assert stats["Guard"]["invocations"] == 0
+    with pytest.raises(RuntimeError):
+        await manager._load_plugin({**row, "name": "Lost", "entrypoint": "guard:Lost"}, **tables)
+    assert meta["Lost"]["loaded"] is False
+    await manager.close()
+
+
+async def test_rows_put_in_by_hand_are_counted(tmp_path: Path) -> None:
+    manager = PluginManager(tmp_path)
+    state = await manager._build_plugin_state()
+    assert state.extra["store"] is not None
+
+    async def fails(ctx: Any) -> None:
+        raise ValueError("x")
+
+    manager._init_stats("mine")
+    assert manager._plugin_stats["mine"]["errors"] == 0
+    manager.rings[PluginHook.PRE_FLIGHT] = [{"type": "python", "func": fails, "name": "mine"}]
+    for _ in range(2):
+        await manager.execute_ring(PluginHook.PRE_FLIGHT, PluginContext(state=state))
+    assert manager._plugin_stats["mine"]["errors"] == 2
+    assert manager.get_plugin_stats("mine")["invocations"] == 2
+    await manager.close()
+
+
+async def test_installing_stamps_the_hash_of_what_was_installed(tmp_path: Path) -> None:
+    (tmp_path / "guard.py").write_text(GUARD)
+    manager = PluginManager(tmp_path)
+    entry: dict[str, Any] = {"name": "Guard", "hook": "pre_flight", "entrypoint": "guard:Guard"}
+    entry["allow_inprocess"] = True
+    await manager.install_plugin(entry)
+    assert entry["sha256"] == compute_plugin_sha256(GUARD)
+    await manager.generation.unload()
+    await manager.close()

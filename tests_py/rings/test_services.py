@@ -69,6 +69,15 @@ def test_a_refusal_is_kept_by_tenant_and_forgotten() -> None:
         ("anthropic/claude-sonnet-4-20250514", 3.0),
         ("nobody-knows", 1.0),
         ("mine", 7.0),
+        ("llama3:8b", 0.0),
+        ("llama3.2", 0.0),
+        ("ollama:deepseek-r1", 0.0),
+        ("ollama/phi4", 0.0),
+        ("ollama.2:whatever", 0.0),
+        ("mistral:7b", 0.0),
+        ("mistral-large-2411", 2.0),
+        ("meta-llama/llama-3.3-70b", 1.0),
+        ("openrouter:qwen/qwen3-coder:free", 1.0),
     ],
 )
 def test_a_price_is_found_by_override_name_prefix_or_default(model: str, price: float) -> None:
@@ -77,6 +86,16 @@ def test_a_price_is_found_by_override_name_prefix_or_default(model: str, price: 
         assert pricing.get_pricing(model)["input"] == price
     finally:
         pricing.set_config_overrides(None)
+
+
+def test_prices_may_be_set_one_by_one_or_as_a_table() -> None:
+    try:
+        pricing.set_model_pricing("one", 1, 2)
+        pricing.set_model_pricing({"two": {"input": 3, "output": 4}, "three": {"input": 5}})
+        prices = [pricing.get_pricing(name) for name in ("one", "two", "three")]
+    finally:
+        pricing.set_config_overrides(None)
+    assert [(price["input"], price["output"]) for price in prices] == [(1, 2), (3, 4), (5, 0)]
 
 
 async def test_a_completion_is_told_as_a_stream() -> None:
@@ -90,6 +109,8 @@ def test_tokens_of_odd_messages_are_counted() -> None:
     image = {"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "x" * 8}]}
     assert count_messages_tokens([{"role": "assistant", "content": None}, image, "odd"]) >= 95
     assert count_tokens("") == 0
+    assert count_messages_tokens([]) == 2
+    assert count_messages_tokens(None) == 0
 
 
 def test_the_names_that_plugins_import_are_the_very_modules() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from llm_proxy.backends.registry import BackendRegistry
+from llm_proxy.backends.registry import BackendRegistry, UnregisteredBackendError
 from llm_proxy.contracts.exceptions import RoutingError
 from llm_proxy.plugins import backend_state as state
 
@@ -115,7 +115,7 @@ def _address_of(backend: Any) -> str | None:
 
 def _unknown(backend_type: str) -> Exception:
     if not state.is_extracted_backend_name(backend_type):
-        return ValueError(f"Backend '{backend_type}' is not registered.")
+        return UnregisteredBackendError(f"Backend '{backend_type}' is not registered.")
     if state.is_running_in_multi_user_mode():
         return RoutingError(
             f"Backend '{backend_type}' is a personal login and not available in multi-user mode.",

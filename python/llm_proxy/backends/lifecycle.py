@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_proxy.backends.factory import call_if_there
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BACKENDS = 200
+START_FAILED = "backend_start_failed"
+AGAIN_SECONDS = 60.0  # a second refusal of the credentials within it counts
+REST_SECONDS = 300.0
 _SHUTDOWN_SECONDS = 5.0
 
 
@@ -31,29 +36,35 @@ class Maker(Protocol):
     ) -> Any: ...
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """Of a backend's credentials by its provider; times of the manager's clock, in seconds."""
+
+    at: float
+    reason: str
+    until: float  # the backend rests so long
+
+
 class BackendLifecycleManager:
     """Holds at most `MAX_BACKENDS` instances, the least used goes first. Used on the lane only."""
 
-    def __init__(self, factory: Maker, config: AppConfig) -> None:
+    def __init__(
+        self, factory: Maker, config: AppConfig, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._factory = factory
         self._config = config
         self._backends: OrderedDict[str, Any] = OrderedDict()
         self._starting: dict[str, asyncio.Task[Any]] = {}
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, _Refusal] = {}
 
     async def acquire(self, instance: str) -> Any:
         """A backend that may be asked now.
 
         Raises what the client should be told when there is none.
         """
-        if reason := self._refused.get(instance):
-            raise BackendError(
-                f"Backend '{instance}' is disabled until restart: {reason}",
-                backend_name=instance,
-                details={"validation_errors": [reason]},
-                status_code=503,
-                code="backend_disabled",
-            )
+        if refusals := self._refused.get(instance):
+            self._rest(instance, refusals)
         backend = self._backends.get(instance)
         if backend is None:
             backend = await self._start(instance)
@@ -71,14 +82,30 @@ class BackendLifecycleManager:
     async def on_unauthenticated(self, instance: str, backend: Any, reason: str) -> None:
         """The upstream refused the credentials.
 
-        Fixed ones will not get better: out until restart.
+        Once may be a key that was renewed in the meantime: the backend is made anew for the next
+        request. Twice within `AGAIN_SECONDS` it rests for `REST_SECONDS`.
         """
         if not getattr(backend, "has_static_credentials", True):
             return
         await call_if_there(backend, "mark_auth_invalid", reason)
-        self._refused[instance] = reason
+        now, before = self._clock(), self._refused.get(instance)
+        again = before is not None and now - before.at < AGAIN_SECONDS
+        self._refused[instance] = _Refusal(now, reason, now + REST_SECONDS if again else now)
         if self._backends.pop(instance, None) is not None:
             await _shut_down(instance, backend)
+
+    def _rest(self, instance: str, refusal: _Refusal) -> None:
+        """Raises for as long as the backend rests."""
+        remaining = refusal.until - self._clock()
+        if remaining > 0:
+            raise BackendError(
+                f"Backend '{instance}' rests for another {remaining:.0f} s: its provider has "
+                f"refused its credentials twice ({refusal.reason})",
+                backend_name=instance,
+                details={"validation_errors": [refusal.reason], "retry_after": remaining},
+                status_code=503,
+                code="backend_disabled",
+            )
 
     async def discard(self, instance: str) -> None:
         backend = self._backends.pop(instance, None)
@@ -114,11 +141,13 @@ class BackendLifecycleManager:
         except (LLMProxyError, asyncio.CancelledError):
             raise
         except Exception as error:
+            if isinstance(getattr(error, "status_code", None), int):
+                raise  # as fastapi's HTTPException: it says what the client is told
             logger.warning("Backend '%s' could not be started: %r", instance, error)
             raise BackendError(
-                f"Backend '{instance}' could not be started: {type(error).__name__}: {error}",
+                f"Backend '{instance}' could not be started; the log of the proxy says why.",
                 backend_name=instance,
-                code="backend_start_failed",
+                code=START_FAILED,
             ) from error
         self._backends[instance] = backend
         while len(self._backends) > MAX_BACKENDS:

@@ -42,6 +42,9 @@ def openings(event: Mapping[str, Any], codec: str) -> list[Event]:
     if codec == codecs.ANTHROPIC and str(kind).startswith(("content_block_", "message_")):
         if kind == "message_start":
             return []
+        if (event.get("delta") or {}).get("stop_reason") == "tool_use":
+            call = {"type": "content_block_start", "index": 0, "content_block": _TOOL}
+            return [_MESSAGE_START, call, {"type": "content_block_stop", "index": 0}]
         block = _BLOCKS.get(str((event.get("delta") or {}).get("type")))
         if kind != "content_block_delta" or block is None:
             return [_MESSAGE_START]
@@ -51,3 +54,17 @@ def openings(event: Mapping[str, Any], codec: str) -> list[Event]:
         added = {"type": "response.output_item.added", "output_index": event.get("output_index", 0)}
         return [{**added, "item": {**_CALL, "arguments": ""}}]
     return []
+
+
+def ends_reply(event: Mapping[str, Any], codec: str) -> bool:
+    """The event says why the reply has ended; a terminator may follow, and says nothing more."""
+    if codec == codecs.ANTHROPIC:
+        return bool((event.get("delta") or {}).get("stop_reason"))
+    if codec == codecs.GEMINI:
+        return any(candidate.get("finishReason") for candidate in event.get("candidates") or ())
+    return False
+
+
+def terminator(codec: str) -> Event | None:
+    """The event behind that one, in formats that have one."""
+    return {"type": "message_stop"} if codec == codecs.ANTHROPIC else None

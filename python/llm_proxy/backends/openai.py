@@ -5,6 +5,7 @@ What starts with one underscore is part of what subclasses override and call; it
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from llm_proxy.backends.base import LLMBackend
 from llm_proxy.backends.loop_guard import ensure_loop_guard_header
 from llm_proxy.backends.translation import TranslationService, openai_request
-from llm_proxy.backends.upstream import Payload, awaited, open_stream, post
+from llm_proxy.backends.upstream import (
+    Payload,
+    awaited,
+    chat_chunks,
+    open_stream,
+    post,
+    translated_chunks,
+)
 from llm_proxy.contracts.exceptions import ServiceUnavailableError
 from llm_proxy.contracts.requests import ConnectorChatCompletionsRequest, ConnectorResponsesRequest
 from llm_proxy.contracts.responses import (
@@ -30,11 +38,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MODELS_SECONDS = 10.0
+_MODELS_WAIT_SECONDS = 0.5  # of the first request, at most
 _LEGACY = ("request_data", "processed_messages", "effective_model", "identity")
 
 
 class OpenAIConnector(LLMBackend):
-    """Speaks Chat Completions over httpx, and relays its streams as they come."""
+    """Speaks Chat Completions over httpx, and relays its streams as they come.
+
+    `_handle_streaming_response` gives a handle whose iterator yields `ProcessedResponse`, with the
+    dict of one chunk as its content: an override may wrap it and read or change `chunk.content`.
+    """
 
     backend_type: str = "openai"
     VENDOR_PREFIX: str = "openai"
@@ -56,6 +70,7 @@ class OpenAIConnector(LLMBackend):
         self._api_base_url = "https://api.openai.com/v1"
         self._health_check_enabled = False
         self._health_checked = False
+        self._asking: asyncio.Task[None] | None = None
 
     @property
     def api_base_url(self) -> str:
@@ -70,6 +85,20 @@ class OpenAIConnector(LLMBackend):
         if address := kwargs.get("api_base_url"):
             self.api_base_url = address
         self.available_models = list(kwargs.get("models") or self.available_models)
+        if self.api_key and not self.available_models:
+            await self._ask_for_models()
+
+    async def _ask_for_models(self) -> None:
+        """Fills `available_models`. The start waits a little for it, and does not fail for it."""
+
+        async def fill() -> None:
+            try:
+                await asyncio.wait_for(self.get_available_models_async(), _MODELS_SECONDS)
+            except Exception as error:
+                logger.debug("%s does not say which models it has: %r", self.name, error)
+
+        self._asking = asyncio.create_task(fill())
+        await asyncio.wait({self._asking}, timeout=_MODELS_WAIT_SECONDS)
 
     def get_available_models(self) -> list[str]:
         return list(self.available_models)
@@ -186,7 +215,7 @@ class OpenAIConnector(LLMBackend):
         context: Any = None,
     ) -> StreamingResponseHandle:
         return await open_stream(
-            self.client, url, payload, headers, self.name, bytes, self._on_stream_open
+            self.client, url, payload, headers, self.name, chat_chunks, self._on_stream_open
         )
 
     def _on_stream_open(self, response: httpx.Response) -> None:
@@ -222,7 +251,7 @@ class OpenAIConnector(LLMBackend):
                 {**payload, "stream": True},
                 headers,
                 self.name,
-                lambda piece: service.to_domain_stream_chunk(piece, "responses"),
+                translated_chunks(service, "responses"),
                 self._on_stream_open,
             )
             return streaming_envelope(handle)
@@ -231,7 +260,9 @@ class OpenAIConnector(LLMBackend):
         return ResponseEnvelope(reply.model_dump(), dict(response.headers), usage=reply.usage)
 
     async def close(self) -> None:
-        """Nothing of its own to close: the client is shared."""
+        """Ends what it has begun; the client is shared and stays."""
+        if self._asking is not None:
+            self._asking.cancel()
 
 
 def streaming_envelope(handle: Any) -> StreamingResponseEnvelope:

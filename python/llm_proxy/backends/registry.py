@@ -53,6 +53,12 @@ _CORE_CLASSES = {
 }
 
 
+class UnregisteredBackendError(ValueError):
+    """No factory has this name; the text is for the client."""
+
+    status_code = 404
+
+
 class BackendRegistry:
     """Name → factory. The first to take a name keeps it."""
 
@@ -84,7 +90,7 @@ class BackendRegistry:
     def get_backend_factory(self, name: str) -> BackendFactory:
         factory = self._factories.get(name)
         if factory is None:
-            raise ValueError(f"Backend '{name}' is not registered.")
+            raise UnregisteredBackendError(f"Backend '{name}' is not registered.")
         return factory
 
     def get_registered_backends(self) -> list[str]:

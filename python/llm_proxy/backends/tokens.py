@@ -24,15 +24,21 @@ async def count_tokens_async(text: str, model: str | None = None) -> int:
     return count_tokens(text, model)
 
 
-def extract_prompt_text(messages: Iterable[Any]) -> str:
-    """All text of a conversation, one message a line."""
-    return "\n".join(text for text in map(_message_text, messages) if text)
+def extract_prompt_text(messages: Iterable[Any] | None) -> str:
+    """All text of a conversation, one message a line: what was said, thought and called."""
+    return "\n".join(text for text in map(_message_text, messages or ()) if text)
 
 
 def _message_text(message: Any) -> str:
-    content = message.get("content") if isinstance(message, Mapping) else message.content
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = (part.get("text") if hasattr(part, "get") else None for part in parts)
-    return "\n".join(text for text in texts if isinstance(text, str))
+    found = [_get(message, "reasoning_content")]
+    content = _get(message, "content")
+    parts = content if isinstance(content, (list, tuple)) else ()
+    found += [content, *(_get(part, "text") for part in parts)]
+    for call in _get(message, "tool_calls") or ():
+        function = _get(call, "function")
+        found += [_get(function, "name"), _get(function, "arguments")]
+    return "\n".join(text for text in found if isinstance(text, str) and text)
+
+
+def _get(thing: Any, name: str) -> Any:
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from llm_proxy.backends.base import LLMBackend
 from llm_proxy.backends.loop_guard import ensure_loop_guard_header
 from llm_proxy.backends.translation import TranslationService
-from llm_proxy.backends.upstream import Payload, open_stream, post
-from llm_proxy.contracts.chat import CanonicalStreamChunk
+from llm_proxy.backends.upstream import Payload, open_stream, post, translated_chunks
 from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseHandle
 
 if TYPE_CHECKING:
@@ -92,16 +91,12 @@ class TranslatingBackend(LLMBackend):
     async def _handle_streaming_response(
         self, url: str, payload: Any, headers: Any, model: str = "", *args: Any, **kwargs: Any
     ) -> StreamingResponseHandle:
-        def translate(piece: bytes) -> CanonicalStreamChunk:
-            chunk = self.translation_service.to_domain_stream_chunk(piece, self._format)
-            return CanonicalStreamChunk.model_validate(chunk)
-
         return await open_stream(
             self.client,
             url,
             payload,
             headers,
             self.name,
-            translate,
+            translated_chunks(self.translation_service, self._format),
             lambda response: self.update_quota_headers(response.headers),
         )

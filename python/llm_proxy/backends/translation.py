@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from llm_proxy.backends import codecs
-from llm_proxy.backends.lone_events import openings
+from llm_proxy.backends.lone_events import ends_reply, openings, terminator
 from llm_proxy.contracts.chat import (
     CanonicalChatRequest,
     CanonicalChatResponse,
@@ -62,11 +62,23 @@ class UnknownFormatError(NotImplementedError):
 
 
 class _Streams:
-    """What one running exchange has read but not yet translated, by source format."""
+    """What streams have read but not yet translated, by source format.
 
-    def __init__(self) -> None:
+    Of one running exchange; or `lone`: of a service that is used outside of any, in a script or a
+    unit test, where nobody says that a stream has ended.
+    """
+
+    def __init__(self, lone: bool = False) -> None:
+        self.lone = lone
         self.readers: dict[str, SseReader] = {}
         self.translators: dict[tuple[str, str], codecs.StreamTranslator] = {}
+        self.told_end: set[str] = set()  # by codec: the finish was told ahead of the terminator
+
+    def translator(self, source: str, target: str) -> codecs.StreamTranslator:
+        if (source, target) not in self.translators:
+            made = codecs.engine_codecs().stream_translator(source, target)
+            self.translators[(source, target)] = made
+        return self.translators[(source, target)]
 
 
 _streams: contextvars.ContextVar[_Streams | None] = contextvars.ContextVar(
@@ -99,20 +111,21 @@ def end_exchange() -> list[dict[str, Any]]:
     return out
 
 
-def _current_streams() -> _Streams:
-    found = _streams.get()
-    return _Streams() if found is None else found
-
-
 class TranslationService:
     """Translates by name of format.
 
-    One for all exchanges; the state of a stream belongs to the running exchange.
+    One for all exchanges; the state of a stream belongs to the running exchange. Outside of any it
+    belongs to the service, which then translates one stream of a format at a time.
     """
 
     def __init__(self, translator_registry: Any = None) -> None:
         self._registry = translator_registry
         self._converters: dict[tuple[str, str], Converter] = {}
+        self._lone = _Streams(lone=True)
+
+    @property
+    def _streams(self) -> _Streams:
+        return _streams.get() or self._lone
 
     def register_converter(self, direction: str, format: str, converter: Converter) -> None:
         """`direction`: request, response or stream, each with the prefix `to_domain_` or
@@ -185,9 +198,10 @@ class TranslationService:
     ) -> Any:
         """One chunk for whatever was read: part of an event, one, or several.
 
-        An unfinished event is kept for the exchange's next call. `[DONE]` gives an empty chunk;
+        An unfinished event is kept for the stream's next call. `[DONE]` gives an empty chunk;
         what is no event of the format raises TranslationError. The chunk is a
-        `CanonicalStreamChunk`, but a plain dict for Anthropic.
+        `CanonicalStreamChunk`, but a plain dict for Anthropic. Outside of an exchange the chunk of
+        an event that says why the reply has ended tells the finish and the usage at once.
         """
         if converter := self._converters.get(("to_domain_stream", source_format)):
             return converter(chunk)
@@ -197,18 +211,20 @@ class TranslationService:
         if source_format == _RAW_TEXT:
             return _chunk([{"choices": [_text_choice(_text_of(chunk))]}])
         codec = _CODEC_OF[source_format]
-        events = _events(chunk, source_format)
+        streams = self._streams
+        events = _events(chunk, source_format, streams)
         if codec == codecs.OPENAI:
             read = _chunk([_chunk_json(data) for _, data in events if data != _DONE])
             return read.as_last() if any(data == _DONE for _, data in events) else read
-        translated = [frame for event in events for frame in _stream_step(event, codec)]
+        translated = [data for event in events for data in _stream_step(event, codec, streams)]
         merged = _chunk([_chunk_json(data) for data in translated])
         return merged.model_dump() if source_format == "anthropic" else merged
 
     def from_domain_stream_chunk(
         self, chunk: Any, target_format: str, source_format: str = "domain"
     ) -> Any:
-        """An OpenAI chunk as dict; for the other formats the text of the frames it becomes."""
+        """The chunk as one event of the format, a dict: where it becomes several (the opening of a
+        message and of a block come before the first text) the one that says most. Empty: none."""
         if converter := self._converters.get(("from_domain_stream", target_format)):
             return converter(chunk)
         _expect(target_format, _TO_CHUNK, "to")
@@ -216,7 +232,24 @@ class TranslationService:
         codec = _CODEC_OF[target_format]
         if codec == codecs.OPENAI:
             return body
-        return _stream(codecs.OPENAI, codec).event("", _json(body)).decode()
+        streams, key = self._streams, (codecs.OPENAI, codec)
+        frames = streams.translator(*key).event("", _json(body))
+        if streams.lone and any(choice.get("finish_reason") for choice in body.get("choices", ())):
+            frames += streams.translators.pop(key).end()
+        return _main_event(frames)
+
+    def end_of_stream(self, source_format: str) -> list[dict[str, Any]]:
+        """What a stream still had to say when its body ended, as OpenAI chunks.
+
+        Only of a format without a terminator. Nothing of one that was cut.
+        """
+        translator = self._streams.translators.pop((_CODEC_OF[source_format], codecs.OPENAI), None)
+        if translator is None:
+            return []
+        try:
+            return [json.loads(data) for data in _chunk_data(translator.end())]
+        except ValueError:
+            return []
 
     # The same by name.
 
@@ -301,6 +334,8 @@ def openai_request(request: Any) -> dict[str, Any]:
     if prompt := dumped.get("system_prompt"):
         body["messages"] = [{"role": "system", "content": prompt}, *body.get("messages", [])]
     body["messages"] = [_message(message) for message in body.get("messages", [])]
+    if dumped.get("request_metadata"):
+        body["metadata"] = dumped["request_metadata"]  # as Chat names it
     for key, value in (dumped.get("extra_body") or {}).items():
         if not key.startswith("_") and key != "model":
             body.setdefault(key, value)
@@ -378,11 +413,11 @@ def _text_of(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
-def _events(chunk: Any, source_format: str) -> list[tuple[str, str]]:
+def _events(chunk: Any, source_format: str, streams: _Streams) -> list[tuple[str, str]]:
     """The (name, data) of every event that `chunk` completes."""
     if isinstance(chunk, (str, bytes)):
         raw = chunk.encode() if isinstance(chunk, str) else chunk
-        reader = _current_streams().readers.setdefault(source_format, SseReader())
+        reader = streams.readers.setdefault(source_format, SseReader())
         if not reader.unfinished and _is_json_object(raw):
             events = [("", raw.decode("utf-8", "replace").strip())]
         else:
@@ -486,24 +521,56 @@ def _merge_chunk(into: dict[str, Any], body: Mapping[str, Any]) -> None:
     into["choices"] = list(choices.values())
 
 
-def _stream(source: str, target: str) -> codecs.StreamTranslator:
-    translators = _current_streams().translators
-    if (source, target) not in translators:
-        translators[(source, target)] = codecs.engine_codecs().stream_translator(source, target)
-    return translators[(source, target)]
-
-
-def _stream_step(event: tuple[str, str], codec: str) -> list[str]:
-    begins = (codec, codecs.OPENAI) not in _current_streams().translators
-    translator = _stream(codec, codecs.OPENAI)
+def _stream_step(event: tuple[str, str], codec: str, streams: _Streams) -> list[str]:
+    """What one event becomes, as the data of OpenAI chunks."""
+    key = (codec, codecs.OPENAI)
+    parsed = json.loads(event[1]) if _is_json_object(event[1].encode()) else {}
+    kind = parsed.get("type")
+    if kind == "message_start":  # another stream, whatever became of the one before
+        streams.translators.pop(key, None)
+        streams.told_end.discard(codec)
+    if kind == "message_stop" and codec in streams.told_end:
+        return []
     try:
-        if begins and _is_json_object(event[1].encode()):
-            for before in openings(json.loads(event[1]), codec):
-                translator.event(before["type"], _json(before))
-        out = translator.event(event[0], event[1].encode())
+        try:
+            out = _translate_event(event, parsed, codec, streams)
+        except ValueError:
+            if not streams.lone or key not in streams.translators:
+                raise
+            del streams.translators[key]  # an event that has nothing to do with the ones before it
+            out = _translate_event(event, parsed, codec, streams)
+        if streams.lone and key in streams.translators and ends_reply(parsed, codec):
+            translator = streams.translators.pop(key)
+            closing = terminator(codec)
+            if closing is not None:
+                out += translator.event(closing["type"], _json(closing))
+            out += translator.end()
+            streams.told_end.add(codec)
     except ValueError as error:
         raise TranslationError(str(error)) from error
     return _chunk_data(out)
+
+
+def _translate_event(
+    event: tuple[str, str], parsed: Mapping[str, Any], codec: str, streams: _Streams
+) -> bytes:
+    begins = (codec, codecs.OPENAI) not in streams.translators
+    translator = streams.translator(codec, codecs.OPENAI)
+    if begins and parsed:
+        for before in openings(parsed, codec):
+            translator.event(before["type"], _json(before))
+    return translator.event(event[0], event[1].encode())
+
+
+# What a chunk is about, the most telling first.
+_TELLING = ("content_block_delta", "message_delta", "content_block_start", "message_stop")
+
+
+def _main_event(frames: bytes) -> dict[str, Any]:
+    parsed = [parse_event(frame) for frame in SseReader().frames(frames)]
+    events = [_chunk_json(found.data) for found in parsed if found is not None]
+    rank = {kind: place for place, kind in enumerate(_TELLING)}
+    return min(events, key=lambda e: rank.get(str(e.get("type")), len(rank)), default={})
 
 
 def _chunk_data(frames: bytes) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -17,8 +18,13 @@ from llm_proxy.contracts.exceptions import (
     RateLimitExceededError,
     ServiceUnavailableError,
 )
+from llm_proxy.contracts.processors import ProcessedResponse
 from llm_proxy.contracts.responses import StreamingResponseHandle
+from llm_proxy.contracts.sse import SseReader, parse_event
 from llm_proxy.plugins.backend_failure import seconds
+
+if TYPE_CHECKING:
+    from llm_proxy.backends.translation import TranslationService
 
 _MAX_ERROR_BYTES = 64 * 1024
 
@@ -90,16 +96,23 @@ async def post(
         raise BackendError(f"{who} did not answer with JSON.", who) from error
 
 
+Chunks = Callable[[AsyncIterator[bytes], str], AsyncIterator[ProcessedResponse]]
+
+
 async def open_stream(
     client: httpx.AsyncClient,
     url: str,
     payload: Any,
     headers: Mapping[str, str],
     who: str,
-    translate: Callable[[bytes], Any],
+    chunks_of: Chunks,
     on_open: Callable[[httpx.Response], None],
 ) -> StreamingResponseHandle:
-    """A stream whose head has arrived and is no error; its body follows as it comes."""
+    """A stream whose head has arrived and is no error; its body follows as it comes.
+
+    The iterator yields `ProcessedResponse`, whose content is the dict of an OpenAI chunk. It raises
+    BackendError where the stream ends before its end.
+    """
     request = client.build_request("POST", url, json=payload, headers=dict(headers))
     try:
         response = await client.send(request, stream=True)
@@ -109,13 +122,104 @@ async def open_stream(
         raise await _refused(response, who)
     on_open(response)
 
-    async def chunks() -> AsyncIterator[Any]:
+    async def chunks() -> AsyncIterator[ProcessedResponse]:
         try:
-            async for piece in response.aiter_bytes():
-                yield translate(piece)
+            async for chunk in chunks_of(response.aiter_bytes(), who):
+                yield chunk
         except httpx.HTTPError as error:
             raise unreachable(error, who) from error
         finally:
             await response.aclose()
 
     return StreamingResponseHandle(chunks(), response.aclose, dict(response.headers))
+
+
+async def chat_chunks(body: AsyncIterator[bytes], who: str) -> AsyncIterator[ProcessedResponse]:
+    """The chunks of a stream that is OpenAI chat already."""
+    reader, over, finished = SseReader(), False, False
+    async for piece in _with_rest(body, reader):
+        for frame in piece:
+            event = parse_event(frame)
+            if event is None or over:
+                continue
+            if event.data.strip() == "[DONE]":
+                over = True  # the body is read to its end, so that the connection can be kept
+                continue
+            chunk = RelayedChunk(frame, _object(event.data, who))
+            finished = finished or chunk.finishes
+            yield chunk
+    if not (over or finished):
+        raise cut(who)
+
+
+def translated_chunks(service: TranslationService, source: str) -> Chunks:
+    """The chunks of a stream of another format."""
+
+    async def chunks(body: AsyncIterator[bytes], who: str) -> AsyncIterator[ProcessedResponse]:
+        finished = False
+        async for piece in body:
+            chunk = service.to_domain_stream_chunk(piece, source)
+            told = chunk if isinstance(chunk, dict) else chunk.model_dump()
+            if told["choices"] or told.get("usage"):
+                finished = finished or _finishes(told)
+                yield ProcessedResponse(told, usage=told.get("usage"))
+        for told in service.end_of_stream(source):
+            finished = finished or _finishes(told)
+            yield ProcessedResponse(told, usage=told.get("usage"))
+        if not finished:
+            raise cut(who)
+
+    return chunks
+
+
+class RelayedChunk(ProcessedResponse):
+    """A chunk as the upstream wrote it: nobody who has not looked at it can have changed it."""
+
+    def __init__(self, frame: bytes, body: dict[str, Any]) -> None:
+        self.frame = frame
+        self.body = body
+        self.untouched = True
+        self.usage = body.get("usage")
+        self.metadata = {}
+
+    @property
+    def finishes(self) -> bool:
+        return _finishes(self.body) or "error" in self.body
+
+    @property
+    def content(self) -> Any:
+        self.untouched = False
+        return self.body
+
+    @content.setter
+    def content(self, value: Any) -> None:
+        self.untouched = False
+        self.body = value
+
+
+async def _with_rest(body: AsyncIterator[bytes], reader: SseReader) -> AsyncIterator[list[bytes]]:
+    async for piece in body:
+        yield reader.frames(piece)
+    if rest := reader.rest():
+        yield [rest]
+
+
+def _object(data: str, who: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(data)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise BackendError(f"The stream of {who} holds what is no chunk.", code="garbled_reply")
+    return parsed
+
+
+def _finishes(chunk: Mapping[str, Any]) -> bool:
+    choices = chunk.get("choices")
+    return isinstance(choices, list) and any(
+        isinstance(choice, Mapping) and choice.get("finish_reason") for choice in choices
+    )
+
+
+def cut(who: str) -> BackendError:
+    return BackendError(f"The stream of {who} ended before its end.", code="stream_cut")

@@ -328,8 +328,25 @@ def _one_login_a_family(backends: Mapping[str, Any]) -> None:
         )
 
 
+# Variable of the environment → setting.
+_OF_ENVIRONMENT = {
+    "APP_HOST": "host",
+    "APP_PORT": "port",
+    "ANTHROPIC_PORT": "anthropic_port",
+    "PROXY_TIMEOUT": "proxy_timeout",
+    "COMMAND_PREFIX": "command_prefix",
+}
+# Providers whose variable is not called like their backend.
+_PROVIDERS = {
+    "alibaba-token-plan": "alibaba-token-plan-intl",
+    "internai": "internlm",
+    "kimi": "kimi-code",
+}
+
+
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The part of the environment that plugins look at: provider keys and addresses."""
+    """The part of the environment that plugins look at: the proxy's own address, and providers'
+    keys and addresses."""
     backends: dict[str, Any] = {}
     for name, value in environ.items():
         if name.endswith("_API_KEY") and value:
@@ -337,8 +354,12 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
             entry: dict[str, Any] = {"api_key": value}
             if url := environ.get(f"{provider}_API_BASE_URL"):
                 entry["api_url"] = url
-            backends[provider.lower().replace("_", "-")] = entry
+            name_of = provider.lower().replace("_", "-")
+            backends[_PROVIDERS.get(name_of, name_of)] = entry
     found: dict[str, Any] = {"backends": backends}
+    for name, setting in _OF_ENVIRONMENT.items():
+        if given := environ.get(name):
+            found[setting] = given
     if default := environ.get("LLM_BACKEND"):
         backends["default_backend"] = default
     return found

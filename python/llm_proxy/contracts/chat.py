@@ -187,9 +187,21 @@ class ChatRequest(DomainModel):
         if not isinstance(tools, (list, tuple)):
             return tools
         return [
-            tool.model_dump(exclude_none=True) if isinstance(tool, BaseModel) else tool
+            _put_right(tool.model_dump(exclude_none=True) if isinstance(tool, BaseModel) else tool)
             for tool in tools
         ]
+
+
+def _put_right(tool: Any) -> Any:
+    """A tool whose schema has a list where the names of its properties belong, as PHP writes an
+    empty mapping."""
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    schema = function.get("parameters") if isinstance(function, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(schema, Mapping):
+        return tool
+    if schema.get("properties") != []:
+        return tool
+    return {**tool, "function": {**function, "parameters": {**schema, "properties": {}}}}
 
 
 class CanonicalChatRequest(ChatRequest):

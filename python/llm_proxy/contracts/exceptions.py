@@ -284,12 +284,17 @@ class SessionCancelledError(LLMProxyError):
 
 
 class NonForwardableTagLimitExceededError(LLMProxyError):
-    def __init__(self, session_id: str, max_limit: int) -> None:
-        super().__init__(
-            f"Session {session_id} exceeds the limit of {max_limit} tagged identities",
-            {"session_id": session_id, "max_limit": max_limit},
-            status_code=400,
-        )
+    def __init__(
+        self,
+        message: str = "The session exceeds the limit of tagged identities",
+        *,
+        session_id: str | None = None,
+        max_limit: int | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        told = {"session_id": session_id, "max_limit": max_limit}
+        known = {name: value for name, value in told.items() if value is not None}
+        super().__init__(message, {**known, **(details or {})}, status_code=400)
         self.session_id = session_id
         self.max_limit = max_limit
 

@@ -95,8 +95,11 @@ def _event(content: Any) -> bytes:
 
 
 def _unwrapped(content: Any) -> Any:
-    dump = getattr(content, "model_dump", None) or getattr(content, "to_dict", None)
-    return dump() if callable(dump) else content
+    for name in ("to_chunk", "model_dump", "to_dict"):
+        dump = getattr(content, name, None)
+        if callable(dump):
+            return dump()
+    return content
 
 
 def _with_reasoning_aliases(chunk: Any) -> Any:

@@ -19,8 +19,8 @@ class SessionKey:
     group_id: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.primary_id:
-            raise ValueError("primary_id must not be empty")
+        if not self.primary_id.strip():
+            raise ValueError("primary_id must not be blank")
 
 
 class ClientTerminationReason(str, enum.Enum):

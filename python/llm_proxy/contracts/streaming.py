@@ -34,8 +34,8 @@ class StopChunkWithUsage(dict[str, Any]):
         return json.dumps(self.to_plain_dict())
 
     def __repr__(self) -> str:
-        self._guard()
-        return dict.__repr__(self)
+        """Safe in logs and tracebacks: the names of its fields, not their values."""
+        return f"<{type(self).__name__} {sorted(map(str, self))}>"
 
     def items(self) -> Any:
         if sys._getframe(1).f_globals.get("__name__") == "json.encoder":
@@ -79,6 +79,10 @@ class StreamingContent:
             self.is_empty = not self.content and not self.metadata and not self.is_done
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields; `from_dict` makes an equal piece of them."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def to_chunk(self) -> dict[str, Any]:
         """The OpenAI chunk of this piece."""
         if isinstance(self.content, Mapping) and "choices" in self.content:
             return dict(self.content)
@@ -96,6 +100,9 @@ class StreamingContent:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StreamingContent:
+        """Of `to_dict`, or of an OpenAI chunk."""
+        if "choices" not in data and data.keys() & cls.__dataclass_fields__.keys():
+            return cls(**{key: data[key] for key in cls.__dataclass_fields__ if key in data})
         choice: Mapping[str, Any] = next(iter(data.get("choices") or []), {})
         reason = choice.get("finish_reason")
         named = {key: data[key] for key in ("id", "model", "created") if data.get(key)}
@@ -111,7 +118,7 @@ class StreamingContent:
         """As server-sent events."""
         if self.is_done and not self.content and not self.usage:
             return b"data: [DONE]\n\n"
-        return f"data: {json.dumps(json_safe(self.to_dict()), ensure_ascii=False)}\n\n".encode()
+        return f"data: {json.dumps(json_safe(self.to_chunk()), ensure_ascii=False)}\n\n".encode()
 
     @classmethod
     def from_raw(cls, raw: Any) -> StreamingContent:
@@ -132,7 +139,7 @@ class StreamingContent:
         return cls.from_dict(parsed) if isinstance(parsed, dict) else cls(payload, raw_data=raw)
 
     def to_typed_chunk(self) -> CanonicalStreamChunk:
-        return CanonicalStreamChunk.model_validate(self.to_dict())
+        return CanonicalStreamChunk.model_validate(self.to_chunk())
 
     @classmethod
     def from_typed_chunk(cls, chunk: CanonicalStreamChunk) -> StreamingContent:

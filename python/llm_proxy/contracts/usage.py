@@ -10,9 +10,12 @@ from typing import Any
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, frozen=True)
 class UsageSummary:
-    """What a turn cost. Reads like the dict it replaces; every further count is in `extensions`."""
+    """What a turn cost. Never changes; reads like the dict it replaces.
+
+    Every further count is in `extensions`.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -46,11 +49,22 @@ class UsageSummary:
         }
 
     def merge(self, other: UsageSummary | Mapping[str, Any] | None) -> UsageSummary:
-        """A summary in which what `other` knows replaces what this one says."""
-        if other is None:
-            return UsageSummary.from_dict(self.to_legacy_dict())
-        summary = other if isinstance(other, UsageSummary) else UsageSummary.from_dict(other)
-        return UsageSummary.from_dict({**self.to_legacy_dict(), **summary.to_legacy_dict()})
+        """Both together: numbers are added, of anything else what `other` says counts."""
+        mine = self.to_legacy_dict()
+        more = other if isinstance(other, UsageSummary) else UsageSummary.from_dict(other)
+        theirs = more.to_legacy_dict()
+        both = {
+            key: mine[key] + theirs[key] if _adds(mine.get(key)) and _adds(value) else value
+            for key, value in theirs.items()
+        }
+        if "total_tokens" not in theirs and theirs.keys() & {"prompt_tokens", "completion_tokens"}:
+            counts = ({**mine, **both}.get(name) or 0 for name in _COUNTS[:2])
+            both["total_tokens"] = sum(counts)
+        return UsageSummary.from_dict({**mine, **both})
+
+    def equals(self, other: Any) -> bool:
+        """Another summary with the same counts and extensions."""
+        return isinstance(other, UsageSummary) and self == other
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.to_legacy_dict().get(key, default)
@@ -72,6 +86,10 @@ class UsageSummary:
         return NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _adds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class UsageCompletionOutcome(str, enum.Enum):

@@ -29,7 +29,14 @@ from llm_proxy.contracts.session import (
 )
 from llm_proxy.plugins.backend_discovery import discover_backends
 from llm_proxy.plugins.backend_dispatch import ConnectorInvoker
-from llm_proxy.plugins.backend_failure import Failure, failure_in_envelope, failure_of, redacted
+from llm_proxy.plugins.backend_failure import (
+    BugLog,
+    Failure,
+    bug_of,
+    failure_in_envelope,
+    failure_of,
+    redacted,
+)
 from llm_proxy.plugins.backend_native import NativeKeys, with_native_rows
 from llm_proxy.plugins.backend_reply import (
     ChatStream,
@@ -46,6 +53,8 @@ from llm_proxy.plugins.capture_file import open_capture
 logger = logging.getLogger(__name__)
 
 _CLEANUP_SECONDS = 5.0
+_START_SECONDS = 2.0  # of a backend that is only asked for its models
+_SILENT_SECONDS = 60.0
 # A backend that never suspends gives the loop back after so many chunks.
 _CHUNKS_PER_TURN = 64
 
@@ -144,6 +153,8 @@ class BackendBridge:
         self._invoker = ConnectorInvoker()
         self._spawn = spawn
         self.keys = NativeKeys(self.backends.acquire, spawn)
+        self._bugs = BugLog()
+        self._silent: dict[str, float] = {}  # could not be started to be asked; until then
         self._calls = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.services = self._build_services(factory, registry)
@@ -195,7 +206,10 @@ class BackendBridge:
                 failed(503, "stopping", "The proxy is stopping; ask again in a moment.")
                 raise
             except Exception as error:
-                failure = failure_of(error, self._secrets(instance))
+                secrets = self._secrets(instance)
+                if bug := bug_of(error):
+                    self._bugs.tell(instance, bug, secrets)
+                failure = failure_of(error, secrets)
                 failed(failure.status, failure.code, failure.message)
 
         self._keep(tell())
@@ -205,19 +219,35 @@ class BackendBridge:
         return len(self._tasks)
 
     async def models(self) -> dict[str, list[str]]:
-        """What each started backend offers; what is configured for those that have not started."""
+        """What each backend offers: it says so itself once it has started, until then its
+        configuration does. One without a list there is started to be asked."""
         ours = set(self._registry.plugin_backends())
         offered = {
             name: list(config.models)
             for name, config in self.config.backends.get_named_backend_configs().items()
             if (config.connector or name.split(".", 1)[0]) in ours
         }
+        for name in ours - {known.split(".", 1)[0] for known in offered}:
+            offered[name] = []
+        silent = (name for name, models in offered.items() if not models)
+        await asyncio.gather(*map(self._started, silent))
         for name, backend in self.backends.started().items():
             try:
                 offered[name] = await _models_of(backend) or offered.get(name, [])
             except Exception as error:
                 logger.warning("Backend '%s' does not say what it offers: %r", name, error)
         return offered
+
+    async def _started(self, instance: str) -> None:
+        """Starts a backend, so that it can be asked for its models; not soon again if it fails."""
+        now = asyncio.get_running_loop().time()
+        if instance in self.backends.started() or now < self._silent.get(instance, now):
+            return
+        try:
+            await asyncio.wait_for(self.backends.acquire(instance), _START_SECONDS)
+        except Exception as error:
+            self._silent[instance] = now + _SILENT_SECONDS
+            logger.info("Backend '%s' does not say what it offers: %r", instance, error)
 
     async def idle(self, timeout: float | None = None) -> None:
         """Waits until every call that runs now has ended."""
@@ -282,7 +312,10 @@ class BackendBridge:
         except Exception as error:
             if running.cancelled:
                 return
-            self._fail(sink, call, failure_of(error, self._secrets(call.instance)))
+            secrets = self._secrets(call.instance)
+            if bug := bug_of(error):
+                self._bugs.tell(call.instance, bug, secrets)
+            self._fail(sink, call, failure_of(error, secrets))
             if backend is not None and is_unauthenticated(error):
                 reason = redacted(str(error), self._secrets(call.instance))
                 await self.backends.on_unauthenticated(call.instance, backend, reason)
@@ -303,6 +336,8 @@ class BackendBridge:
         if not isinstance(body, dict):
             raise InvalidRequestError("The request is not a JSON object.")
         body["stream"] = call.stream
+        if call.session_id:
+            body["session_id"] = call.session_id
         selector = str(body.get("model") or call.model)
         body["extra_body"] = {"model": selector, **(body.get("extra_body") or {})}
         request = canonical_request(body)

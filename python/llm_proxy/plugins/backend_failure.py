@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llm_proxy.contracts.exceptions import LLMProxyError, ResponsesProtocolError
+from llm_proxy.backends.lifecycle import START_FAILED
+from llm_proxy.contracts.exceptions import BackendError, LLMProxyError, ResponsesProtocolError
 from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseEnvelope
+from llm_proxy.plugins.missing import import_problem
+
+logger = logging.getLogger("llm_proxy.backends")
 
 _MIN_SECRET = 6
 _HIDDEN = "***"
@@ -33,16 +39,59 @@ class Failure:
     retry_after: float | None = None
 
 
+# A mistake in the backend's own code. The engine asks nobody else for it, and blames no provider.
+BUG = "backend_bug"
+_BUG = Failure(500, "The backend has failed; the log of the proxy says where.", code=BUG)
+
+
+def bug_of(error: BaseException) -> BaseException | None:
+    """The mistake in a backend's own code behind `error`; None: the provider has failed, or the
+    backend tells something on purpose."""
+    if isinstance(error, BackendError):
+        if error.code == START_FAILED and error.__cause__ is not None:
+            return bug_of(error.__cause__)
+        return error if error.code == BUG else None
+    known = isinstance(error, LLMProxyError) or isinstance(getattr(error, "status_code", None), int)
+    return error if not known and _transport(error) is None else None
+
+
+class BugLog:
+    """Tells each mistake in full once, with file and line, and in one line after that."""
+
+    LIMIT = 1000  # places that are remembered
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str, int]] = set()
+
+    def tell(self, instance: str, error: BaseException, secrets: Iterable[str] = ()) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        last = frames[-1] if frames else None
+        path, line = (last.filename, last.lineno or 0) if last else ("", 0)
+        what = import_problem(error) or f"{type(error).__name__}: {error}"
+        place = (type(error).__name__, path, line)
+        hidden = list(secrets)
+        said = redacted(f"Backend '{instance}' has failed in {path}, line {line}: {what}", hidden)
+        if place in self._told or len(self._told) >= self.LIMIT:
+            logger.error("%s", said)
+            return
+        self._told.add(place)
+        lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        logger.error("%s\n%s", said, redacted(lines, hidden).rstrip())
+
+
 def failure_of(error: BaseException, secrets: Iterable[str] = ()) -> Failure:
-    """The failure an exception stands for. `secrets` never appear in its message."""
-    if isinstance(error, LLMProxyError):
+    """The failure an exception stands for. `secrets` never appear in its message.
+
+    What Python says about a mistake in the backend's code is for the log alone.
+    """
+    if bug_of(error) is not None:
+        failure = _BUG
+    elif isinstance(error, LLMProxyError):
         failure = _own(error)
     elif isinstance(getattr(error, "status_code", None), int):
         failure = _foreign(error)
     else:
-        failure = _transport(error) or Failure(
-            502, f"The backend failed: {type(error).__name__}: {error}", code="backend_error"
-        )
+        failure = _transport(error) or _BUG
     return Failure(
         failure.status if 400 <= failure.status <= 599 else 502,
         redacted(failure.message, secrets)[:_MAX_MESSAGE],
@@ -102,7 +151,9 @@ def _transport(error: BaseException) -> Failure | None:
     ):
         return Failure(504, "The backend's upstream did not answer in time.", code="timeout")
     if httpx is not None and isinstance(error, httpx.TransportError):
-        return Failure(502, f"The backend cannot reach its upstream: {error}", code="unreachable")
+        return Failure(502, "The backend cannot reach its upstream.", code="unreachable")
+    if isinstance(error, OSError):  # of whatever else it reaches its upstream with
+        return Failure(502, "The backend cannot reach its upstream.", code="unreachable")
     if isinstance(error, asyncio.CancelledError):
         return Failure(502, "The backend gave up this request.", code="backend_cancelled")
     return None

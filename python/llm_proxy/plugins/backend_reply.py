@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_proxy._core import ChatFrames
 from llm_proxy.backends.translation import end_exchange
+from llm_proxy.backends.upstream import RelayedChunk
 from llm_proxy.contracts.chat import CanonicalStreamChunk
 from llm_proxy.contracts.exceptions import BackendError, json_safe
 from llm_proxy.contracts.processors import ProcessedResponse
@@ -20,6 +21,7 @@ from llm_proxy.contracts.responses import (
 )
 from llm_proxy.contracts.sse import SseReader, begins_event, may_begin_event, parse_event
 from llm_proxy.contracts.usage import UsageSummary
+from llm_proxy.plugins.backend_failure import BUG
 
 DONE = b"data: [DONE]\n\n"
 
@@ -37,6 +39,11 @@ MAX_WHOLE_BYTES = 64 * 1024 * 1024
 Envelope = ResponseEnvelope | StreamingResponseEnvelope
 
 
+def misuse(what: str) -> BackendError:
+    """What a backend gave is nothing the contract knows: its author's mistake, for the log."""
+    return BackendError(what, status_code=500, code=BUG)
+
+
 def as_envelope(reply: Any) -> Envelope:
     """The envelope around a reply in any of the shapes that backends return."""
     if isinstance(reply, (ResponseEnvelope, StreamingResponseEnvelope)):
@@ -52,7 +59,7 @@ def as_envelope(reply: Any) -> Envelope:
     if hasattr(reply, "__aiter__"):
         return StreamingResponseEnvelope(content=reply)
     if reply is None:
-        raise BackendError("The backend returned nothing.", code="empty_reply")
+        raise misuse("the backend returned nothing")
     return ResponseEnvelope(reply)
 
 
@@ -68,7 +75,7 @@ def reply_headers(headers: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 def plain(content: Any) -> Any:
     """A domain model, a usage-carrying dict subclass or a dataclass-like content as plain JSON
     values."""
-    for name in ("to_plain_dict", "model_dump", "to_dict"):
+    for name in ("to_plain_dict", "to_chunk", "model_dump", "to_dict"):
         dump = getattr(content, name, None)
         if callable(dump):
             return dump()
@@ -94,10 +101,7 @@ def completion(envelope: ResponseEnvelope, model: str) -> dict[str, Any]:
     if isinstance(content, str):
         content = _json_object(content) or _completion_of_text(content)
     if not isinstance(content, Mapping):
-        raise BackendError(
-            f"The backend's reply is {type(content).__name__}, not a chat completion.",
-            code="garbled_reply",
-        )
+        raise misuse(f"its reply is {type(content).__name__}, not a chat completion")
     if "choices" not in content and "error" not in content:
         raise BackendError("The backend's reply has no choices.", code="garbled_reply")
     made_up = {
@@ -157,6 +161,9 @@ class ChatStream:
 
     def feed(self, item: Any) -> bytes:
         content = item
+        if type(item) is RelayedChunk and item.untouched and not self._done:
+            self._note(item.body)
+            return item.frame
         if isinstance(item, ProcessedResponse):
             content = item.content
             if item.usage is not None:
@@ -261,9 +268,7 @@ def _streamed(content: Any) -> dict[str, Any]:
     """A chunk of any type as an OpenAI chunk."""
     body = plain(content)
     if not isinstance(body, Mapping):
-        raise BackendError(
-            f"The backend yielded {type(content).__name__}, not a chunk.", code="garbled_reply"
-        )
+        raise misuse(f"it yielded {type(content).__name__}, not a chunk")
     if "choices" in body or "error" in body or "content" not in body:
         return dict(body)
     text = body.get("content")

@@ -87,7 +87,8 @@ def second_logins(connectors: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def filter_oauth_style_backend_names(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not is_extracted_backend_name(name)]
+    """Those that are personal logins."""
+    return [name for name in names if is_extracted_backend_name(name)]
 
 
 def get_oauth_install_command() -> str:

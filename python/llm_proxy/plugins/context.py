@@ -83,6 +83,8 @@ class PluginContext:
         if name in _LAZY and self._source is not None:
             value = self._source.fill(name)
             setattr(self, name, value)
+            if name == "metadata" and _unset(self, "placeholders"):
+                self.placeholders = value["rotator"].placeholders
             return value
         raise AttributeError(f"'PluginContext' object has no attribute '{name}'")
 
@@ -91,6 +93,14 @@ class PluginContext:
             f"PluginContext(session_id={self.session_id!r}, error={self.error!r}, "
             f"stop_chain={self.stop_chain!r})"
         )
+
+
+def _unset(ctx: PluginContext, name: str) -> bool:
+    try:
+        object.__getattribute__(ctx, name)
+    except AttributeError:
+        return True
+    return False
 
 
 _LAZY = frozenset(("request", "body", "metadata", "session_id"))

@@ -69,6 +69,7 @@ class RingEntry:
     fail_policy: str
     instance: Any = None
     stream: str = ""  # what its place in the reply ring does to streams; empty: what it says itself
+    host_steps: list[RingEntry] = field(default_factory=list)  # that the host adds for it
     module: ModuleType | None = None  # made for this entry alone; forgotten with it
     record: _core.PluginRecord = field(default_factory=_core.PluginRecord)
 
@@ -126,14 +127,16 @@ class RingEngine:
         metadata = {
             "rotator": Rotator(self.services, facts["key_hash"] or _session_of(facts)),
             "req_id": facts["request_id"],
-            "api_key": facts["key_hash"] or None,
-            "_key_prefix": facts["key_hash"][:8],
             "_frontend": facts["frontend"],
             "_operation": facts["operation"],
             "_cache_control": headers.get("cache-control", ""),
             "_request_start_time": facts["arrived_at"],
             "_user_roles": list(tenant.get("roles") or ()),
         }
+        if facts["key_hash"]:
+            # Left out without a key: plugins ask for it with the session as what else to take.
+            metadata["api_key"] = facts["key_hash"]
+            metadata["_key_prefix"] = facts["key_hash"][:8]
         if tenant.get("tier"):
             metadata["_tenant_tier"] = tenant["tier"]
         if "x-expected-schema" in headers:

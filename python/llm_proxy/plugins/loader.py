@@ -24,10 +24,11 @@ from llm_proxy.plugins.engine import (
     own_fail_policy,
 )
 from llm_proxy.plugins.gate import PluginSecurityError, ast_scan, compute_plugin_sha256
+from llm_proxy.plugins.host_steps import source_around, steps_for
 from llm_proxy.plugins.manifest import ENTRY_POINT_GROUP, ManifestEntry
 from llm_proxy.plugins.patience import aside, on_loop
 from llm_proxy.plugins.rehearsal import rehearse
-from llm_proxy.plugins.sdk import BasePlugin, PluginHook
+from llm_proxy.plugins.sdk import BasePlugin, PluginHook, attach, share
 from llm_proxy.plugins.warmup import import_ahead, source_of
 from llm_proxy.plugins.wasm_runner import WasmLimits, WasmPlugin, WasmRunner
 
@@ -52,7 +53,9 @@ async def load_entry(
         target = await aside(entry.point.load, IMPORT_SECONDS, "importing it")
         source, package = source_of(target)
         await import_ahead(source, entry.name, package)
-        return await _make(entry, target, state)
+        made = await _make(entry, target, state)
+        made.host_steps = steps_for(made, source_around(target))
+        return made
     if entry.source == "built-in":
         name, _, symbol = entry.entrypoint.partition(":")
         target = getattr(importlib.import_module(f"llm_proxy.rings.{name}"), symbol)
@@ -69,6 +72,7 @@ async def load_entry(
         del sys.modules[module.__name__]
         raise
     made.module = module
+    made.host_steps = steps_for(made, source)
     return made
 
 
@@ -109,7 +113,7 @@ async def _make(entry: ManifestEntry, target: Any, state: PluginState | None) ->
         stream=entry.stream or "",
     )
     if instance is not None:
-        instance._record = made.record
+        attach(instance, made.record)
     return made
 
 
@@ -118,7 +122,7 @@ async def _started(make: Callable[[], _Plugin], state: PluginState | None) -> _P
 
     async def start() -> _Plugin:
         instance = make()
-        instance.state = state
+        share(instance, state)
         await instance.on_load()
         return instance
 
@@ -147,7 +151,7 @@ async def _load_guest(
         instance=instance,
         stream=entry.stream or "",
     )
-    instance._record = made.record
+    attach(instance, made.record)
     return made
 
 
@@ -195,15 +199,15 @@ def companions(made: RingEntry) -> list[RingEntry]:
     Before the request leaves they fail as the plugin does; behind it they fail open.
     """
     owner = made.instance if made.instance is not None else made.call
-    found = []
+    found = list(made.host_steps)
     on_chunk = getattr(owner, "on_chunk", None)
     if made.ring is PluginHook.POST_FLIGHT and inspect.iscoroutinefunction(on_chunk):
         found.append(_hearing(made, on_chunk))
     rows = getattr(owner, "also", None)
-    if not isinstance(rows, dict):
-        return found
-    for ring, step in rows.items():
-        call = getattr(owner, step) if isinstance(step, str) else step
+    for ring, step in rows.items() if isinstance(rows, dict) else ():
+        call = getattr(owner, step, None) if isinstance(step, str) else step
+        if not isinstance(ring, PluginHook) or not inspect.iscoroutinefunction(call):
+            continue  # an attribute of the author's own that has this name
         name = f"{made.name}: {call.__name__}"
         policy = made.fail_policy if ring in _BEFORE else FAIL_OPEN
         found.append(RingEntry(name, ring, "python", call, DEFAULT_TIMEOUT_MS, policy))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from llm_proxy.plugins.engine import (
 from llm_proxy.plugins.loader import companions, digest_of, load_entry
 from llm_proxy.plugins.manifest import ManifestEntry, parse_row, read_manifests
 from llm_proxy.plugins.missing import import_problem
-from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.plugins.sdk import PluginHook, attach
 from llm_proxy.plugins.swap import HEALTH_HEADERS, HEALTH_REQUEST, Edits, SwapRefused, check
 from llm_proxy.plugins.wasm_runner import WasmPlugin
 from llm_proxy.rings import pricing, tokenizer
@@ -118,6 +118,7 @@ class PluginManager:
         self.services.native.set_cache(self._cache.store)
         self.rings: dict[PluginHook, list[dict[str, Any]]] = {hook: [] for hook in PluginHook}
         self.generation = Generation()
+        self._counters: dict[str, _core.PluginRecord] = {}  # of rows put into rings by hand
         self._engine = RingEngine(self.state, self.services)
         self._configure(tuple(enable), settings, tenants or {}, [])
         self.config = config
@@ -174,6 +175,30 @@ class PluginManager:
         await tokenizer.prepare()
         return generation
 
+    async def _build_plugin_state(self) -> PluginState:
+        """What all contexts share, once it is ready."""
+        await self._store.ready()
+        return self.state
+
+    async def _load_plugin(
+        self,
+        p_info: Mapping[str, Any],
+        *,
+        rings: dict[PluginHook, list[dict[str, Any]]],
+        meta: dict[str, dict[str, Any]],
+        instances: dict[str, Any],
+        stats: dict[str, dict[str, Any]],
+    ) -> None:
+        """Loads one manifest row into the given tables. Raises what loading it raises."""
+        row = parse_row(p_info, str(p_info.get("_source") or "bundled"))
+        meta[row.name] = _describe(row, None, "it is being loaded")
+        stats[row.name] = _numbers(_core.PluginRecord())
+        made = await load_entry(row, self.plugins_dir, await self._build_plugin_state())
+        meta[row.name] = _describe(row, made, None)
+        rings.setdefault(made.ring, []).append(_as_dict(made))
+        if made.instance is not None:
+            instances[row.name] = made.instance
+
     # ---- serving
 
     def bind(self, lane: _core.Lane) -> None:
@@ -226,7 +251,7 @@ class PluginManager:
     async def execute_ring(self, hook: PluginHook, ctx: PluginContext) -> None:
         """Runs one ring on a context, as the engine would."""
         lane, handlers = self._bound()
-        rows = [_from_dict(hook, row).native() for row in self.rings[hook]]
+        rows = [_from_dict(hook, row, self._counters).native() for row in self.rings[hook]]
         await _core.run_chain(lane, handlers, rows, ctx)
 
     # ---- changing what serves
@@ -326,7 +351,7 @@ class PluginManager:
         for entry in made.entries:
             entry.record = before.get(entry.name) or _core.PluginRecord()
             if entry.instance is not None:
-                entry.instance._record = entry.record
+                attach(entry.instance, entry.record)
 
     def _show(self, generation: Generation, host: _core.RingHost | None) -> None:
         before = (self.generation, self._host)
@@ -374,6 +399,8 @@ class PluginManager:
     def _pinned(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """The entry with the SHA-256 of its file: no other will ever be loaded for it."""
         pin = entry.get("sha256") or digest_of(parse_row(entry, "installed"), self.plugins_dir)
+        if pin and isinstance(entry, MutableMapping):
+            entry["sha256"] = pin  # whoever installs hears of it
         return {**entry, "sha256": pin} if pin else dict(entry)
 
     async def uninstall_plugin(self, name: str) -> bool:
@@ -396,9 +423,18 @@ class PluginManager:
         return {entry.name: entry.instance for entry in entries if entry.instance is not None}
 
     def get_plugin_stats(self, name: str | None = None) -> dict[str, Any]:
-        entries = [row.get("_entry") for rows in self.rings.values() for row in rows]
-        stats = {entry.name: _numbers(entry.record) for entry in entries if entry is not None}
+        stats = self._plugin_stats
         return stats if name is None else stats.get(name, {})
+
+    @property
+    def _plugin_stats(self) -> dict[str, dict[str, Any]]:
+        entries = [row.get("_entry") for rows in self.rings.values() for row in rows]
+        counted = {entry.name: entry.record for entry in entries if entry is not None}
+        return {name: _numbers(record) for name, record in (self._counters | counted).items()}
+
+    def _init_stats(self, name: str) -> None:
+        """Begins to count for a plugin that somebody puts into `rings` by hand."""
+        self._counters[name] = _core.PluginRecord()
 
     def get_ring_traces(self, limit: int = 20) -> list[dict[str, Any]]:
         """What the plugins of the last exchanges took, newest first."""
@@ -461,8 +497,13 @@ def _describe(row: ManifestEntry, made: RingEntry | None, problem: str | None) -
         "loaded": made is not None,
         "problem": problem,
         # Of one that runs and cannot do its work: a masker without its model.
-        "warning": getattr(made.instance, "problem", None) if made else None,
+        "warning": _warning(made),
     }
+
+
+def _warning(made: RingEntry | None) -> str | None:
+    said = getattr(made.instance, "problem", None) if made else None
+    return said if isinstance(said, str) else None
 
 
 def _as_dict(entry: RingEntry) -> dict[str, Any]:
@@ -481,7 +522,9 @@ def _as_dict(entry: RingEntry) -> dict[str, Any]:
     return row
 
 
-def _from_dict(hook: PluginHook, row: dict[str, Any]) -> RingEntry:
+def _from_dict(
+    hook: PluginHook, row: dict[str, Any], counters: Mapping[str, _core.PluginRecord]
+) -> RingEntry:
     known = row.get("_entry")
     if isinstance(known, RingEntry):
         return known
@@ -500,6 +543,7 @@ def _from_dict(hook: PluginHook, row: dict[str, Any]) -> RingEntry:
         if row.get("fail_policy", default_fail_policy(hook)) == FAIL_CLOSED
         else "open",
         instance=row.get("instance"),
+        record=counters.get(row["name"]) or _core.PluginRecord(),
     )
     row["_entry"] = entry
     return entry

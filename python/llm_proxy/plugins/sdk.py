@@ -83,8 +83,20 @@ class PluginResponse:
         return cls(action="cache_hit", response=response)
 
 
+class _Shared:
+    """What all contexts share, under the name `state`, unless the plugin has something of its own
+    by that name."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> PluginState | None:
+        state: PluginState | None = getattr(instance, "_BasePlugin__state", None)
+        return state
+
+
 class BasePlugin:
-    """A plugin with a life: made once, `on_load`, many `execute`, `on_unload`."""
+    """A plugin with a life: made once, `on_load`, many `execute`, `on_unload`.
+
+    Every attribute belongs to the author: the engine keeps what is its own under mangled names.
+    """
 
     name: ClassVar[str] = "unnamed_plugin"
     hook: ClassVar[PluginHook] = PluginHook.BACKGROUND
@@ -102,8 +114,9 @@ class BasePlugin:
     # Methods that run at the end of other rings for the same plugin: {ring: method name}.
     also: ClassVar[dict[PluginHook, str]] = {}
 
-    state: PluginState | None = None  # what all contexts share; set before on_load
-    _record: PluginRecord | None = None  # the engine's numbers, once it runs this instance
+    state: PluginState | None = _Shared()  # type: ignore[assignment]  # there before on_load
+    __state: PluginState | None = None
+    __record: PluginRecord | None = None  # the engine's numbers, once it runs this instance
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         self.config: dict[str, Any] = config or {}
@@ -126,21 +139,35 @@ class BasePlugin:
 
     @property
     def stats(self) -> dict[str, Any]:
-        numbers = self._stats
-        if self._record is not None:
-            numbers.update((key, getattr(self._record, key)) for key in list(numbers))
-        count = numbers["invocations"]
-        average = numbers["total_latency_ms"] / count if count else 0.0
+        record = self.__record
+        own = getattr(self, "_stats", None)
+
+        def number(key: str) -> Any:
+            if record is not None:
+                return getattr(record, key)
+            return own.get(key, 0) if isinstance(own, dict) else 0
+
+        count, total = number("invocations"), number("total_latency_ms")
         return {
             "name": self.name,
             "version": self.version,
             "invocations": count,
-            "errors": numbers["errors"],
-            "blocks": numbers["blocks"],
-            "timeouts": self._record.timeouts if self._record is not None else 0,
-            "total_latency_ms": round(numbers["total_latency_ms"], 3),
-            "avg_latency_ms": round(average, 2),
+            "errors": number("errors"),
+            "blocks": number("blocks"),
+            "timeouts": number("timeouts"),
+            "total_latency_ms": round(total, 3),
+            "avg_latency_ms": round(total / count if count else 0.0, 2),
         }
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} v{self.version} [{self.hook.value}]>"
+
+
+def share(plugin: BasePlugin, state: PluginState | None) -> None:
+    """Gives a plugin what all contexts share. For the host, before `on_load`."""
+    object.__setattr__(plugin, "_BasePlugin__state", state)
+
+
+def attach(plugin: BasePlugin, record: PluginRecord) -> None:
+    """Lets `plugin.stats` tell the engine's numbers. For the host."""
+    object.__setattr__(plugin, "_BasePlugin__record", record)

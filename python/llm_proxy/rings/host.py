@@ -131,8 +131,10 @@ _LINK = re.compile(r"https?://([\w.-]+)[^\s)\]>\"']*", re.IGNORECASE)
 class Security:
     """Masking and cleansing for one request: its vault is nobody else's."""
 
-    def __init__(self, tenant: str, blocked_domains: Iterable[str] = ()) -> None:
-        self._vault = Vault(tenant)
+    def __init__(
+        self, tenant: str, blocked_domains: Iterable[str] = (), values: dict[str, str] | None = None
+    ) -> None:
+        self._vault = Vault(tenant, values)
         self._blocked = tuple(domain.lower() for domain in blocked_domains)
         self.pii_vault = self._vault.values
 
@@ -160,14 +162,19 @@ class Security:
 
 
 class Rotator:
-    """The proxy as plugins of one request see it."""
+    """The proxy as plugins of one request see it.
 
-    __slots__ = ("_security", "_services", "_tenant", "logger", "priority_mode")
+    `placeholders` is the request's vault, before anybody has masked anything: the context has the
+    very same mapping, so the engine restores whatever plugins mask through the host.
+    """
+
+    __slots__ = ("_security", "_services", "_tenant", "logger", "placeholders", "priority_mode")
 
     def __init__(self, services: Services, tenant: str = "") -> None:
         self._services = services
         self._tenant = tenant
         self._security: Security | None = None
+        self.placeholders: dict[str, str] = {}
         self.logger = logger
         self.priority_mode = bool(services.config.get("priority_mode", False))
 
@@ -175,7 +182,7 @@ class Rotator:
     def security(self) -> Security:
         if self._security is None:
             blocked = self.config.get("blocked_domains") or ()
-            self._security = Security(self._tenant, blocked)
+            self._security = Security(self._tenant, blocked, self.placeholders)
         return self._security
 
     @property

@@ -13,7 +13,8 @@ from llm_proxy import _core
 
 SECRET = secrets.token_bytes(16)
 _VAULT_LIMIT = 10_000
-TOKEN = re.compile(r"\[PII_[A-Z_]{2,20}_[0-9a-f]{8}\]")
+# Ours are [PII_LABEL_1a2b3c4d]; what plugins put into the vault themselves has the same brackets.
+TOKEN = re.compile(r"\[[^\[\]]{1,128}\]")
 
 
 def luhn(digits: str) -> bool:
@@ -72,9 +73,9 @@ class Vault:
     caches; only tokens this very request made are ever put back.
     """
 
-    def __init__(self, tenant: str = "") -> None:
+    def __init__(self, tenant: str = "", values: dict[str, str] | None = None) -> None:
         self._tenant = tenant
-        self.values: dict[str, str] = {}
+        self.values: dict[str, str] = {} if values is None else values
 
     def mask(self, text: str) -> str:
         candidates = _core.pii_candidates(text)
@@ -85,11 +86,14 @@ class Vault:
         return text
 
     def restore(self, text: str, escape: Callable[[str], str] = str) -> str:
-        if not self.values or "[PII_" not in text:
+        if not self.values or "[" not in text:
             return text
-        return TOKEN.sub(
-            lambda hit: escape(self.values[hit[0]]) if hit[0] in self.values else hit[0], text
-        )
+
+        def known(hit: re.Match[str]) -> str:
+            value = self.values.get(hit[0])
+            return escape(value) if isinstance(value, str) else hit[0]
+
+        return TOKEN.sub(known, text)
 
     def token_for(self, label: str, value: str) -> str:
         name = re.sub(r"[^A-Z_]", "_", label.upper())[:20].ljust(2, "_")

@@ -66,6 +66,25 @@ MODEL_PRICING: dict[str, Price] = {
     for name, into, out in (line.split() for line in _ROWS.strip().splitlines())
 }
 _DEFAULT_PRICING: Price = {"input": 1.00, "output": 3.00}
+_FREE: Price = {"input": 0.0, "output": 0.0}
+_LOCAL_SERVERS = frozenset(
+    ("ollama", "lmstudio", "lm-studio", "vllm", "llamacpp", "llama.cpp", "localai", "local")
+)
+# Without a vendor before them: who sells them calls them "meta-llama/llama-3.3-70b-instruct".
+_LOCAL_FAMILIES = (
+    *(
+        "llama",
+        "codellama",
+        "tinyllama",
+        "gemma",
+        "phi",
+        "qwen",
+        "mixtral",
+        "mistral:",
+        "mistral-7b",
+    ),
+    *("vicuna", "starcoder", "nomic-embed", "local-"),
+)
 _config_overrides: dict[str, Price] = {}
 _SORTED_PREFIXES: list[str] = sorted(MODEL_PRICING, key=len, reverse=True)
 
@@ -77,20 +96,37 @@ def set_config_overrides(overrides: Mapping[str, Mapping[str, object]] | None) -
         _config_overrides[model] = _price(row)
 
 
-def set_model_pricing(model: str, input: float, output: float) -> None:
-    """Sets one price for as long as the process lives."""
-    _config_overrides[model] = {"input": float(input), "output": float(output)}
+def set_model_pricing(
+    model: str | Mapping[str, Mapping[str, object]], input: float = 0.0, output: float = 0.0
+) -> None:
+    """Sets one price, or those of {model: {input, output}}, for as long as the process lives."""
+    if isinstance(model, str):
+        model = {model: {"input": input, "output": output}}
+    for name, row in model.items():
+        _config_overrides[name] = _price(row)
+
+
+def is_local(model: str) -> bool:
+    """A model that runs on the user's own machine: named by a local server (`ollama:phi4`), or as
+    local servers name one, without a vendor and with a tag (`llama3:8b`) or a bare family."""
+    server, _, _ = model.partition(":" if ":" in model.partition("/")[0] else "/")
+    if server.lower().partition(".")[0] in _LOCAL_SERVERS:
+        return True
+    return "/" not in model and model.lower().startswith(_LOCAL_FAMILIES)
 
 
 def get_pricing(model: str) -> Price:
     """The price of a model: override, exact name, longest known prefix, or the default."""
-    name = (model or "").rpartition(":")[2] if ":" in (model or "") else model or ""
-    for key in (model, name, name.rpartition("/")[2]):
+    model = model or ""
+    name = model.rpartition(":")[2]
+    bare = name.rpartition("/")[2]
+    for key in (model, name, bare):
         if key in _config_overrides:
             return _config_overrides[key]
         if key in MODEL_PRICING:
             return MODEL_PRICING[key]
-    bare = name.rpartition("/")[2]
+    if is_local(model):
+        return _FREE
     prefix = next((known for known in _SORTED_PREFIXES if bare.startswith(known)), None)
     return MODEL_PRICING[prefix] if prefix else _DEFAULT_PRICING
 

@@ -85,7 +85,7 @@ def count_tokens(text: str, model: str = "gpt-4o") -> int:
 
 def count_messages_tokens(messages: Any, model: str = "gpt-4o") -> int:
     """The tokens of a conversation: 4 a message, 85 an image, 2 for the reply's beginning."""
-    if not isinstance(messages, list) or not messages:
+    if not isinstance(messages, list):
         return 0
     total = PER_REPLY
     for message in messages:

@@ -28,7 +28,7 @@ from llm_proxy.backends.gemini_oauth.request_builders import StandardRequestBody
 from llm_proxy.backends.gemini_oauth.response_processors import NoOpResponsePostProcessor
 from llm_proxy.backends.openai import canonical_of_legacy, streaming_envelope
 from llm_proxy.backends.translation import TranslationService
-from llm_proxy.backends.upstream import awaited, open_stream, post
+from llm_proxy.backends.upstream import awaited, open_stream, post, translated_chunks
 from llm_proxy.contracts.exceptions import AuthenticationError, BackendError
 from llm_proxy.contracts.requests import ConnectorChatCompletionsRequest
 from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseEnvelope
@@ -357,7 +357,7 @@ class GeminiOAuthBaseConnector(GeminiBackend, abc.ABC):
             body,
             self._get_headers(),
             self.name,
-            lambda piece: self.translation_service.to_domain_stream_chunk(piece, "code_assist"),
+            translated_chunks(self.translation_service, "code_assist"),
             lambda response: self.update_quota_headers(response.headers),
         )
         handle.iterator = self._response_post_processor.process_streaming(handle.iterator)

@@ -43,7 +43,8 @@ async def keep(ctx: PluginContext) -> None:
     key = ctx.metadata.get("_cache_key")
     cache = ctx.state.cache if ctx.state is not None else None
     reply = reply_json(ctx) if key and ctx.response is not None else None
-    if cache is None or reply is None or ctx.error or ctx.metadata.get("_status", 200) != 200:
+    status, bypassed = ctx.metadata.get("_status", 200), ctx.metadata.get("_cache_bypass")
+    if cache is None or reply is None or ctx.error or status != 200 or bypassed:
         return
     choices = reply.get("choices")
     if choices and all(choice.get("finish_reason") for choice in choices):

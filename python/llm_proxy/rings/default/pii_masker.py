@@ -63,7 +63,7 @@ def _in_json(value: str) -> str:
 async def restore(ctx: PluginContext) -> None:
     """Puts the request's own values back into its reply: text and tool calls."""
     rotator = ctx.metadata.get("rotator")
-    if rotator is None or not ctx.metadata.get("pii_masked"):
+    if rotator is None or not rotator.placeholders:
         return
     security = rotator.security
     reply = reply_json(ctx)
