@@ -244,6 +244,9 @@ async def test_a_vocabulary_that_does_not_come_keeps_nobody_waiting(
         "def encoding_name_for_model(model):\n    return 'o200k_base'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    for name in ("tiktoken", "tiktoken.model"):  # what is imported here is forgotten afterwards
+        monkeypatch.setitem(sys.modules, name, tokenizer)
+        del sys.modules[name]
     monkeypatch.setattr(tokenizer, "PREPARE_SECONDS", 0.05)
     monkeypatch.setattr(tokenizer, "_encodings", {})
     monkeypatch.setattr(tokenizer, "_preparing", None)
