@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "base/ascii.h"
@@ -44,7 +45,7 @@ bool JsonReader::take(char expected, std::string_view problem) {
 bool JsonReader::begin(char opening, std::int64_t index, std::string_view problem) {
   if (!take(opening, problem)) return false;
   if (open_ == kMaxOpen) return fail("is nested too deeply");
-  frames_[open_++] = Frame{at_, 0, true, index};
+  frames_[open_++] = Frame{at_, 0, true, index, names_.size()};
   pending_ = false;
   return true;
 }
@@ -62,6 +63,7 @@ bool JsonReader::next_key(std::string_view& key) {
   Frame& frame = frames_[open_ - 1];
   space();
   if (at_ != end_ && *at_ == '}') {
+    if (limits_.unique_members && !end_names(frame.names)) return false;
     ++at_;
     --open_;
     return false;
@@ -81,6 +83,7 @@ bool JsonReader::next_key(std::string_view& key) {
   }
   frame.key = raw.data();
   frame.key_size = static_cast<std::uint32_t>(std::min<std::size_t>(raw.size(), 100));
+  if (limits_.unique_members && !note_name(raw, frame.names)) return false;
   if (!take(':', "is not followed by a colon")) return false;
   pending_ = true;
   return true;
@@ -301,6 +304,54 @@ bool JsonReader::scan_word(std::string_view word) {
   return true;
 }
 
+namespace {
+
+// Up to so many members of an object are compared one by one as they come, more of them at the end.
+constexpr std::size_t kFewNames = 16;
+
+}  // namespace
+
+// Notes a member of the object whose members begin at `first`; false: it is there already.
+bool JsonReader::note_name(std::string_view raw, std::size_t first) {
+  if (raw.find('\\') != std::string_view::npos) {
+    raw = decoded_names_.emplace_back(Text::escaped(raw).decode());
+  }
+  const std::size_t count = names_.size() - first;
+  if (count == kMaxMembers) return fail("has too many members");
+  for (std::size_t i = first; count < kFewNames && i < names_.size(); ++i) {
+    if (names_[i] == raw) return fail_twice(raw);
+  }
+  if (names_.capacity() == 0) names_.reserve(4 * kFewNames);
+  names_.push_back(raw);
+  return true;
+}
+
+// The object whose members begin at `first` is read.
+bool JsonReader::end_names(std::size_t first) {
+  if (names_.size() - first > kFewNames) {
+    const auto begin = names_.begin() + static_cast<std::ptrdiff_t>(first);
+    std::sort(begin, names_.end());
+    const auto same = std::adjacent_find(begin, names_.end());
+    if (same != names_.end()) return fail_twice(*same);
+  }
+  // The objects within this one are read, so what it had decoded stands last.
+  const std::less<const char*> before;
+  for (std::size_t i = first; i < names_.size() && !decoded_names_.empty(); ++i) {
+    if (before(names_[i].data(), begin_) || !before(names_[i].data(), end_)) {
+      decoded_names_.pop_back();
+    }
+  }
+  names_.resize(first);
+  return true;
+}
+
+bool JsonReader::fail_twice(std::string_view name) {
+  constexpr std::size_t kShown = 60;
+  std::string shown(name.substr(0, kShown));
+  if (!valid_utf8(shown)) shown = "...";
+  return fail("has the member '" + shown + "' twice");
+}
+
 bool JsonReader::scan_value(int depth) {
   space();
   if (at_ == end_) return fail("ends too early");
@@ -314,14 +365,20 @@ bool JsonReader::scan_value(int depth) {
       ++at_;
       space();
       if (at_ != end_ && *at_ == '}') return ++at_, true;
+      const std::size_t first_name = names_.size();
       for (;;) {
         space();
-        std::string_view ignored;
+        std::string_view key;
         if (at_ == end_ || *at_ != '"') return fail("has a member without a quoted key");
-        if (!scan_string(ignored) || !take(':', "has a key without a colon")) return false;
+        if (!scan_string(key)) return false;
+        if (limits_.unique_members && !note_name(key, first_name)) return false;
+        if (!take(':', "has a key without a colon")) return false;
         if (!scan_value(depth + 1)) return false;
         space();
-        if (at_ != end_ && *at_ == '}') return ++at_, true;
+        if (at_ != end_ && *at_ == '}') {
+          if (limits_.unique_members && !end_names(first_name)) return false;
+          return ++at_, true;
+        }
         if (!take(',', "has neither a comma nor a closing brace where one is due")) return false;
       }
     }

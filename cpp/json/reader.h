@@ -3,8 +3,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "json/text.h"
@@ -18,6 +20,10 @@ struct JsonLimits {
   int depth = 512;                // objects and arrays inside each other
   bool finite_numbers = false;    // 1e999 and numbers of more than a thousand characters
   bool whole_characters = false;  // \ud800 without its other half
+  // An object that has a member twice, however it is spelled ("mod\u0065l" is "model"): of two
+  // readers each may believe another one of the two (RFC 8259, 4). Also one of more members than
+  // kMaxMembers.
+  bool unique_members = false;
 };
 
 // Reads one JSON value front to back, giving views into the source instead of building a tree.
@@ -42,6 +48,9 @@ class JsonReader {
   static constexpr std::size_t kMaxOpen = 32;
   // Characters of a number, where limits say `finite_numbers`.
   static constexpr std::ptrdiff_t kMaxNumber = 1000;
+
+  // Members of one object, where limits say `unique_members`.
+  static constexpr std::size_t kMaxMembers = 1u << 16;
 
   explicit JsonReader(std::string_view json, JsonLimits limits = {})
       : begin_(json.data()), at_(json.data()), end_(json.data() + json.size()), limits_(limits) {}
@@ -100,6 +109,7 @@ class JsonReader {
     std::uint32_t key_size;
     bool first;
     std::int64_t index;  // -1: an object
+    std::size_t names;   // where its members begin in names_
   };
 
   void space() {
@@ -114,6 +124,9 @@ class JsonReader {
   bool is_finite(std::string_view number) const;
   bool scan_unicode_escape();
   bool scan_word(std::string_view word);
+  bool note_name(std::string_view raw, std::size_t first);
+  bool end_names(std::size_t first);
+  bool fail_twice(std::string_view name);
   bool skip_false() {
     skip();
     return false;
@@ -127,6 +140,8 @@ class JsonReader {
   bool failed_ = false;
   std::size_t open_ = 0;
   std::string key_scratch_;
+  std::vector<std::string_view> names_;   // of the objects that are open, one behind the other
+  std::list<std::string> decoded_names_;  // those that were spelled with escapes
   std::string problem_;
   std::array<Frame, kMaxOpen> frames_;
 };

@@ -397,6 +397,22 @@ TEST(ErrorBody, is_read_from_every_server) {
   EXPECT_EQ(status_for(WireFormat::anthropic_messages, decode_any_error(529, "{}")), 529);
 }
 
+TEST(Peek, refuses_what_two_readers_could_take_differently) {
+  for (const std::string_view body :
+       {R"({"model":"a","model":"b"})", R"({"model":"a","mod\u0065l":"b"})", R"({"Model":"a"})",
+        R"({"model":"a","MODEL":"b"})", R"({"x":{"y":[{"z":1,"z":2}]}})",
+        R"({"stream_options":{"include_usage":true,"include_usage":false}})",
+        R"({"generationConfig":{},"generation_config":{}})",
+        R"({"generation_config":{"maxOutputTokens":1,"max_output_tokens":2}})"}) {
+    EXPECT_FALSE(peek_request(body)) << body;
+  }
+  for (const std::string_view body :
+       {R"({"model":"a","x":{"model":"b","Model":"c"}})", R"({"generation_config":{}})",
+        R"({"modelName":"a","models":["b"]})"}) {
+    EXPECT_TRUE(peek_request(body)) << body;
+  }
+}
+
 TEST(Peek, finds_what_is_spliced) {
   const std::string body =
       R"({"stream":true, "x":{"model":"no"},"stream_options":{"include_usage":false},"model": "b\u0041"})";

@@ -169,6 +169,48 @@ TEST(JsonReader, refuses_half_a_surrogate_pair_where_its_owner_says_so) {
   EXPECT_TRUE(accepts_within(R"("\ud800")", {}));
 }
 
+bool has_unique_members(std::string_view text) {
+  JsonReader json(text, {.unique_members = true});
+  return json.skip() && json.finish();
+}
+
+TEST(JsonReader, refuses_a_member_twice_where_it_is_told_to) {
+  for (const std::string_view twice :
+       {R"({"a":1,"a":2})", R"({"a":1,"b":{},"a":2})", R"({"model":1,"mod\u0065l":2})",
+        R"({"\u0061":1,"a":2})", R"({"\u0061":1,"\u0061":2})", R"([{"x":{"a":1,"a":1}}])",
+        R"({"":1,"":2})", R"({"a\/b":1,"a/b":2})", R"({"a":{"b":[{"c":1,"c":2}]},"d":1})"}) {
+    EXPECT_FALSE(has_unique_members(twice)) << twice;
+    EXPECT_TRUE(accepts(twice)) << twice;
+  }
+  for (const std::string_view once :
+       {R"({"a":1,"b":2})", R"({"a":{"a":{"a":1}}})", R"([{"a":1},{"a":2}])", R"({"a":1,"A":2})",
+        R"({"\u0061":{"\u0061":1},"b":{"\u0061":1}})", "{}", "[{},{}]"}) {
+    EXPECT_TRUE(has_unique_members(once)) << once;
+  }
+  JsonReader members(R"({"a":{"x":1},"b":[{"x":1}],"\u0061":2})", {.unique_members = true});
+  std::string_view key;
+  members.begin_object();
+  while (members.next_key(key)) {
+  }
+  EXPECT_TRUE(members.failed());
+}
+
+TEST(JsonReader, finds_a_member_twice_among_many_and_bounds_how_many) {
+  const auto object = [](std::size_t count, std::string_view more) {
+    std::string out = "{";
+    for (std::size_t i = 0; i < count; ++i)
+      out += "\"m\\u0041" + std::to_string(i) + "\":{\"a\":1},";
+    return out + std::string(more) + "}";
+  };
+  for (const std::size_t count : {14u, 15u, 16u, 17u, 40u, 5000u}) {
+    EXPECT_TRUE(has_unique_members(object(count, "\"x\":1"))) << count;
+    EXPECT_FALSE(has_unique_members(object(count, "\"mA7\":1"))) << count;
+    EXPECT_FALSE(has_unique_members(object(count, "\"x\":1,\"x\":2"))) << count;
+  }
+  EXPECT_TRUE(has_unique_members(object(JsonReader::kMaxMembers - 1, "\"x\":1")));
+  EXPECT_FALSE(has_unique_members(object(JsonReader::kMaxMembers, "\"x\":1")));
+}
+
 TEST(JsonReader, finds_special_bytes_at_every_offset) {
   for (const char special : {'"', '\\', '\x1f', '\n', '\0'}) {
     for (std::size_t at = 0; at < 40; ++at) {
