@@ -17,7 +17,7 @@ std::string upstream_tool_name(Translation& translation, Text name, Text tool_na
   }
   std::string upstream = space.empty() ? plain : space + "__" + plain;
   if (!all_word(upstream) || upstream.size() > max_length) {
-    const std::uint64_t hash = hash_of(upstream, 0);
+    const auto hash = hash_of(upstream, 0);
     std::replace_if(
         upstream.begin(), upstream.end(), [](char c) { return !is_word(c); }, '_');
     upstream.resize(std::min(upstream.size(), max_length - 9));

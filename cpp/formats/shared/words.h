@@ -8,10 +8,18 @@
 // Hashes, letters and digits, for ids and tool names that have to be made up.
 namespace llm_proxy {
 
-inline std::uint64_t hash_of(std::string_view bytes, std::uint64_t seed) {
-  std::uint64_t hash = 0xcbf29ce484222325u ^ seed;
-  for (const unsigned char byte : bytes) hash = (hash ^ byte) * 0x100000001b3u;
-  return hash;
+// 128 bits, so that an id made of a request's id is as hard to guess as that one.
+struct Hash {
+  std::uint64_t high, low;
+};
+
+// FNV-1a of 128 bits.
+inline Hash hash_of(std::string_view bytes, std::uint64_t seed) {
+  __extension__ typedef unsigned __int128 Wide;
+  constexpr Wide kPrime = (Wide{0x1000000u} << 64) + 0x13bu;
+  Wide hash = ((Wide{0x6c62272e07bb0142u} << 64) + 0x62b821756295c58du) ^ seed;
+  for (const unsigned char byte : bytes) hash = (hash ^ byte) * kPrime;
+  return {static_cast<std::uint64_t>(hash >> 64), static_cast<std::uint64_t>(hash)};
 }
 
 inline std::uint64_t split_mix(std::uint64_t& state) {
@@ -21,12 +29,14 @@ inline std::uint64_t split_mix(std::uint64_t& state) {
   return z ^ z >> 31;
 }
 
-inline void append_base62(std::uint64_t state, std::size_t count, std::string& out) {
+// Up to 33 digits, of which the first 22 hold all bits of the hash: 11 hold 64.
+inline void append_base62(Hash hash, std::size_t count, std::string& out) {
   constexpr std::string_view kDigits =
       "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-  while (count > 0) {
-    std::uint64_t bits = split_mix(state);
-    for (int i = 0; i < 10 && count > 0; ++i, --count, bits /= 62) out += kDigits[bits % 62];
+  std::uint64_t both = hash.high ^ hash.low;
+  for (std::uint64_t* const state : {&hash.low, &hash.high, &both}) {
+    std::uint64_t bits = split_mix(*state);
+    for (int i = 0; i < 11 && count > 0; ++i, --count, bits /= 62) out += kDigits[bits % 62];
   }
 }
 
