@@ -1,5 +1,6 @@
 #include "routing/session_store.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace llm_proxy {
@@ -28,36 +29,59 @@ std::string session_selector(const SessionState& state, std::string_view model,
   return joined;
 }
 
+// Each owner's oldest are looked at when one of them may be too old, and not before.
+void SessionStore::drop_old(TimePoint now, std::chrono::milliseconds ttl) {
+  if (now < next_old_) return;
+  next_old_ = TimePoint::max();
+  entries_.sweep([&](Place place) {
+    const auto until = place->value.used + ttl;
+    if (until > now) {
+      next_old_ = std::min(next_old_, until);
+      return false;
+    }
+    erase(place);
+    return true;
+  });
+}
+
 SessionStore::Entry* SessionStore::touch(std::string_view id, TimePoint now,
                                          std::chrono::milliseconds ttl) {
-  while (!entries_.empty() && entries_.back().used + ttl <= now) {
-    erase(std::prev(entries_.end()));
-  }
+  next_old_ = std::min(next_old_, now + ttl);  // it may have become shorter
+  drop_old(now, ttl);
   const auto found = by_id_.find(id);
   if (found == by_id_.end()) return nullptr;
-  entries_.splice(entries_.begin(), entries_, found->second);
-  entries_.front().used = now;
-  return &entries_.front();
+  auto& entry = found->second->value;
+  if (entry.used + ttl <= now) {
+    erase(found->second);
+    return nullptr;
+  }
+  entries_.renew(found->second);
+  entry.used = now;
+  return &entry;
 }
 
 SessionStore::Entry& SessionStore::make(std::string_view id, Kind kind, TimePoint now) {
-  if (const auto found = by_id_.find(id); found != by_id_.end()) {
-    entries_.splice(entries_.begin(), entries_, found->second);
-  } else {
-    if (entries_.size() == kMaxSessions) erase(std::prev(entries_.end()));
-    entries_.push_front(Entry{std::string(id), kind, {}, false, now});
-    by_id_.emplace(entries_.front().id, entries_.begin());
+  auto found = by_id_.find(id);
+  if (found == by_id_.end()) {
+    if (entries_.size() == kMaxSessions) {
+      erase(entries_.crowded([](const FairList<Entry>::Owner& each) { return each.nodes.size(); }));
+    }
+    const auto place = entries_.add(id.substr(0, kOwnerBytes),
+                                    Entry{std::string(id), kind, {}, false, now}, id.size());
+    found = by_id_.emplace(place->value.id, place).first;
     size_.store(entries_.size(), std::memory_order_relaxed);
     if (kind == Kind::derived) derived_.fetch_add(1, std::memory_order_relaxed);
+  } else {
+    entries_.renew(found->second);
   }
-  entries_.front().used = now;
-  return entries_.front();
+  found->second->value.used = now;
+  return found->second->value;
 }
 
-void SessionStore::erase(Entries::iterator entry) {
-  by_id_.erase(entry->id);
-  if (entry->kind == Kind::derived) derived_.fetch_sub(1, std::memory_order_relaxed);
-  entries_.erase(entry);
+void SessionStore::erase(Place place) {
+  by_id_.erase(place->value.id);
+  if (place->value.kind == Kind::derived) derived_.fetch_sub(1, std::memory_order_relaxed);
+  entries_.erase(place);
   size_.store(entries_.size(), std::memory_order_relaxed);
 }
 
@@ -74,7 +98,7 @@ void SessionStore::put(std::string_view id, Kind kind, SessionState state, TimeP
   if (state.empty()) {
     const auto found = by_id_.find(id);
     if (found == by_id_.end()) return;
-    if (!found->second->first_used) return erase(found->second);
+    if (!found->second->value.first_used) return erase(found->second);
   }
   make(id, kind, now).state = std::move(state);
 }
@@ -82,9 +106,10 @@ void SessionStore::put(std::string_view id, Kind kind, SessionState state, TimeP
 void SessionStore::use_oneoff(std::string_view id, std::string_view selector) {
   const std::lock_guard lock(mutex_);
   const auto found = by_id_.find(id);
-  if (found == by_id_.end() || found->second->state.oneoff != selector) return;
-  found->second->state.oneoff.clear();
-  if (found->second->state.empty() && !found->second->first_used) erase(found->second);
+  if (found == by_id_.end() || found->second->value.state.oneoff != selector) return;
+  auto& entry = found->second->value;
+  entry.state.oneoff.clear();
+  if (entry.state.empty() && !entry.first_used) erase(found->second);
 }
 
 bool SessionStore::first_request(std::string_view id, Kind kind, TimePoint now,

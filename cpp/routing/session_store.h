@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/fair_list.h"
 #include "routing/call_params.h"
 #include "routing/command_text.h"
 #include "routing/route_table.h"
@@ -53,14 +53,16 @@ std::string session_selector(const SessionState& state, std::string_view model,
                              const RouteTable& routes);
 
 // Sessions by what identifies them, with what their commands have set. Those
-// that nobody uses for `ttl` are forgotten; beyond kMaxSessions, the one unused
-// for longest.
+// that nobody uses for `ttl` are forgotten; beyond kMaxSessions, the one that its owner has not
+// used for longest, of the owner that has the most. The first kOwnerBytes of a session's id say
+// whose it is.
 //
 // Owned by the server; called on every worker, one short lock a call. Sessions
 // nothing was set in are not kept.
 class SessionStore {
  public:
   static constexpr std::size_t kMaxSessions = 10'000;
+  static constexpr std::size_t kOwnerBytes = 16;
 
   // How a session was recognised: a request that names its own need not be read for others.
   enum class Kind : std::uint8_t { named, derived };
@@ -92,15 +94,17 @@ class SessionStore {
     bool first_used = false;
     TimePoint used{};
   };
-  using Entries = std::list<Entry>;
+  using Place = FairList<Entry>::Place;
 
+  void drop_old(TimePoint now, std::chrono::milliseconds ttl);
   Entry* touch(std::string_view id, TimePoint now, std::chrono::milliseconds ttl);
   Entry& make(std::string_view id, Kind kind, TimePoint now);
-  void erase(Entries::iterator entry);
+  void erase(Place place);
 
   std::mutex mutex_;
-  Entries entries_;  // the one used last in front
-  std::unordered_map<std::string_view, Entries::iterator> by_id_;
+  FairList<Entry> entries_;                // of each owner, longest unused first
+  TimePoint next_old_ = TimePoint::max();  // before it nothing is too old
+  std::unordered_map<std::string_view, Place> by_id_;
   std::atomic<std::size_t> size_{0};
   std::atomic<std::size_t> derived_{0};
 };

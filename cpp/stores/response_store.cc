@@ -85,7 +85,10 @@ void write_listed(JsonSlice item, std::string_view seed, std::uint64_t position,
 
 // A long conversation is let go turn by turn, not in one deep recursion.
 StoredResponse::~StoredResponse() {
-  if (account) account->fetch_sub(size());
+  if (account) {
+    account->bytes.fetch_sub(size());
+    account->all->fetch_sub(size());
+  }
   auto next = std::move(before);
   while (next && next.use_count() == 1) {
     next = std::move(const_cast<StoredResponse&>(*next).before);
@@ -94,20 +97,68 @@ StoredResponse::~StoredResponse() {
 
 void ResponseStore::put(std::string_view owner, std::string_view name,
                         std::shared_ptr<StoredResponse> response, TimePoint now) {
-  if (limits_.entries == 0 || response->size() > limits_.bytes) return;
-  if (!response->account) {
-    response->account = account_;
-    account_->fetch_add(response->size());
-  }
+  const auto size = response->size();
+  if (limits_.entries == 0 || size > limits_.bytes) return;
   auto key = key_of(owner, name);
+  const auto until = now + limits_.ttl;
   const std::lock_guard lock(mutex_);
   if (const auto known = places_.find(key); known != places_.end()) drop(known->second);
-  while (!kept_.empty() && kept_.front().until <= now) drop(kept_.begin());
-  kept_.push_back({key, now + limits_.ttl, std::move(response)});
-  places_.emplace(std::move(key), std::prev(kept_.end()));
-  while (!kept_.empty() && (kept_.size() > limits_.entries || account_->load() > limits_.bytes)) {
-    drop(kept_.begin());
+  drop_old(now);
+  const auto kept = kept_.add(owner, {key, std::string(name), until, std::move(response)}, size);
+  ++names_[kept->value.name];
+  places_.emplace(std::move(key), kept);
+  next_old_ = std::min(next_old_, until);
+  account_for(*kept);
+  const auto share = [this](const FairList<Kept>::Owner& each) {
+    return share_of(each.nodes.size(), limits_.entries,
+                    each.nodes.front().value.response->account->bytes.load(), limits_.bytes);
+  };
+  while (!kept_.empty() && is_full()) {
+    const auto place = kept_.crowded(share);
+    // All who keep something have less than a fair share: what is too much is the past of requests
+    // under way, which goes when they end.
+    if (share(*place->owner) * (kept_.owners() + 1) < kWholeShare) break;
+    drop(place);
   }
+}
+
+bool ResponseStore::is_full() const {
+  return kept_.size() > limits_.entries || account_->load() > limits_.bytes;
+}
+
+// All that one owner keeps is on one account.
+void ResponseStore::account_for(FairList<Kept>::Node& node) {
+  auto& response = const_cast<StoredResponse&>(*node.value.response);
+  if (response.account) return;  // kept under another name already
+  const auto& oldest = node.owner->nodes.front().value.response->account;
+  if (oldest) {
+    response.account = oldest;
+  } else if (response.before && response.before->account) {
+    response.account = response.before->account;
+  } else {
+    response.account = std::make_shared<StoredResponse::Account>(account_);
+  }
+  response.account->bytes.fetch_add(response.size());
+  account_->fetch_add(response.size());
+}
+
+// Each owner's oldest are looked at when one of them may be too old, and not before.
+void ResponseStore::drop_old(TimePoint now) {
+  if (now < next_old_) return;
+  next_old_ = TimePoint::max();
+  kept_.sweep([&](Place place) {
+    if (place->value.until > now) {
+      next_old_ = std::min(next_old_, place->value.until);
+      return false;
+    }
+    drop(place);
+    return true;
+  });
+}
+
+bool ResponseStore::knows(std::string_view name) const {
+  const std::lock_guard lock(mutex_);
+  return names_.contains(std::string(name));
 }
 
 ResponseStore::Entry ResponseStore::find(std::string_view owner, std::string_view name,
@@ -115,8 +166,8 @@ ResponseStore::Entry ResponseStore::find(std::string_view owner, std::string_vie
   const auto key = key_of(owner, name);
   const std::lock_guard lock(mutex_);
   const auto place = places_.find(key);
-  if (place == places_.end() || place->second->until <= now) return nullptr;
-  return place->second->response;
+  if (place == places_.end() || place->second->value.until <= now) return nullptr;
+  return place->second->value.response;
 }
 
 bool ResponseStore::erase(std::string_view owner, std::string_view name) {
@@ -134,7 +185,8 @@ std::size_t ResponseStore::entries() const {
 }
 
 void ResponseStore::drop(Place kept) {
-  places_.erase(kept->key);
+  if (const auto name = names_.find(kept->value.name); --name->second == 0) names_.erase(name);
+  places_.erase(kept->value.key);
   kept_.erase(kept);
 }
 
@@ -162,19 +214,38 @@ Result<std::unique_ptr<ResponseTurn>> ResponseTurn::open(ResponseStore& store,
     const auto id = Text::escaped(previous.substr(1, previous.size() - 2)).decode();
     turn->before_ = store.find(owner, id, now);
     if (turn->before_ && turn->before_->id != id) turn->before_ = nullptr;
+    turn->of_another_ = !turn->before_ && store.knows(id);
   } else if (!conversation.empty()) {
     turn->conversation_ =
         conversation.starts_with('"')
             ? Text::escaped(conversation.substr(1, conversation.size() - 2)).decode()
             : string_member(conversation, "id").decode();
     turn->before_ = find_conversation(store, owner, turn->conversation_, now);
+    turn->of_another_ = !turn->before_ && store.knows(turn->conversation_);
     JsonWriter json(turn->conversation_object_);
     json.begin_object().member("id", std::string_view(turn->conversation_)).end_object();
   }
-  turn->foreign_ =
-      turn->before_ == nullptr && (!turn->previous_id_.empty() || !turn->conversation_.empty());
+  turn->foreign_ = !turn->before_ && !(previous.empty() && conversation.empty());
   if (turn->before_ && !turn->before_->whole) turn->before_ = nullptr;
   return turn;
+}
+
+Error ResponseTurn::foreign_past() const {
+  if (previous_id_.empty()) {
+    Error error{ErrorKind::not_found, "Conversation with id '" + conversation_ +
+                                          "' not found: this proxy keeps none of that name for "
+                                          "this client"};
+    error.param = "conversation";
+    error.code = "conversation_not_found";
+    return error;
+  }
+  Error error{ErrorKind::malformed_request,
+              "Previous response with id " + previous_id_ +
+                  " not found: this proxy keeps none of that name for this client. Send the whole "
+                  "conversation instead"};
+  error.param = "previous_response_id";
+  error.code = "previous_response_not_found";
+  return error;
 }
 
 std::string ResponseTurn::expanded(std::string_view body, const RequestPeek& peek) {

@@ -4,15 +4,16 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/fair_list.h"
 #include "base/result.h"
 #include "formats/codec.h"
 #include "http/sse_reader.h"
@@ -31,7 +32,13 @@ struct StoredResponse {
   bool whole = true;        // false: it went on from something only the holder knows
   bool is_response = true;  // false: what a conversation began with, or was given between turns
   std::shared_ptr<const StoredResponse> before;
-  std::shared_ptr<std::atomic<std::size_t>> account;  // the store's, set by it
+  // What its owner holds, itself and the turns before the kept ones included; set by the store.
+  struct Account {
+    explicit Account(std::shared_ptr<std::atomic<std::size_t>> all) : all(std::move(all)) {}
+    std::atomic<std::size_t> bytes{0};
+    std::shared_ptr<std::atomic<std::size_t>> all;  // the whole store's
+  };
+  std::shared_ptr<Account> account;
 
   StoredResponse() = default;
   ~StoredResponse();
@@ -42,8 +49,8 @@ struct StoredResponse {
 };
 
 // The responses and conversations of Responses clients whose upstream keeps none. Whose they are is
-// part of their name, so no client is ever shown another's. Bounded by entries, bytes and age; the
-// oldest goes first.
+// part of their name, so no client is ever shown another's. Bounded by entries, bytes and age. Who
+// fills it loses what it has kept for longest: nobody loses anything to somebody who keeps more.
 //
 // Owned by the server, used by all workers: the next request may come to another one. A leaf mutex
 // is held for one look-up or one insertion. Time is the caller's.
@@ -64,26 +71,33 @@ class ResponseStore {
   // Null when unknown, too old or somebody else's.
   Entry find(std::string_view owner, std::string_view name, TimePoint now) const;
   bool erase(std::string_view owner, std::string_view name);
+  // Whether anybody keeps something under this name.
+  bool knows(std::string_view name) const;
 
   std::size_t entries() const;
   std::size_t bytes() const { return account_->load(); }
 
  private:
   struct Kept {
-    std::string key;
+    std::string key, name;
     TimePoint until;
     Entry response;
   };
-  using Place = std::list<Kept>::iterator;
+  using Place = FairList<Kept>::Place;
 
   void drop(Place kept);
+  void drop_old(TimePoint now);
+  bool is_full() const;
+  void account_for(FairList<Kept>::Node& node);
 
   const Limits limits_;
   const std::shared_ptr<std::atomic<std::size_t>> account_ =
       std::make_shared<std::atomic<std::size_t>>(0);
   mutable std::mutex mutex_;  // guards everything below
-  std::list<Kept> kept_;      // oldest first
+  FairList<Kept> kept_;
+  TimePoint next_old_ = TimePoint::max();  // before it nothing is too old
   std::unordered_map<std::string, Place> places_;
+  std::unordered_map<std::string, std::size_t> names_;  // how many owners keep one of this name
 };
 
 // One Responses request that goes on from an earlier turn, or that a later one may go on from.
@@ -110,6 +124,10 @@ class ResponseTurn {
   // Whether it goes on from a response or conversation that is not kept here for this owner:
   // another client's, or one that was forgotten.
   bool is_foreign() const { return foreign_; }
+  // Whether what it goes on from is kept here, for somebody else.
+  bool is_of_another() const { return of_another_; }
+  // What the client is told then.
+  Error foreign_past() const;
   // The response it goes on from, as JSON; empty: none.
   std::string_view previous_id() const { return previous_id_; }
   // The conversation it goes on in, as the reply names it; empty: none.
@@ -137,11 +155,12 @@ class ResponseTurn {
   std::string conversation_;  // decoded
   std::string conversation_object_;
   ResponseStore::Entry before_;
-  bool foreign_ = false;
   bool wanted_ = true;  // the client did not say store: false
   bool left_out_ = false;
   bool kept_ = false;
   bool expanded_ = false;
+  bool foreign_ = false;
+  bool of_another_ = false;
   SseReader reader_{32u << 20};
 };
 

@@ -79,15 +79,15 @@ std::string place_of(std::string_view head, std::uint64_t number, std::string_vi
 
 void SealStore::put(std::string_view session, std::string_view call_id, std::string_view call,
                     std::vector<Thinking> thinking, Clock::time_point now) {
-  put(Entry{key_of(session, call_id), hash_of(call), 0, {}, std::move(thinking), {}}, now);
+  put(session, Entry{key_of(session, call_id), hash_of(call), 0, {}, std::move(thinking), {}}, now);
 }
 
 void SealStore::put_id(std::string_view session, std::string_view place, std::string_view call,
                        std::string id, Clock::time_point now) {
-  put(Entry{key_of(session, place), hash_of(call), 0, {}, {}, std::move(id)}, now);
+  put(session, Entry{key_of(session, place), hash_of(call), 0, {}, {}, std::move(id)}, now);
 }
 
-void SealStore::put(Entry entry, Clock::time_point now) {
+void SealStore::put(std::string_view session, Entry entry, Clock::time_point now) {
   entry.until = now + limits_.ttl;
   entry.bytes = sizeof(Entry) + entry.key.size() + entry.id.size();
   for (const Thinking& part : entry.thinking) {
@@ -95,20 +95,36 @@ void SealStore::put(Entry entry, Clock::time_point now) {
   }
   if (entry.bytes > limits_.bytes || limits_.entries == 0) return;
   const std::lock_guard lock(mutex_);
-  while (!entries_.empty() && entries_.front().until <= now) drop(entries_.begin());
+  drop_old(now);
   const auto [first, last] = places_.equal_range(entry.key);
   for (auto same = first; same != last; ++same) {
-    if (same->second->call != entry.call) continue;
+    if (same->second->value.call != entry.call) continue;
     drop(same->second);
     break;
   }
-  while (!entries_.empty() &&
-         (entries_.size() >= limits_.entries || bytes_ + entry.bytes > limits_.bytes)) {
-    drop(entries_.begin());
+  const auto bytes = entry.bytes;
+  next_old_ = std::min(next_old_, entry.until);
+  const auto kept = entries_.add(session.substr(0, session.find('\0', 1)), std::move(entry), bytes);
+  places_.emplace(kept->value.key, kept);
+  while (entries_.size() > limits_.entries || entries_.bytes() > limits_.bytes) {
+    drop(entries_.crowded([this](const FairList<Entry>::Owner& each) {
+      return share_of(each.nodes.size(), limits_.entries, each.bytes, limits_.bytes);
+    }));
   }
-  bytes_ += entry.bytes;
-  entries_.push_back(std::move(entry));
-  places_.emplace(entries_.back().key, std::prev(entries_.end()));
+}
+
+// Each owner's oldest are looked at when one of them may be too old, and not before.
+void SealStore::drop_old(Clock::time_point now) {
+  if (now < next_old_) return;
+  next_old_ = Clock::time_point::max();
+  entries_.sweep([&](Place place) {
+    if (place->value.until > now) {
+      next_old_ = std::min(next_old_, place->value.until);
+      return false;
+    }
+    drop(place);
+    return true;
+  });
 }
 
 std::vector<SealStore::Thinking> SealStore::find(std::string_view session, std::string_view call_id,
@@ -133,10 +149,10 @@ const SealStore::Entry* SealStore::use(const std::string& key, std::string_view 
                                        Clock::time_point now) {
   const std::uint64_t wanted = hash_of(call);
   const auto [first, last] = places_.equal_range(key);
-  auto found = entries_.end();
+  Place found;
   std::size_t fresh = 0;
   for (auto place = first; place != last; ++place) {
-    const Entry& entry = *place->second;
+    const Entry& entry = place->second->value;
     if (entry.until <= now) continue;
     found = place->second;
     ++fresh;
@@ -146,9 +162,9 @@ const SealStore::Entry* SealStore::use(const std::string& key, std::string_view 
   }
   // A client may spell the arguments anew; where the key alone is enough it decides.
   if (fresh != 1) return nullptr;
-  found->until = now + limits_.ttl;
-  entries_.splice(entries_.end(), entries_, found);
-  return &*found;
+  found->value.until = now + limits_.ttl;
+  entries_.renew(found);
+  return &found->value;
 }
 
 std::size_t SealStore::entries() const {
@@ -158,17 +174,16 @@ std::size_t SealStore::entries() const {
 
 std::size_t SealStore::bytes() const {
   const std::lock_guard lock(mutex_);
-  return bytes_;
+  return entries_.bytes();
 }
 
 void SealStore::drop(Place entry) {
-  const auto [first, last] = places_.equal_range(entry->key);
+  const auto [first, last] = places_.equal_range(entry->value.key);
   for (auto place = first; place != last; ++place) {
     if (place->second != entry) continue;
     places_.erase(place);
     break;
   }
-  bytes_ -= entry->bytes;
   entries_.erase(entry);
 }
 

@@ -3,13 +3,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "base/fair_list.h"
 #include "formats/codec.h"
 #include "model/events.h"
 #include "model/request.h"
@@ -18,7 +18,9 @@ namespace llm_proxy {
 
 // Keeps what clients do not send back: the sealed thinking that stood before a tool call, where
 // their format has no place for it, and the ids of calls, which some Gemini clients drop. Bounded
-// by entries, bytes and the time since the last use; what was not used for longest goes first.
+// by entries, bytes and the time since the last use. Who fills it loses what it has not used for
+// longest: nobody loses anything to somebody who keeps more. An owner is the part of a session's
+// name before its first NUL that is not its first character.
 //
 // Owned by the server, used by all workers: the next request of a session may come to another one.
 // A leaf mutex is held for one look-up or one insertion. Time is the caller's.
@@ -71,17 +73,18 @@ class SealStore {
     std::vector<Thinking> thinking;
     std::string id;
   };
-  using Place = std::list<Entry>::iterator;
+  using Place = FairList<Entry>::Place;
 
-  void put(Entry entry, Clock::time_point now);
+  void put(std::string_view session, Entry entry, Clock::time_point now);
+  void drop_old(Clock::time_point now);
   const Entry* use(const std::string& key, std::string_view call, Clock::time_point now);
   void drop(Place entry);
 
   const Limits limits_;
-  mutable std::mutex mutex_;  // guards everything below
-  std::size_t bytes_ = 0;
-  std::list<Entry> entries_;                            // longest unused first
-  std::unordered_multimap<std::string, Place> places_;  // by session and call id or place
+  mutable std::mutex mutex_;                               // guards everything below
+  FairList<Entry> entries_;                                // of each owner, longest unused first
+  Clock::time_point next_old_ = Clock::time_point::max();  // before it nothing is too old
+  std::unordered_multimap<std::string, Place> places_;     // by session and call id or place
 };
 
 // Passes a reply's events on and puts the sealed thinking before each call into the store; with

@@ -201,6 +201,20 @@ TEST(SessionStore, holds_a_bounded_number_and_drops_the_oldest) {
   EXPECT_FALSE(store.find("1", start, hour));
 }
 
+TEST(SessionStore, nobody_loses_a_session_to_somebody_who_has_more) {
+  SessionStore store;
+  const TimePoint start{};
+  const std::chrono::milliseconds hour{3'600'000};
+  const std::string ann(SessionStore::kOwnerBytes, 'a'), bob(SessionStore::kOwnerBytes, 'b');
+  store.put(ann + "1", SessionStore::Kind::named, with_backend("x"), start);
+  for (std::size_t i = 0; i < SessionStore::kMaxSessions + 100; ++i) {
+    store.put(bob + std::to_string(i), SessionStore::Kind::named, with_backend("x"), start);
+  }
+  EXPECT_EQ(store.size(), SessionStore::kMaxSessions);
+  EXPECT_TRUE(store.find(ann + "1", start, hour));
+  EXPECT_FALSE(store.find(bob + "0", start, hour));
+}
+
 TEST(SessionStore, tells_whether_there_are_any_of_a_kind) {
   using Kind = SessionStore::Kind;
   SessionStore store;

@@ -62,6 +62,52 @@ TEST(ResponseStore, is_bounded_in_bytes_though_every_turn_holds_the_ones_before_
   EXPECT_LE(store.bytes(), 1u << 20);
 }
 
+TEST(ResponseStore, nobody_loses_anything_to_somebody_who_keeps_more) {
+  ResponseStore store({.entries = 100, .bytes = 1 << 20});
+  store.put("ann", "resp_ann", response("resp_ann"), kStart);
+  for (int i = 0; i < 1000; ++i) {
+    const auto name = "resp_" + std::to_string(i);
+    store.put("bob", name, response(name), kStart);
+    store.put("ann", "conv_ann", response("items_" + std::to_string(i)), kStart);
+  }
+  EXPECT_EQ(store.entries(), 100u);
+  EXPECT_NE(store.find("ann", "resp_ann", kStart), nullptr);
+  EXPECT_NE(store.find("ann", "conv_ann", kStart), nullptr);
+  EXPECT_EQ(store.find("bob", "resp_0", kStart), nullptr);
+  EXPECT_NE(store.find("bob", "resp_999", kStart), nullptr);
+}
+
+TEST(ResponseStore, a_long_conversation_counts_with_all_its_turns) {
+  ResponseStore store({.entries = 1000, .bytes = 100'000});
+  for (int i = 0; i < 10; ++i) {
+    const auto name = "resp_" + std::to_string(i);
+    store.put("ann", name, response(name, nullptr, 2000), kStart);
+  }
+  // One entry at a time, and every turn before it.
+  ResponseStore::Entry last;
+  for (int i = 0; i < 200; ++i) {
+    auto next = response("turn_" + std::to_string(i), last, 1000);
+    last = next;
+    store.put("bob", "conv_bob", std::move(next), kStart);
+    if (store.find("bob", "conv_bob", kStart) == nullptr) last = nullptr;
+  }
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_NE(store.find("ann", "resp_" + std::to_string(i), kStart), nullptr) << i;
+  }
+}
+
+TEST(ResponseStore, knows_a_name_as_long_as_somebody_keeps_it) {
+  ResponseStore store({.entries = 9, .bytes = 1 << 20, .ttl = std::chrono::seconds(10)});
+  store.put("ann", "resp_1", response("resp_1"), kStart);
+  store.put("bob", "resp_1", response("resp_1"), kStart);
+  EXPECT_TRUE(store.knows("resp_1"));
+  store.erase("ann", "resp_1");
+  EXPECT_TRUE(store.knows("resp_1"));
+  store.put("bob", "resp_1", response("resp_1"), kStart);
+  store.put("bob", "resp_2", response("resp_2"), kStart + std::chrono::seconds(11));
+  EXPECT_FALSE(store.knows("resp_1"));
+}
+
 TEST(ResponseStore, keeps_nothing_larger_than_itself) {
   ResponseStore store({.entries = 9, .bytes = 1000});
   store.put("ann", "resp_1", response("resp_1", nullptr, 2000), kStart);

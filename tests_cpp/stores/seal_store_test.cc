@@ -221,6 +221,23 @@ TEST(SealStore, stays_within_its_bounds) {
   EXPECT_FALSE(store.find("s", "99", "f", kNow).empty());
 }
 
+TEST(SealStore, nobody_loses_anything_to_somebody_who_keeps_more) {
+  SealStore store({.entries = 50, .bytes = 1 << 20});
+  const std::string named = std::string("ann") + '\0' + "session";
+  const std::string by_address = std::string("\0address ", 9) + "10.0.0.7";
+  for (const auto& session : {std::string("ann"), named, by_address}) {
+    store.put(session, "call", "f", {{kA, false, "", session, ""}}, kNow);
+  }
+  for (int i = 0; i < 1000; ++i) {
+    const auto session = std::string("bob") + '\0' + std::to_string(i);
+    store.put(session, "call", "f", {{kA, false, "", "x", ""}}, kNow);
+  }
+  EXPECT_EQ(store.entries(), 50u);
+  for (const auto& session : {std::string("ann"), named, by_address}) {
+    EXPECT_FALSE(store.find(session, "call", "f", kNow).empty()) << session;
+  }
+}
+
 TEST(SealStore, serves_workers_at_the_same_time) {
   SealStore store({.entries = 16});
   std::vector<std::thread> workers;
