@@ -23,9 +23,12 @@ namespace llm_proxy {
 // Attempts older than `ttl` are forgotten.
 //
 // Many clients can share an address, behind a reverse proxy or a NAT, and a guesser must not lock
-// out the others. A right key that has been used from the address before is served as always. A
-// key that has not is compared, right or wrong, for the first kTriesWhileBlocked requests of a
-// block, and not compared after them: a guesser gets that many guesses an hour in the end.
+// out the others. A right key of kUnguessable characters or more is always served: of a key with so
+// much room for chance nobody tries enough to find it, so that it does no harm to tell a guesser at
+// once that it is right. A shorter one that has been used from the address before is served as
+// always. One that has not is compared, right or wrong, for the first kTriesWhileBlocked requests
+// of a block, and not compared after them: a guesser of short keys gets that many guesses an hour
+// in the end.
 //
 // Shared by all workers and handed from snapshot to snapshot. Any thread: a leaf mutex, which is
 // not taken while no address is blocked and no key is wrong. Bounded to kAddresses, the least
@@ -42,6 +45,7 @@ class AuthGuard {
   };
   static constexpr std::size_t kAddresses = 4096;
   static constexpr std::uint32_t kTriesWhileBlocked = 64;
+  static constexpr std::size_t kUnguessable = 22;  // base64url of 128 bits
 
   // How long this address is still blocked; zero if it is not.
   std::chrono::milliseconds blocked_for(std::string_view peer, TimePoint now) const;

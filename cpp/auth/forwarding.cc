@@ -8,10 +8,25 @@
 
 namespace llm_proxy {
 namespace {
+namespace ip = boost::asio::ip;
 
-constexpr std::array<std::string_view, 7> kForwardingFields{
-    "forwarded",        "via",           "x-real-ip", "x-client-ip", "x-original-forwarded-for",
-    "cf-connecting-ip", "true-client-ip"};
+constexpr std::string_view kForwardedFor = "x-forwarded-for";
+constexpr std::string_view kForwarded = "forwarded";
+constexpr std::string_view kRealIp = "x-real-ip";
+constexpr std::array<std::string_view, 14> kForwardingFields{kForwarded,
+                                                             kRealIp,
+                                                             "via",
+                                                             "x-real-port",
+                                                             "x-client-ip",
+                                                             "x-cluster-client-ip",
+                                                             "x-original-forwarded-for",
+                                                             "x-original-host",
+                                                             "x-envoy-external-address",
+                                                             "cf-connecting-ip",
+                                                             "true-client-ip",
+                                                             "fastly-client-ip",
+                                                             "fly-client-ip",
+                                                             "x-azure-clientip"};
 constexpr std::string_view kForwardedPrefix = "x-forwarded-";
 
 std::string_view trimmed(std::string_view text) {
@@ -44,22 +59,22 @@ std::optional<std::string> address_in(std::string_view text) {
     text = text.substr(0, text.find(':'));
   }
   boost::system::error_code failed;
-  const auto address = boost::asio::ip::make_address(text, failed);
+  const auto address = ip::make_address(text, failed);
   if (failed) return std::nullopt;
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    return ip::make_address_v4(ip::v4_mapped, address.to_v6()).to_string();
+  }
   return address.to_string();
 }
 
-// The entries of X-Forwarded-For, else of Forwarded, from left to right; an unreadable one is none.
-std::vector<std::optional<std::string>> chain(const Fields& fields) {
+// The addresses that the fields called `name` tell, from left to right; nothing for an unreadable
+// one.
+std::vector<std::optional<std::string>> chain(const Fields& fields, std::string_view name) {
   std::vector<std::optional<std::string>> out;
   for (const auto& field : fields) {
-    if (!iequals(field.name, "x-forwarded-for")) continue;
-    each_piece(field.value, ',', [&](std::string_view piece) { out.push_back(address_in(piece)); });
-  }
-  if (!out.empty()) return out;
-  for (const auto& field : fields) {
-    if (!iequals(field.name, "forwarded")) continue;
+    if (!iequals(field.name, name)) continue;
     each_piece(field.value, ',', [&](std::string_view element) {
+      if (name != kForwarded) return out.push_back(address_in(element));
       std::optional<std::string> found;
       each_piece(element, ';', [&](std::string_view pair) {
         if (pair.size() > 4 && iequals(pair.substr(0, 4), "for="))
@@ -76,23 +91,31 @@ std::vector<std::optional<std::string>> chain(const Fields& fields) {
 bool is_forwarded(const Fields& fields) {
   return std::any_of(fields.begin(), fields.end(), [](const Field& field) {
     return (field.name.size() > kForwardedPrefix.size() &&
-            iequals(field.name.substr(0, kForwardedPrefix.size()), kForwardedPrefix)) ||
+            same_field(field.name.substr(0, kForwardedPrefix.size()), kForwardedPrefix)) ||
            std::any_of(kForwardingFields.begin(), kForwardingFields.end(),
-                       [&](std::string_view name) { return iequals(name, field.name); });
+                       [&](std::string_view name) { return same_field(name, field.name); });
   });
 }
 
 std::string client_address(const Fields& fields, std::string_view peer,
                            const TrustedAddresses& proxies) {
-  auto addresses = chain(fields);
-  if (addresses.empty()) addresses.push_back(address_in(fields.value("x-real-ip")));
-  std::string last(peer);
-  for (auto entry = addresses.rbegin(); entry != addresses.rend(); ++entry) {
-    if (!*entry) break;
-    last = **entry;
-    if (!proxies.contains(last)) break;
+  std::optional<std::string> client, farthest;
+  for (const auto name : {kForwardedFor, kForwarded, kRealIp}) {
+    const auto addresses = chain(fields, name);
+    for (auto entry = addresses.rbegin(); entry != addresses.rend(); ++entry) {
+      if (!*entry) return std::string(kUnknownAddress);
+      if (proxies.contains(**entry)) {
+        farthest = std::move(*entry);
+        continue;
+      }
+      if (client && *client != **entry) return std::string(kUnknownAddress);
+      client = std::move(*entry);
+      break;
+    }
   }
-  return last;
+  if (client) return *std::move(client);
+  if (farthest) return *std::move(farthest);  // a proxy asks for itself
+  return is_forwarded(fields) ? std::string(kUnknownAddress) : std::string(peer);
 }
 
 }  // namespace llm_proxy

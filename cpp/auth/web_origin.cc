@@ -45,9 +45,8 @@ bool is_known_name(std::string_view authority, const std::vector<std::string>& n
   if (host == "localhost" || host.ends_with(".localhost")) return true;
   if (std::ranges::find(kContainerHosts, host) != kContainerHosts.end()) return true;
   if (host.find('.') == std::string_view::npos || host == own_name()) return true;
-  return std::ranges::any_of(names, [&](const std::string& each) {
-    return lower_case(each) == host || lower_case(each) == lower_case(authority);
-  });
+  return std::ranges::any_of(
+      names, [&](const std::string& each) { return each == "*" || lower_case(each) == host; });
 }
 
 bool is_listed(std::string_view origin, const std::vector<std::string>& allowed) {

@@ -20,9 +20,10 @@ bool from_this_machine(const RequestHead& head, std::string_view peer);
 
 // True if the request names this proxy by something that no stranger's domain can point here: a
 // literal address, a loopback name, a name of one label such as this machine's or a container's
-// (public domains have two and more), a container runtime's name for its host, or one of `names`. A
-// page that made its own name resolve to this address (DNS rebinding) sends that name. A request
-// without Host (HTTP/1.0) comes from no browser.
+// (public domains have two and more), a container runtime's name for its host, or one of `names`
+// ("*": any name). A page that made its own name resolve to this address (DNS rebinding) sends that
+// name, in the Host field or as the authority of an absolute target. A request without Host
+// (HTTP/1.0) comes from no browser.
 bool is_known_host(const RequestHead& head, const std::vector<std::string>& names);
 
 // A browser asking, before it sends what a listed page wants sent.

@@ -101,12 +101,28 @@ bool ends_in_version(std::string_view path) {
 
 // Names of query items that hold a credential somewhere, or that Google's front door takes for the
 // method and the header of another request.
-constexpr std::array<std::string_view, 9> kWithheldItems{
-    "key",         "api_key",      "api-key",     "apikey", "access_token",
-    "oauth_token", "$httpHeaders", "$httpMethod", "$req"};
+constexpr std::array<std::string_view, 17> kWithheldItems{"key",
+                                                          "api-key",
+                                                          "apikey",
+                                                          "x-api-key",
+                                                          "x-goog-api-key",
+                                                          "access-token",
+                                                          "oauth-token",
+                                                          "bearer-token",
+                                                          "auth-token",
+                                                          "session-token",
+                                                          "token",
+                                                          "auth",
+                                                          "authorization",
+                                                          "password",
+                                                          "subscription-key",
+                                                          "x-http-method-override",
+                                                          "http-method"};
 
 // Items that decide what is done, here or at the provider.
-constexpr std::array<std::string_view, 4> kDecidingItems{"key", "alt", "$alt", "api-version"};
+constexpr std::array<std::string_view, 10> kDecidingItems{
+    "key",   "alt",   "$alt",  "api-version", "stream",
+    "order", "limit", "after", "before",      "starting_after"};
 
 }  // namespace
 
@@ -120,10 +136,15 @@ std::string_view name(Operation operation) {
   return kNames[static_cast<std::size_t>(operation)];
 }
 
-std::string without_credentials(std::string_view query) {
-  return filtered_query(query, [](std::string_view name) {
-    return std::any_of(kWithheldItems.begin(), kWithheldItems.end(),
-                       [&](std::string_view each) { return iequals(each, name); });
+std::string without_credentials(std::string_view query, std::string_view key) {
+  const auto holds_key = [key](std::string_view text) {
+    return !key.empty() && text.find(key) != std::string_view::npos;
+  };
+  return filtered_query(query, [&](std::string_view name, std::string_view value) {
+    // Google's system parameters begin with "$".
+    return name.starts_with('$') || holds_key(name) || holds_key(value) ||
+           std::any_of(kWithheldItems.begin(), kWithheldItems.end(),
+                       [&](std::string_view each) { return same_field(each, name); });
   });
 }
 

@@ -105,9 +105,10 @@ std::string nothing_at(std::string_view path);
 FrontendMatch match_anthropic(std::string_view method, std::string_view path,
                               std::string_view query, bool upgrade);
 
-// The query without credentials in any spelling, and without what tells a provider's front door to
-// take the request for another one (Google's $httpMethod and its kin).
-std::string without_credentials(std::string_view query);
+// The query without credentials in any spelling, without items that hold `key`, the client's own
+// (empty: it has none), and without what tells a provider's front door to take the request for
+// another one (Google's $httpMethod and its kin).
+std::string without_credentials(std::string_view query, std::string_view key);
 
 // A query item that decides something and is given twice, which two readers could take differently;
 // empty if there is none.

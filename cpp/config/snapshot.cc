@@ -11,7 +11,7 @@ namespace llm_proxy {
 
 bool sets_header(const Backend& backend, std::string_view name) {
   return std::any_of(backend.headers.begin(), backend.headers.end(),
-                     [&](const auto& header) { return iequals(header.first, name); });
+                     [&](const auto& header) { return same_field(header.first, name); });
 }
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const ServerConfig> config,
@@ -39,6 +39,11 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
   if (!proxies) return std::move(proxies).error();
   auto out = std::make_shared<Snapshot>();
   for (const auto& backend : config->backends) {
+    auto& known = out->auth_headers;
+    if (!backend.auth_header.empty() &&
+        std::find(known.begin(), known.end(), backend.auth_header) == known.end()) {
+      known.push_back(backend.auth_header);
+    }
     const auto place = [&](const std::string& text, HttpTarget& target) -> Result<void> {
       if (text.empty()) return {};
       auto url = parse_url(text);

@@ -40,6 +40,7 @@ struct Snapshot {
   TrustedAddresses trusted;
   TrustedAddresses trusted_proxies;
   std::shared_ptr<AuthGuard> auth_guard;  // handed from snapshot to snapshot
+  std::vector<std::string> auth_headers;  // that backends carry their keys in
   RouteTable routes;
   std::vector<HttpTarget> targets;  // as config->backends; empty ones for those that are not http
   std::vector<HttpTarget> cloud_lists;  // likewise; empty ones for those that have no such list

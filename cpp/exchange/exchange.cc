@@ -156,15 +156,8 @@ void Exchange::generate() {
                                    context_.worker().now());
     if (!turn) return send_error(turn.error());
     turn_ = *std::move(turn);
-    if (turn_ && turn_->is_foreign() && shares_provider_keys()) {
-      // Under a provider's key that several clients share, the id could open another client's past.
-      const bool response = !turn_->previous_id().empty();
-      Error error{response ? ErrorKind::malformed_request : ErrorKind::not_found,
-                  "no response or conversation of this name is kept here for this key: send the "
-                  "whole input instead"};
-      error.code = response ? "previous_response_not_found" : "conversation_not_found";
-      error.param = response ? "previous_response_id" : "conversation";
-      return send_error(error);
+    if (turn_) {
+      if (auto own = check_past(*turn_); !own) return send_error(own.error());
     }
   }
   if (has_rings()) {

@@ -135,6 +135,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
                   std::function<void(SideCall::Answer)> done);
   std::string_view store_owner() const;  // whose stored responses and conversations are meant
   bool shares_provider_keys() const;
+  Result<void> check_past(const ResponseTurn& turn) const;
   std::string_view past_keeper() const;
   void expand_past();
   void settle_past(const Backend& backend);

@@ -51,7 +51,7 @@ void Exchange::answer_admin() {
   AdminRequest asked;
   asked.method = request.head.method;
   asked.path = request.head.path;
-  asked.query = without_credentials(request.head.query);
+  asked.query = without_credentials(request.head.query, request.key);
   asked.body = request.body.view();
   asked.headers = client_headers();
   asked.client_host = request.peer;

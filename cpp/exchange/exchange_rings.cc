@@ -92,7 +92,7 @@ void Exchange::ask_rings(std::string view, void (Exchange::*then)()) {
   ring.request_id = record_.request_id;
   ring.client_host = request.peer;
   ring.method = request.head.method;
-  ring.path = without_credentials(request.head.query);
+  ring.path = without_credentials(request.head.query, request.key);
   ring.path = std::string(request.head.path) + (ring.path.empty() ? "" : "?" + ring.path);
   ring.frontend = name(format_);
   ring.key_hash = key_hash(request.owner);

@@ -160,6 +160,14 @@ bool Exchange::shares_provider_keys() const {
          (!snapshot_->client_keys.empty() && !snapshot_->config->trusted_ips.empty());
 }
 
+// Under a provider's key that several clients share, an id could open another client's past.
+Result<void> Exchange::check_past(const ResponseTurn& turn) const {
+  if (turn.is_of_another() || (turn.is_foreign() && shares_provider_keys())) {
+    return turn.foreign_past();
+  }
+  return {};
+}
+
 // From here on the past is in the request itself.
 void Exchange::expand_past() {
   expanded_body_ = turn_->expanded(body(), peek_);
@@ -256,7 +264,7 @@ void Exchange::ask_holder() {
 
   auto target = stored_path(snapshot_->target(*holder).base_path, path.id, path.below);
   if (!target) return answer_stored_here();  // no provider that we ask makes such an id
-  if (const auto query = without_credentials(request.frontend.query); !query.empty()) {
+  if (const auto query = without_credentials(request.frontend.query, request.key); !query.empty()) {
     *target += "?" + query;
   }
   const auto method = what == Stored::remove ? "DELETE" : what == Stored::cancel ? "POST" : "GET";
@@ -293,6 +301,9 @@ void Exchange::answer_stored_here() {
 
 void Exchange::answer_conversation() {
   const auto& request = session_->request();
+  if (body().find_first_not_of(" \t\r\n") != std::string_view::npos) {
+    if (auto peek = peek_request(body()); !peek) return send_error(peek.error());
+  }
   const ConversationCall call{request.head.method,    request.frontend.rest,
                               request.frontend.query, body(),
                               record_.request_id,     unix_now()};
@@ -344,6 +355,16 @@ void Exchange::ask_beside(const Backend& backend, std::string_view method, std::
 // ---- counting
 
 void Exchange::count_tokens() {
+  auto whole = peek_request(body());
+  if (!whole) return send_error(whole.error());
+  if (format_ == WireFormat::openai_responses) {
+    const auto turn = ResponseTurn::open(context_.responses(), store_owner(), body(), *whole,
+                                         context_.worker().now());
+    if (!turn) return send_error(turn.error());
+    if (*turn) {
+      if (auto own = check_past(**turn); !own) return send_error(own.error());
+    }
+  }
   // Gemini's may come one level down; what is sent on to Gemini stays as it came.
   if (const auto inner = member(body(), "generateContentRequest");
       format_ == WireFormat::gemini_generate && inner.starts_with('{')) {

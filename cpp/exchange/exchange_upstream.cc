@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/ascii.h"
+#include "exchange/client_fields.h"
 #include "exchange/exchange.h"
 #include "exchange/proxy_members.h"
 #include "exchange/session_id.h"
@@ -21,65 +22,8 @@
 namespace llm_proxy {
 namespace {
 
-// Fields of a client's request that are not an upstream's business: its connection, its
-// credentials, its browser, and what makes a server take the request for another one.
-constexpr std::array<std::string_view, 26> kWithheldFields{"x-lip-route",
-                                                           "x-http-method",
-                                                           "x-http-method-override",
-                                                           "x-method-override",
-                                                           "x-original-url",
-                                                           "x-rewrite-url",
-                                                           "x-original-host",
-                                                           "x-host",
-                                                           "host",
-                                                           "content-length",
-                                                           "content-type",
-                                                           "content-encoding",
-                                                           "authorization",
-                                                           "x-api-key",
-                                                           "x-goog-api-key",
-                                                           "api-key",
-                                                           "cookie",
-                                                           "user-agent",
-                                                           "accept-encoding",
-                                                           "expect",
-                                                           "origin",
-                                                           "referer",
-                                                           "forwarded",
-                                                           "x-real-ip",
-                                                           "via",
-                                                           "proxy-authorization"};
-
-bool is_withheld(const Field& field) {
-  if (field.hop_by_hop) return true;
-  const auto starts = [&](std::string_view prefix) {
-    return field.name.size() > prefix.size() &&
-           iequals(field.name.substr(0, prefix.size()), prefix);
-  };
-  if (starts("x-forwarded-") || starts("sec-")) return true;
-  return std::any_of(kWithheldFields.begin(), kWithheldFields.end(),
-                     [&](std::string_view name) { return iequals(name, field.name); });
-}
-
-// Fields that say on whose account a provider works. They belong to a client's own login; beside a
-// key of ours they would spend it for somebody else.
-bool names_an_account(const Field& field) {
-  constexpr std::array<std::string_view, 5> kAccountFields{
-      "openai-organization", "openai-project", "x-goog-user-project", "chatgpt-account-id",
-      "anthropic-workspace-id"};
-  return std::any_of(kAccountFields.begin(), kAccountFields.end(),
-                     [&](std::string_view name) { return iequals(name, field.name); });
-}
-
 bool is_openai(WireFormat format) {
   return format == WireFormat::openai_chat || format == WireFormat::openai_responses;
-}
-
-// Said to our plugins, not to an upstream.
-bool is_for_plugins(const Field& field) {
-  constexpr std::string_view kOurs = "x-llm-proxy-";
-  return iequals(field.name, "x-expected-schema") ||
-         iequals(field.name.substr(0, kOurs.size()), kOurs);
 }
 
 }  // namespace
@@ -187,9 +131,10 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
   const bool own_login = lane_->key.empty() && same_format && snapshot_->client_keys.empty();
   if (same_format && backend.client_headers) {
     for (const auto& field : request.head.fields) {
-      if (is_withheld(field) || is_for_plugins(field) || sets_header(backend, field.name)) continue;
-      if (iequals(field.name, backend.auth_header)) continue;
-      if (!own_login && names_an_account(field)) continue;
+      if (is_withheld(field, request.key, *snapshot_) || is_for_plugins(field) ||
+          sets_header(backend, field.name) || (!own_login && names_an_account(field))) {
+        continue;
+      }
       writer.field(field.name, field.value);
     }
   } else if (!sets_header(backend, "accept")) {
@@ -215,12 +160,13 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
 
 // What plugins may see of the request's header: no credentials, nothing of the connection.
 std::vector<std::pair<std::string, std::string>> Exchange::client_headers(bool for_plugins) const {
-  const auto& fields = session_->request().head.fields;
+  const auto& request = session_->request();
+  const auto& fields = request.head.fields;
   std::vector<std::pair<std::string, std::string>> out;
   out.reserve(fields.size());
   for (const auto& field : fields) {
-    if (!for_plugins && is_for_plugins(field)) continue;
-    if (!is_withheld(field) || iequals(field.name, "user-agent")) {
+    if (!for_plugins && (is_for_plugins(field) || names_an_account(field))) continue;
+    if (!is_withheld(field, request.key, *snapshot_) || iequals(field.name, "user-agent")) {
       out.emplace_back(lower_case(field.name), field.value);
     }
   }
@@ -300,7 +246,8 @@ void Exchange::attempt_http(const Backend& backend) {
     auto path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
     if (!path) return on_attempt_failed(std::move(path).error(), {}, {});
     request.path = *std::move(path);
-    if (const auto query = without_credentials(frontend.query); same && !query.empty()) {
+    if (const auto query = without_credentials(frontend.query, session_->request().key);
+        same && !query.empty()) {
       request.path += "?" + query;
     }
     if (!same && backend.format == WireFormat::gemini_generate && stream_) {

@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 
 #include "json/reader.h"
+#include "routing/session_store.h"
 
 namespace llm_proxy {
 namespace {
@@ -67,6 +68,11 @@ std::string named_in(std::string_view body) {
   return best;
 }
 
+// What the ids of all sessions of a client begin with.
+std::string of_owner(const ClientRequest& client) {
+  return Digest().add("owner").add(client.owner).made().substr(0, SessionStore::kOwnerBytes);
+}
+
 void add_texts(const Message& message, Digest& digest) {
   for (const auto& part : message.parts) {
     if (const auto* text = std::get_if<TextPart>(&part)) digest.add(text->text.decode());
@@ -86,7 +92,8 @@ std::string_view session_field(const RequestHead& head) {
 std::string named_session(const ClientRequest& client, std::string_view body) {
   std::string name(session_field(client.head));
   if (name.empty()) name = named_in(body);
-  return name.empty() ? name : Digest().add("named").add(client.owner).add(name).made();
+  return name.empty() ? name
+                      : of_owner(client) + Digest().add("named").add(client.owner).add(name).made();
 }
 
 std::string derived_session(const ClientRequest& client, const Request& request) {
@@ -103,7 +110,7 @@ std::string derived_session(const ClientRequest& client, const Request& request)
     add_texts(message, digest);
     if (message.role == Role::user) break;
   }
-  return digest.made();
+  return of_owner(client) + digest.made();
 }
 
 }  // namespace llm_proxy

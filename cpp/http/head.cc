@@ -398,6 +398,12 @@ bool iequals(std::string_view a, std::string_view b) {
   return true;
 }
 
+bool same_field(std::string_view a, std::string_view b) {
+  const auto folded = [](char c) { return c == '_' ? '-' : lower(c); };
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
+                                            [&](char x, char y) { return folded(x) == folded(y); });
+}
+
 bool has_token(std::string_view list, std::string_view token) {
   return !for_each_element(list,
                            [token](std::string_view element) { return !iequals(element, token); });

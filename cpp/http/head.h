@@ -20,6 +20,10 @@ struct Field {
 // ASCII case-insensitive equality, for field names and tokens.
 bool iequals(std::string_view a, std::string_view b);
 
+// The same with "_" taken for "-": servers that hand fields on as variables (CGI, WSGI) know no
+// difference.
+bool same_field(std::string_view a, std::string_view b);
+
 // True if the comma-separated `list` holds `token`, ignoring case.
 bool has_token(std::string_view list, std::string_view token);
 

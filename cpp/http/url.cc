@@ -146,27 +146,81 @@ std::optional<std::string> query_text(std::string_view text) {
   return percent_decode(spaced);
 }
 
+constexpr int kMaxDecodings = 4;
+
+// Whether a server could take a piece of `text` for "." or "..". Some cut a piece at ';', others
+// strip its spaces.
+bool has_dot_segment(std::string_view text) {
+  for (;;) {
+    const auto end = std::min(text.find_first_of("/\\"), text.size());
+    auto piece = text.substr(0, std::min(end, text.find(';')));
+    while (piece.starts_with(' ')) piece.remove_prefix(1);
+    while (piece.ends_with(' ')) piece.remove_suffix(1);
+    if (piece == "." || piece == "..") return true;
+    if (end == text.size()) return false;
+    text.remove_prefix(end + 1);
+  }
+}
+
+// Undoes the escapes that are well formed, NUL's too, and leaves the others as they are.
+std::string leniently_decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const int high = text[i] == '%' && i + 2 < text.size() ? hex_digit(text[i + 1]) : -1;
+    const int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
+    if (low < 0) {
+      out += text[i];
+      continue;
+    }
+    out += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return out;
+}
+
+// Well-formed UTF-8 (RFC 3629): no overlong forms, in which some servers find a '.' or a '/'.
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const std::size_t size = byte < 0x80   ? 1
+                             : byte < 0xc2 ? 0
+                             : byte < 0xe0 ? 2
+                             : byte < 0xf0 ? 3
+                             : byte < 0xf5 ? 4
+                                           : 0;
+    if (size == 0 || i + size > text.size()) return false;
+    for (std::size_t k = 1; k < size; ++k) {
+      if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) return false;
+    }
+    const auto second = size > 1 ? static_cast<unsigned char>(text[i + 1]) : 0;
+    if ((byte == 0xe0 && second < 0xa0) || (byte == 0xed && second > 0x9f) ||
+        (byte == 0xf0 && second < 0x90) || (byte == 0xf4 && second > 0x8f)) {
+      return false;
+    }
+    i += size;
+  }
+  return true;
+}
+
 }  // namespace
 
 Result<std::string> encode_path_segment(std::string_view text) {
   const auto refuse = [](std::string why) {
     return Error{ErrorKind::malformed_request, std::move(why)};
   };
+  if (text.empty()) return refuse("a name in a path must not be empty");
   std::string decoded(text);
-  for (int round = 0; round < 3; ++round) {
-    for (std::string_view rest = decoded; !rest.empty();) {
-      const auto piece = rest.substr(0, rest.find_first_of("/\\"));
-      rest.remove_prefix(std::min(piece.size() + 1, rest.size()));
-      if (piece == "." || piece == "..")
-        return refuse("a path must not hold '.' or '..' as a name");
-    }
+  for (int round = 0;; ++round) {
+    if (has_dot_segment(decoded)) return refuse("a path must not hold '.' or '..' as a name");
     if (std::any_of(decoded.begin(), decoded.end(),
                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; })) {
       return refuse("a path must not hold control characters");
     }
-    auto again = percent_decode(decoded);
-    if (!again || *again == decoded) break;
-    decoded = *std::move(again);
+    if (!is_utf8(decoded)) return refuse("a path must be UTF-8");
+    auto again = leniently_decoded(decoded);
+    if (again == decoded) break;
+    if (round == kMaxDecodings) return refuse("a path must not be percent-encoded over and over");
+    decoded = std::move(again);
   }
   std::string out;
   out.reserve(text.size());
@@ -181,13 +235,17 @@ Result<std::string> encode_path_segment(std::string_view text) {
   return out;
 }
 
-std::optional<std::string> query_name(std::string_view item) {
-  return query_text(item.substr(0, item.find('=')));
+std::optional<std::pair<std::string, std::string>> decoded_item(std::string_view item) {
+  const auto equals = std::min(item.find('='), item.size());
+  auto name = query_text(item.substr(0, equals));
+  auto value = query_text(item.substr(std::min(equals + 1, item.size())));
+  if (!name || !value) return std::nullopt;
+  return std::pair(*std::move(name), *std::move(value));
 }
 
 bool repeats_query_key(std::string_view query, std::string_view key) {
   int count = 0;
-  (void)filtered_query(query, [&](std::string_view name) {
+  (void)filtered_query(query, [&](std::string_view name, std::string_view) {
     count += name == key;
     return true;
   });
@@ -198,7 +256,7 @@ std::optional<std::string> query_value(std::string_view query, std::string_view 
   while (!query.empty()) {
     const std::string_view pair = query.substr(0, query.find('&'));
     query.remove_prefix(std::min(pair.size() + 1, query.size()));
-    const auto name = query_name(pair);
+    const auto name = query_text(pair.substr(0, pair.find('=')));
     const std::size_t equals = std::min(pair.find('='), pair.size());
     if (name && *name == key) return query_text(pair.substr(std::min(equals + 1, pair.size())));
   }

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 
@@ -35,8 +36,8 @@ void append_percent_encoded(std::string& out, std::string_view text);
 // Encodes text of a client as one segment of an upstream's path; the only way for such text into a
 // path. Everything but unreserved characters, ':' and '@' is percent-encoded, so that the text can
 // neither end the segment nor begin a query. The Error (malformed_request) refuses text that some
-// server could read as a step to another directory: "." or ".." between slashes or backslashes,
-// decoded up to three times, and control characters.
+// server could read as a step to another directory, as it is or decoded again: "." or ".." between
+// slashes or backslashes, control characters, what is no UTF-8; and an empty text.
 Result<std::string> encode_path_segment(std::string_view text);
 
 // The decoded value of a key in "a=1&b=2" ('+' is a space here); nothing if absent.
@@ -45,15 +46,15 @@ std::optional<std::string> query_value(std::string_view query, std::string_view 
 // True if `query` has more than one item whose decoded name is `key`.
 bool repeats_query_key(std::string_view query, std::string_view key);
 
-// The query without the items whose decoded name `drop` returns true for; keeps order and spelling
-// of the others. An item whose name is not validly encoded is dropped.
+// The query without the items for which `drop(name, value)`, both decoded, returns true; keeps
+// order and spelling of the others. An item that is not validly encoded is dropped.
 template <typename Drop>
 std::string filtered_query(std::string_view query, Drop drop);
 
 // ---- implementation
 
-// The decoded name of one item of a query ('+' is a space); nothing if it is broken.
-std::optional<std::string> query_name(std::string_view item);
+// The decoded name and value of one item of a query ('+' is a space); nothing if either is broken.
+std::optional<std::pair<std::string, std::string>> decoded_item(std::string_view item);
 
 template <typename Drop>
 std::string filtered_query(std::string_view query, Drop drop) {
@@ -62,8 +63,10 @@ std::string filtered_query(std::string_view query, Drop drop) {
     const auto item = query.substr(0, query.find('&'));
     query.remove_prefix(item.size() == query.size() ? item.size() : item.size() + 1);
     if (item.empty()) continue;
-    const auto name = query_name(item);
-    if (!name || drop(std::string_view(*name))) continue;
+    const auto decoded = decoded_item(item);
+    if (!decoded || drop(std::string_view(decoded->first), std::string_view(decoded->second))) {
+      continue;
+    }
     if (!out.empty()) out += '&';
     out += item;
   }

@@ -46,11 +46,28 @@ std::string credential(const RequestHead& head) {
 
 // A field that decides something and is given twice, which two readers could take differently.
 Result<void> refuse_repeated_fields(const Fields& fields) {
-  constexpr std::array<std::string_view, 16> kDecidingFields{
-      "authorization",     "x-api-key",        "x-goog-api-key",  "api-key",
-      "content-type",      "content-encoding", "origin",          "x-lip-route",
-      "anthropic-version", "x-session-id",     "session-id",      "x-claude-code-session-id",
-      "session_id",        "thread-id",        "conversation_id", "x-b2bua-session-id"};
+  constexpr std::array<std::string_view, 22> kDecidingFields{"authorization",
+                                                             "x-api-key",
+                                                             "x-goog-api-key",
+                                                             "api-key",
+                                                             "content-type",
+                                                             "content-encoding",
+                                                             "origin",
+                                                             "x-lip-route",
+                                                             "anthropic-version",
+                                                             "x-session-id",
+                                                             "session-id",
+                                                             "x-claude-code-session-id",
+                                                             "session_id",
+                                                             "thread-id",
+                                                             "conversation_id",
+                                                             "x-b2bua-session-id",
+                                                             "x-expected-schema",
+                                                             "access-control-request-method",
+                                                             "user-agent",
+                                                             "x-real-ip",
+                                                             "proxy-authorization",
+                                                             "expect"};
   std::uint32_t seen = 0;
   for (const auto& field : fields) {
     for (std::size_t i = 0; i < kDecidingFields.size(); ++i) {
@@ -377,6 +394,11 @@ Result<void> ClientSession::authorize() {
                       : connected_;
   request_.key = credential(head);
   request_.owner = request_.key;
+  if (keys.empty() && from_trusted_proxy) {
+    // Strangers to each other come through one proxy, and none of them has to have a key.
+    request_.owner.assign("\0address ", 9).append(request_.peer).append(1, ' ');
+    request_.owner += request_.key;
+  }
 
   // A right key has to pass the guard too: an address may be blocked for others' wrong ones.
   const auto admits_key = [&] {

@@ -28,7 +28,7 @@ struct ClientRequest {
   std::string key;   // the credential it came with, if any; a secret
   // Whose its stored responses, conversations, sessions and cached replies are: the key it was let
   // in with, "\0address " and its address if it was let in by that, the key as sent where none is
-  // asked for. Holds a secret.
+  // asked for (behind a trusted proxy: with its address). Holds a secret.
   std::string owner;
   bool admin = false;  // may change things through the admin API
 };

@@ -89,6 +89,23 @@ TEST_F(AuthGuardTest, SwitchedOffItNeverBlocks) {
   EXPECT_EQ(waits(), seconds(0));
 }
 
+TEST_F(AuthGuardTest, ALongRightKeyIsServedHoweverMuchOthersGuess) {
+  const std::string long_key(AuthGuard::kUnguessable, 'k');
+  guess_times(5);
+  for (int i = 0; i < 1000; ++i) guard.tried_while_blocked("10.0.0.1", clock.now());
+  EXPECT_TRUE(guard.admits("10.0.0.1", long_key, clock.now()));
+  EXPECT_FALSE(guard.admits("10.0.0.1", long_key.substr(1), clock.now()));
+}
+
+TEST_F(AuthGuardTest, AShortRightKeyIsServedWhereItWasUsedBefore) {
+  EXPECT_TRUE(guard.admits("10.0.0.1", "short", clock.now()));
+  guess_times(5);
+  for (int i = 0; i < 1000; ++i) guard.tried_while_blocked("10.0.0.1", clock.now());
+  EXPECT_TRUE(guard.admits("10.0.0.1", "short", clock.now()));
+  EXPECT_FALSE(guard.admits("10.0.0.1", "other", clock.now()));
+  EXPECT_TRUE(guard.admits("10.0.0.2", "other", clock.now()));
+}
+
 TEST_F(AuthGuardTest, ManyAddressesPushOutTheOldestOnly) {
   guess_times(5, "10.9.9.9");
   for (std::size_t i = 0; i < AuthGuard::kAddresses - 1; ++i) {

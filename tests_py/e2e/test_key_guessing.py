@@ -120,3 +120,21 @@ async def test_a_guesser_is_not_heard_for_ever_while_it_is_blocked(start_proxy: 
         assert guesses == [401] * 5 + [429] * 64
         assert (await http.post(path, json=body, headers=key("never-used"))).status_code == 429
         assert (await http.post(path, json=body, headers=key("used-before"))).status_code == 200
+
+
+async def test_a_right_key_is_served_however_much_others_guess(start_proxy: StartProxy) -> None:
+    """The whole office comes from one address, and so does whoever guesses there."""
+    right = "b3f8c1d29e4a5f60718293a4b5c6d7e8"
+    path, body = ASKS["chat"]
+    async with (
+        start_proxy(API_KEYS=right) as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as http,
+    ):
+        for guess in range(200):
+            wrong = await http.post(path, json=body, headers=key(f"{guess:032x}"))
+            assert wrong.status_code == (401 if guess < 5 else 429)
+        for frontend in ASKS.values():
+            served = await http.post(frontend[0], json=frontend[1], headers=key(right))
+            assert served.status_code == 200
+        assert (await http.post(path, json=body, headers=key("again"))).status_code == 429
+        assert (await http.post(path, json=body)).status_code in (401, 429)
