@@ -172,10 +172,35 @@ def test_beyond_this_machine_only_with_client_keys(host: str) -> None:
     assert configured({"APP_HOST": host, "API_KEYS": "k"}).host == host
 
 
-def test_switching_auth_off_keeps_the_proxy_on_this_machine() -> None:
-    settings = configured({"APP_HOST": "0.0.0.0", "API_KEYS": "k", "DISABLE_AUTH": "1"})
-    assert settings.host == "127.0.0.1"
-    assert settings.client_keys == ()
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
+@pytest.mark.parametrize("keys", [{}, {"API_KEYS": "k"}], ids=["no keys", "keys"])
+def test_switching_auth_off_beyond_this_machine_is_refused(host: str, keys: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configured({"APP_HOST": host, "DISABLE_AUTH": "1", **keys})
+    [problem] = caught.value.problems
+    assert problem.key == "host"
+    for part in (host, "auth.disable_auth", "127.0.0.1"):
+        assert part in problem.message
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_switching_auth_off_on_this_machine_asks_no_key(host: str) -> None:
+    settings = configured({"APP_HOST": host, "API_KEYS": "k", "DISABLE_AUTH": "1"})
+    assert (settings.host, settings.client_keys) == (host, ())
+
+
+@pytest.mark.parametrize("name", ["http://a.example", "a.example:8000", "a b", "", "*.example"])
+def test_an_allowed_host_is_a_name_alone(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text(f"allowed_hosts: [{name!r}]\n")
+    with pytest.raises(ConfigError, match="allowed_hosts"):
+        load(Sources(config_file=file))
+
+
+@pytest.mark.parametrize("path", ["trusted_ips", "trusted_proxies"])
+def test_a_trusted_address_is_an_address(path: str) -> None:
+    with pytest.raises(ConfigError, match=rf"auth\.{path}: 'nginx' is not an address"):
+        configured({path.upper(): "10.0.0.0/8,nginx"})
 
 
 def test_both_names_of_the_client_keys_are_read() -> None:

@@ -17,6 +17,8 @@ from llm_proxy.config.table import BACKEND_SETTINGS, SETTINGS, Setting, Value
 from llm_proxy.config.tree import Node, read
 from llm_proxy.plugins.backend_state import second_logins
 
+HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -63,9 +65,10 @@ def load(sources: Sources) -> Settings:
     )
     if not str(values["backends.default_backend"]) and choice.backend:
         put("backends.default_backend", choice.backend, Origin("derived", choice.reason))
-    _guard_address(values, origins, put, problems)
+    _guard_address(values, origins, problems)
     _guard_prefix(values, origins, problems)
     _guard_trusted(values, origins, problems)
+    _guard_hosts(values, origins, problems)
     _guard_admin_keys(values, origins, problems)
     _guard_access(values, origins, backends, problems)
     _guard_logins(sections, problems)
@@ -320,21 +323,33 @@ def _guard_trusted(
                 problems.append(Problem(origins[path].where, path, message))
 
 
+def _guard_hosts(
+    values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
+) -> None:
+    names = values["allowed_hosts"]
+    assert isinstance(names, tuple)
+    for name in names:
+        if name != "*" and not HOST_NAME.fullmatch(name):
+            message = f"'{name}' is no name of a host: write proxy.example, without scheme and port"
+            problems.append(Problem(origins["allowed_hosts"].where, "allowed_hosts", message))
+
+
 def _guard_address(
-    values: dict[str, Value],
-    origins: dict[str, Origin],
-    put: Callable[[str, Value, Origin], None],
-    problems: list[Problem],
+    values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
 ) -> None:
     """Nobody serves strangers by accident: beyond this machine only with client keys."""
     host = str(values["host"])
     if is_loopback(host):
         return
     if values["auth.disable_auth"]:
-        put(
-            "host",
-            "127.0.0.1",
-            Origin("derived", "auth.disable_auth keeps the proxy on this machine"),
+        problems.append(
+            Problem(
+                origins["host"].where,
+                "host",
+                f"{host} is open to other machines, and auth.disable_auth lets in whoever comes; "
+                "listen on 127.0.0.1, or leave auth.disable_auth off and set "
+                "API_KEYS=KEY[,KEY...] (or auth.api_keys)",
+            )
         )
     elif not values["auth.api_keys"]:
         problems.append(

@@ -227,16 +227,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("auth.admin_keys", "texts", (), "keys of the admin API (/api/v1/…), none of them a client's; none: only a "
             "proxy without client keys can be changed, from this machine", (), ("LLM_PROXY_ADMIN_KEYS", "ADMIN_API_KEYS"),
             secret=True),
-    Setting("auth.disable_auth", "switch", False, "ask no key of anybody; listens on 127.0.0.1 only",
+    Setting("auth.disable_auth", "switch", False, "ask no key of anybody; host must be an address of this machine alone",
             ("--disable-auth",), ("DISABLE_AUTH",)),
     Setting("auth.trusted_ips", "texts", (), "addresses and networks that need no key, such as 10.0.0.7 or 10.0.0.0/8; "
             "repeatable", ("--trusted-ip",), ("TRUSTED_IPS",)),
-    Setting("auth.trusted_proxies", "texts", (), "addresses and networks of reverse proxies whose X-Forwarded-For or "
-            "Forwarded names the client; repeatable", ("--trusted-proxy",), ("TRUSTED_PROXIES",)),
+    Setting("auth.trusted_proxies", "texts", (), "addresses and networks of reverse proxies whose X-Forwarded-For, "
+            "Forwarded or X-Real-IP names the client; repeatable", ("--trusted-proxy",), ("TRUSTED_PROXIES",)),
     Setting("allowed_hosts", "texts", (), "host names by which clients without a key may call this proxy, beside "
-            "addresses, localhost and this machine's name; repeatable", ("--allowed-host",), ("ALLOWED_HOSTS",)),
-    Setting("auth.brute_force_protection.enabled", "switch", True, "make who guesses keys wait; different wrong keys count, "
-            "not the repetition of one", ("--enable-brute-force-protection",), ("BRUTE_FORCE_PROTECTION_ENABLED",),
+            "addresses, localhost and this machine's name; * for any; repeatable", ("--allowed-host",), ("ALLOWED_HOSTS",)),
+    Setting("auth.brute_force_protection.enabled", "switch", True, "make an address wait that has sent several wrong keys; "
+            "different ones count, not the repetition of one", ("--enable-brute-force-protection",), ("BRUTE_FORCE_PROTECTION_ENABLED",),
             words=(("--disable-brute-force-protection", "false"),)),
     Setting("auth.brute_force_protection.max_failed_attempts", "whole", 5, "wrong keys an address has before it waits",
             ("--auth-max-failed-attempts",), ("BRUTE_FORCE_MAX_FAILED_ATTEMPTS",), at_least=1, at_most=1000),
