@@ -26,7 +26,7 @@ py::object taken(PyOwned object) {
 }
 
 // (ring, name, call, facts, timeout_ms, fail_closed, direct, record, stream, native):
-// RingEntry.native() of llm_proxy.plugins.engine.
+// RingEntry.native() of llm_proxy.rings.runtime.engine.
 PluginEntry entry_from(const Lane& lane, const py::tuple& row) {
   const auto ring = ring_named(row[0].cast<std::string>());
   if (!ring) throw py::value_error("no such ring: " + row[0].cast<std::string>());

@@ -11,7 +11,7 @@ namespace llm_proxy {
 namespace {
 
 // What one pass over a text finds that personal data cannot do without. The order of the bits is
-// that of the rules in llm_proxy.rings.pii.
+// that of the rules in llm_proxy.rings.services.pii.
 enum Candidate : std::uint32_t {
   kApiKey = 1u << 0,
   kEmail = 1u << 1,

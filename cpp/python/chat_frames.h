@@ -11,7 +11,7 @@ namespace llm_proxy {
 // Writes the chunks of one streamed reply, dicts as a Python backend yields them, as server-sent
 // frames.
 //
-// Owned by the backend's ChatStream (llm_proxy.plugins.backend_reply), which handles what is
+// Owned by the backend's ChatStream (llm_proxy.backends.runtime.reply), which handles what is
 // unusual. Lives on the lane; every function needs the GIL.
 class ChatFrames {
  public:

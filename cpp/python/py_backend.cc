@@ -36,7 +36,7 @@ class Handle final : public HostedCall {
   const std::shared_ptr<PyBackendCall> call_;
 };
 
-// `ReplySink` of llm_proxy.plugins.backend_bridge. Lane only; lives as long as the backend's task.
+// `ReplySink` of llm_proxy.backends.runtime.bridge. Lane only; lives as long as the backend's task.
 class ReplySink {
  public:
   ReplySink(Lane& lane, std::shared_ptr<PyBackendCall> call)

@@ -60,7 +60,7 @@ class PyBackendCall : public std::enable_shared_from_this<PyBackendCall> {
   WorkerPost& worker_;
   const std::shared_ptr<LaneInbox> inbox_;
   std::optional<Said> said_;  // lane only
-  PyRef running_;             // lane only: the Running of llm_proxy.plugins.backend_bridge
+  PyRef running_;             // lane only: the Running of llm_proxy.backends.runtime.bridge
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> told_{false};  // an end or an error is under way to the worker
   std::atomic<std::size_t> unread_{0};

@@ -10,7 +10,7 @@
 
 namespace llm_proxy {
 
-// The Python side of the contract, made once per lane from llm_proxy.plugins.engine. C++ runs the
+// The Python side of the contract, made once per lane from llm_proxy.rings.runtime.engine. C++ runs the
 // plugins and handles what nearly always happens; everything rarer is a call of one of these.
 struct RingHandlers {
   PyRef context_type;  // PluginContext

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, final, type_check_only
 
-from llm_proxy.plugins.context import PluginContext
+from llm_proxy.rings.context import PluginContext
 
 class Lane:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...

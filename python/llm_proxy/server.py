@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from llm_proxy import _core
 from llm_proxy.admin.bridge import AdminBridge
-from llm_proxy.plugins.watchdog import Watchdog
+from llm_proxy.lane_watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from llm_proxy.plugins.backend_bridge import BackendBridge
-    from llm_proxy.plugins.manager import PluginManager
+    from llm_proxy.backends.runtime.bridge import BackendBridge
+    from llm_proxy.rings.runtime.manager import PluginManager
 
 logger = logging.getLogger("llm_proxy")
 
@@ -151,7 +151,7 @@ class Server:
         return self.plugins.host()
 
     async def _make_rings(self, lane: _core.Lane) -> PluginManager:
-        from llm_proxy.plugins.manager import PluginManager
+        from llm_proxy.rings.runtime.manager import PluginManager
 
         made = PluginManager(self._plugins_dir, enable=self._enable, **self._plugin_options)
         made.bind(lane)
@@ -175,7 +175,7 @@ class Server:
         """A chat request of a plugin's own, through this proxy as any client's."""
         import httpx
 
-        from llm_proxy.rings.marketplace.shadow_traffic import HEADER
+        from llm_proxy.rings.builtin.marketplace.shadow_traffic import HEADER
 
         headers = {HEADER: "1"}
         keys = json.loads(self._config).get("client_keys") or ()
@@ -192,7 +192,7 @@ class Server:
     def _load_backends(self, lane: _core.Lane) -> _core.BackendHost | None:
         if self._app_config is None:
             return None
-        from llm_proxy.plugins.backend_bridge import BackendBridge
+        from llm_proxy.backends.runtime.bridge import BackendBridge
 
         self._bridge = BackendBridge(self._app_config, spawn=lane.start_task)
         return self._host_of(lane, self._bridge)
@@ -226,7 +226,7 @@ class Server:
         text = config if isinstance(config, str) else json.dumps(config)
         bridge, host = None, None
         if app_config is not None and app_config != self._app_config:
-            from llm_proxy.plugins.backend_bridge import BackendBridge
+            from llm_proxy.backends.runtime.bridge import BackendBridge
 
             bridge = BackendBridge(app_config, spawn=self._lane.start_task)
             host = self._host_of(self._lane, bridge)

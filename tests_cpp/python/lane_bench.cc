@@ -18,9 +18,9 @@ namespace {
 constexpr const char* kPlugins = R"(
 import asyncio
 from llm_proxy import _core
-from llm_proxy.plugins.context import PluginState
-from llm_proxy.plugins.engine import RingEngine, RingEntry
-from llm_proxy.plugins.sdk import BasePlugin, PluginHook, PluginResponse
+from llm_proxy.rings.context import PluginState
+from llm_proxy.rings.runtime.engine import RingEngine, RingEntry
+from llm_proxy.rings.sdk import BasePlugin, PluginHook, PluginResponse
 
 async def nothing(ctx):
     return None

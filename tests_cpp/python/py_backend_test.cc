@@ -61,7 +61,7 @@ from llm_proxy.backends.base import LLMBackend
 from llm_proxy.backends.registry import BackendRegistry
 from llm_proxy.contracts.exceptions import RateLimitExceededError
 from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseEnvelope
-from llm_proxy.plugins.backend_bridge import BackendBridge
+from llm_proxy.backends.runtime.bridge import BackendBridge
 
 events = []
 

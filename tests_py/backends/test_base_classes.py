@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_proxy.backends.http_client import build_backend_client
+from llm_proxy.backends.runtime.http_client import build_backend_client
 from llm_proxy.testing import Answer, BackendProbe
 from src.connectors.anthropic import AnthropicBackend
 from src.connectors.gemini import GeminiBackend

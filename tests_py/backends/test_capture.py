@@ -10,16 +10,19 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_proxy.contracts.app_config import LoggingConfig
-from llm_proxy.contracts.requests import ConnectorRequestContext
-from llm_proxy.plugins.backend_api import PluginHttpCaptureContext
-from llm_proxy.plugins.backend_http import build_capture_aware_async_client, capture_http_response
-from llm_proxy.plugins.boundary_client import (
+from llm_proxy.backends.plugin_api import PluginHttpCaptureContext
+from llm_proxy.backends.runtime.capture.boundary_client import (
     STREAM_LIMIT,
     CaptureAwareAsyncClient,
     HttpxBoundaryCaptureContext,
 )
-from llm_proxy.plugins.capture_file import CaptureFile, open_capture
+from llm_proxy.backends.runtime.capture.capture_file import CaptureFile, open_capture
+from llm_proxy.backends.runtime.capture.plugin_client import (
+    build_capture_aware_async_client,
+    capture_http_response,
+)
+from llm_proxy.contracts.app_config import LoggingConfig
+from llm_proxy.contracts.requests import ConnectorRequestContext
 
 CONTEXT = ConnectorRequestContext(
     "request-1", "session-1", "127.0.0.1", {"wire_capture_account_id": "account-9"}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from llm_proxy.backends.plugin_api import BackendPluginDefinition, PluginCompatibility
 from llm_proxy.backends.registry import CORE_BACKEND_NAMES, BackendRegistry
+from llm_proxy.backends.runtime import discovery
+from llm_proxy.backends.runtime import discovery_state as state
 from llm_proxy.backends.services import ServiceCollection
-from llm_proxy.plugins import backend_discovery as discovery
-from llm_proxy.plugins import backend_state as state
-from llm_proxy.plugins.backend_api import BackendPluginDefinition, PluginCompatibility
 
 
 class Entry:

@@ -6,13 +6,13 @@ from typing import Any, Union
 
 import pytest
 
+from llm_proxy.backends.runtime.dispatch import ConnectorInvoker, takes_canonical_request
 from llm_proxy.contracts.chat import CanonicalChatRequest
 from llm_proxy.contracts.requests import (
     ConnectorChatCompletionsRequest,
     ConnectorRequestContext,
     ConnectorResponsesRequest,
 )
-from llm_proxy.plugins.backend_dispatch import ConnectorInvoker, takes_canonical_request
 
 Request = ConnectorChatCompletionsRequest
 

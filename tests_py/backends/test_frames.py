@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_proxy.backends.http_client import build_backend_client
+from llm_proxy.backends.runtime.http_client import build_backend_client
+from llm_proxy.backends.runtime.reply import ChatStream
 from llm_proxy.contracts.exceptions import BackendError
 from llm_proxy.contracts.sse import SseReader
-from llm_proxy.plugins.backend_reply import ChatStream
 
 HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
 

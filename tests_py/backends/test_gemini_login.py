@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from backends.test_base_classes import GEMINI, GEMINI_STREAM
-from llm_proxy.backends.http_client import build_backend_client
+from llm_proxy.backends.runtime.http_client import build_backend_client
 from llm_proxy.testing import BackendProbe
 from src.connectors.gemini_base.connector import GeminiOAuthBaseConnector
 from src.connectors.gemini_base.credential_providers import (

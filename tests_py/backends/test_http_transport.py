@@ -13,8 +13,8 @@ import httpcore
 import httpx
 import pytest
 
-from llm_proxy.backends.http_client import build_backend_client
-from llm_proxy.backends.http_transport import BackendTransport
+from llm_proxy.backends.runtime.http_client import build_backend_client
+from llm_proxy.backends.runtime.http_transport import BackendTransport
 from src.core.plugin_api import build_capture_aware_async_client
 
 LIMITS = httpx.Limits(max_connections=2, max_keepalive_connections=1)

@@ -35,7 +35,7 @@ def provider(**changes: str) -> str:
 _DISCOVER = """
 import json, logging, sys
 logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-from llm_proxy.plugins.backend_discovery import discover_backends
+from llm_proxy.backends.runtime.discovery import discover_backends
 print(json.dumps(discover_backends()))
 """
 

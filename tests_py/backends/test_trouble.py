@@ -29,7 +29,7 @@ from e2e.test_client_gone import leave_after
 from e2e.test_python_backend import FRONTENDS
 from e2e.test_soak import left_behind, settled
 from e2e.upstream import Stall, Upstream, stream
-from llm_proxy.plugins import backend_discovery
+from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 
 RUNS = int(os.environ.get("LLM_PROXY_TROUBLE", "600"))
@@ -135,7 +135,7 @@ async def test_a_client_is_told_in_its_own_words_how_a_bad_backend_ended(
 async def test_a_stream_that_never_ends_is_not_folded_without_bound(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llm_proxy.plugins.backend_reply.MAX_WHOLE_BYTES", 1_000_000)
+    monkeypatch.setattr("llm_proxy.backends.runtime.reply.MAX_WHOLE_BYTES", 1_000_000)
     async with (
         start(60) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client,

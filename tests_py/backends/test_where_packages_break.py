@@ -35,9 +35,9 @@ from e2e.conftest import Proxy
 from e2e.test_client_gone import leave_after
 from e2e.test_python_backend import FRONTENDS
 from e2e.upstream import Received, Reply, Stall, Upstream, stream, whole
-from llm_proxy.backends.http_client import build_backend_client
+from llm_proxy.backends.runtime import discovery as backend_discovery
+from llm_proxy.backends.runtime.http_client import build_backend_client
 from llm_proxy.backends.translation import TranslationService, begin_exchange
-from llm_proxy.plugins import backend_discovery
 from llm_proxy.server import Server
 from repo import ROOT
 

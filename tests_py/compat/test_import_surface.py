@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_proxy.plugins.missing import import_problem
+from llm_proxy.import_problem import import_problem
 from repo import ROOT
 
 # module → names, as installed plugin packages import them.
@@ -234,7 +234,7 @@ def imported_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "from llm_proxy.plugins.backend_discovery import discover_backends as d; d()",
+        "from llm_proxy.backends.runtime.discovery import discover_backends as d; d()",
         "import src.core.common.exceptions",
         "import src.core.services.backend_registry",
     ],

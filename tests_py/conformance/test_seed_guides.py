@@ -17,8 +17,8 @@ import pytest
 import src.core.plugin_api
 import src.core.plugin_http_client
 from conformance.seed_code import cut, restored
-from llm_proxy.backends.http_client import build_backend_client
-from llm_proxy.plugins import backend_discovery as discovery
+from llm_proxy.backends.runtime import discovery
+from llm_proxy.backends.runtime.http_client import build_backend_client
 from llm_proxy.testing import BackendProbe
 from src.connectors.base import LLMBackend
 from src.core.common.exceptions import AuthenticationError, BackendError, ServiceUnavailableError

@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llm_proxy.plugins.engine import CLASS_TIMEOUT_MS, DEFAULT_TIMEOUT_MS, default_fail_policy
-from llm_proxy.plugins.manifest import built_in
-from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.rings.runtime.engine import CLASS_TIMEOUT_MS, DEFAULT_TIMEOUT_MS, default_fail_policy
+from llm_proxy.rings.runtime.manifest import built_in
+from llm_proxy.rings.sdk import PluginHook
 
 HEAD = """# The built-in plugins, one by one
 

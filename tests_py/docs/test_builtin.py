@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.builtin_page import NOTES, page
-from llm_proxy.plugins.manifest import built_in
+from llm_proxy.rings.runtime.manifest import built_in
 from repo import ROOT
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from e2e.conftest import program
 from llm_proxy.config.load import Sources, load
-from llm_proxy.plugins.manifest import read_manifests
+from llm_proxy.rings.runtime.manifest import read_manifests
 from repo import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

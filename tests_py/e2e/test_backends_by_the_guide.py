@@ -16,7 +16,7 @@ from e2e.answers import Answer
 from e2e.test_python_backend import FRONTENDS
 from e2e.upstream import Upstream, answering
 from llm_proxy.backends.registry import backend_registry
-from llm_proxy.plugins.backend_discovery import discover_backends
+from llm_proxy.backends.runtime.discovery import discover_backends
 from llm_proxy.server import Server
 from src.connectors.anthropic import AnthropicBackend
 from src.connectors.base import LLMBackend

@@ -15,7 +15,7 @@ import pytest
 from backends.packages import install_example
 from backends.test_base_classes import CHAT, CHAT_STREAM, MESSAGES, MESSAGES_STREAM
 from e2e.test_python_backend import FRONTENDS
-from llm_proxy.plugins import backend_discovery
+from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.testing import Received, Reply, ScriptedUpstream, running_proxy
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from backends.packages import install_example
 from e2e.test_native_backend import Provider, chat
-from llm_proxy.plugins import backend_discovery
+from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 from llm_proxy.testing import Received, ScriptedUpstream
 

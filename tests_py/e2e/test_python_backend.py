@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from backends.packages import install_example
-from llm_proxy.plugins import backend_discovery
+from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 
 SNAPSHOT = {

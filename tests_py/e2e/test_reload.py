@@ -17,12 +17,12 @@ from backends.packages import install_example
 from e2e.answers import TEXT, chat_stream, chat_whole
 from e2e.conftest import QUIET, Proxy, program
 from e2e.upstream import Received, Reply, Upstream, Wait, answering, stream, whole
+from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.cli.serve import JsonLines
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.plan import AT_START
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.config.table import BY_PATH
-from llm_proxy.plugins import backend_discovery
 from llm_proxy.server import Server
 
 CHAT: dict[str, Any] = {"model": "fast", "messages": [{"role": "user", "content": "Hello"}]}

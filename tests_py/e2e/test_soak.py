@@ -20,7 +20,7 @@ import pytest
 
 from backends.packages import install_example
 from e2e.soak_load import CLIENTS
-from llm_proxy.plugins import backend_discovery
+from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 
 REQUESTS = int(os.environ.get("LLM_PROXY_SOAK", "3000"))

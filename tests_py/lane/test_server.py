@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_proxy.plugins.manager import RequiredPluginMissing
+from llm_proxy.rings.runtime.manager import RequiredPluginMissing
 from llm_proxy.server import Server
 
 ECHO = {"name": "echo", "type": "echo", "kind": "echo", "format": "openai-chat"}

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from llm_proxy import _core
-from llm_proxy.plugins.context import PluginContext, PluginState
-from llm_proxy.plugins.engine import RingEngine, RingEntry
-from llm_proxy.plugins.sdk import PluginHook
-from llm_proxy.plugins.watchdog import Watchdog
+from llm_proxy.lane_watchdog import Watchdog
+from llm_proxy.rings.context import PluginContext, PluginState
+from llm_proxy.rings.runtime.engine import RingEngine, RingEntry
+from llm_proxy.rings.sdk import PluginHook
 
 
 class Said(logging.Handler):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from llm_proxy import _core
-from llm_proxy.plugins.context import PluginContext, Reply
-from llm_proxy.plugins.manager import PluginManager
-from llm_proxy.plugins.sdk import PluginHook
-from llm_proxy.rings.host import Rotator
+from llm_proxy.rings.context import PluginContext, Reply
+from llm_proxy.rings.runtime.manager import PluginManager
+from llm_proxy.rings.sdk import PluginHook
+from llm_proxy.rings.services.host import Rotator
 
 
 def completion(content: Any, **message: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_proxy.plugins import admin
+from llm_proxy.admin import plugin_answers as admin
 from llm_proxy.server import Server
 from rings.test_all_at_once import CONFIG
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_proxy.plugins.manifest import built_in
+from llm_proxy.rings.runtime.manifest import built_in
 from llm_proxy.server import Server
 
 ECHO = {"name": "echo", "type": "echo", "kind": "echo", "format": "openai-chat"}

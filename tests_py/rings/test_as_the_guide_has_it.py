@@ -11,7 +11,7 @@ import pytest
 
 from e2e.answers import Answer
 from e2e.upstream import Received, Reply, Upstream, answering
-from llm_proxy.plugins.context import PluginContext
+from llm_proxy.rings.context import PluginContext
 from llm_proxy.server import Server
 from rings.test_all_at_once import CHAT, CONFIG, until
 from rings.test_all_at_once import FRONTENDS as WHOLE

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_proxy.plugins.context import PluginContext
-from llm_proxy.plugins.sdk import PluginHook
+from llm_proxy.rings.context import PluginContext
+from llm_proxy.rings.sdk import PluginHook
 from llm_proxy.server import Server
 from rings.conftest import Bench, completion
 from rings.test_all_at_once import CONFIG, until

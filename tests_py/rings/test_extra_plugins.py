@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_proxy.rings.extra import ai_dependency_guard as guard
-from llm_proxy.rings.extra.onnx_pii_masker import join, merged
-from llm_proxy.rings.marketplace import smart_budget_guard
+from llm_proxy.rings.builtin.extra import ai_dependency_guard as guard
+from llm_proxy.rings.builtin.extra.onnx_pii_masker import join, merged
+from llm_proxy.rings.builtin.marketplace import smart_budget_guard
 from rings.conftest import Bench, completion
 
 ASK = {"model": "gpt-4o", "messages": [{"role": "user", "content": "tell me about cats"}]}

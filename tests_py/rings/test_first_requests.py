@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from e2e.conftest import program
-from llm_proxy.plugins.manager import PluginManager
-from llm_proxy.plugins.manifest import built_in
-from llm_proxy.plugins.warmup import lazy_imports
-from llm_proxy.rings import store as state_store
-from llm_proxy.rings import tokenizer
-from llm_proxy.rings.store import StateStore
+from llm_proxy.rings.runtime.manager import PluginManager
+from llm_proxy.rings.runtime.manifest import built_in
+from llm_proxy.rings.runtime.warmup import lazy_imports
+from llm_proxy.rings.services import store as state_store
+from llm_proxy.rings.services import tokenizer
+from llm_proxy.rings.services.store import StateStore
 from rings.test_all_at_once import CHAT
 
 # Seen by every Python that finds the folder on its path: each statement of SQLite takes its time.

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from llm_proxy import _core
-from llm_proxy.rings import pii
-from llm_proxy.rings.default import context_minifier, kill_switch
+from llm_proxy.rings.builtin.default import context_minifier, kill_switch
+from llm_proxy.rings.services import pii
 
 REAL = [
     "ann@example.org", "x.y+z@a-b.co.uk", "sk-abcdefghijklmnop1234", "AKIAABCDEFGHIJKLMNOP",

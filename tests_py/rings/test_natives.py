@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from llm_proxy import _core
-from llm_proxy.plugins.manager import PluginManager
-from llm_proxy.plugins.sdk import PluginHook
-from llm_proxy.rings import host as ring_host
-from llm_proxy.rings import pii
+from llm_proxy.rings.runtime.manager import PluginManager
+from llm_proxy.rings.sdk import PluginHook
+from llm_proxy.rings.services import host as ring_host
+from llm_proxy.rings.services import pii
 from rings.conftest import completion
 from rings.test_native_scans import PIECES, REAL
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llm_proxy.plugins import loader
-from llm_proxy.plugins.manager import PluginManager
-from llm_proxy.plugins.sdk import PluginHook
-from llm_proxy.plugins.swap import SwapRefused
+from llm_proxy.rings.runtime import loader
+from llm_proxy.rings.runtime.manager import PluginManager
+from llm_proxy.rings.runtime.swap import SwapRefused
+from llm_proxy.rings.sdk import PluginHook
 from llm_proxy.server import Server
 from rings.test_all_at_once import CONFIG
 from rings.test_swap import WORKS, answer, entry, files

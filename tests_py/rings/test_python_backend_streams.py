@@ -10,7 +10,7 @@ import pytest
 
 from backends.packages import install_example
 from e2e.test_python_backend import SNAPSHOT
-from llm_proxy.plugins import backend_discovery
+from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 from rings.test_streams import BLOCKS, ENDS, FRONTENDS, MASKER, REPLACES, text_of, told
 

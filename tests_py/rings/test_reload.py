@@ -10,7 +10,7 @@ import pytest
 
 from e2e.answers import Answer
 from e2e.upstream import Upstream, answering
-from llm_proxy.plugins.swap import SwapRefused
+from llm_proxy.rings.runtime.swap import SwapRefused
 from llm_proxy.server import Server
 from rings.test_all_at_once import CHAT, CONFIG, ask
 from rings.test_streams import serving

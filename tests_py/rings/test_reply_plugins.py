@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llm_proxy.rings.default.json_healer import heal
-from llm_proxy.rings.default.kill_switch import snip
-from llm_proxy.rings.marketplace.canary_detector import leaked_share
-from llm_proxy.rings.marketplace.schema_enforcer import violations
+from llm_proxy.rings.builtin.default.json_healer import heal
+from llm_proxy.rings.builtin.default.kill_switch import snip
+from llm_proxy.rings.builtin.marketplace.canary_detector import leaked_share
+from llm_proxy.rings.builtin.marketplace.schema_enforcer import violations
 from rings.conftest import Bench, completion
 
 ASK = {"model": "gpt-4o", "messages": [{"role": "user", "content": "tell me about cats"}]}

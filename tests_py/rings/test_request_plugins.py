@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llm_proxy.plugins.context import PluginContext
-from llm_proxy.rings.default import smart_router
-from llm_proxy.rings.host import Breaker
-from llm_proxy.rings.pii import Vault
+from llm_proxy.rings.builtin.default import smart_router
+from llm_proxy.rings.context import PluginContext
+from llm_proxy.rings.services.host import Breaker
+from llm_proxy.rings.services.pii import Vault
 from rings.conftest import Bench, completion
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("read", "drop_table")]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from llm_proxy.rings import pricing
-from llm_proxy.rings.cache import NegativeCache, ResponseCache
-from llm_proxy.rings.default import smart_router
-from llm_proxy.rings.store import StateStore
-from llm_proxy.rings.stream_faker import fake_stream
-from llm_proxy.rings.tokenizer import count_messages_tokens, count_tokens
+from llm_proxy.rings.builtin.default import smart_router
+from llm_proxy.rings.services import pricing
+from llm_proxy.rings.services.cache import NegativeCache, ResponseCache
+from llm_proxy.rings.services.store import StateStore
+from llm_proxy.rings.services.stream_faker import fake_stream
+from llm_proxy.rings.services.tokenizer import count_messages_tokens, count_tokens
 from rings.conftest import completion
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -119,7 +119,7 @@ def test_the_names_that_plugins_import_are_the_very_modules() -> None:
     import core.stream_faker
     import core.tokenizer
     import plugins.default.smart_router
-    from llm_proxy.rings.default import smart_router
+    from llm_proxy.rings.builtin.default import smart_router
     from plugins.marketplace.tool_guard import ToolGuard
 
     assert core.pricing._config_overrides is pricing._config_overrides

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from llm_proxy.plugins.context import PluginContext
-from llm_proxy.plugins.manifest import built_in
+from llm_proxy.rings.context import PluginContext
+from llm_proxy.rings.runtime.manifest import built_in
 from rings.conftest import Bench, completion
 
 Probe = Callable[[Bench, Any], Awaitable[Any]]
@@ -131,7 +131,7 @@ class Registry:
 
 def packages(text: str) -> Probe:
     async def probe(bench: Bench, plugin: Any) -> Any:
-        from llm_proxy.rings.extra import ai_dependency_guard
+        from llm_proxy.rings.builtin.extra import ai_dependency_guard
 
         ai_dependency_guard._CACHE.clear()
         if plugin.client is not None:

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import yaml
 
-from llm_proxy.plugins.gate import compute_plugin_sha256
-from llm_proxy.plugins.swap import SwapRefused
+from llm_proxy.rings.runtime.gate import compute_plugin_sha256
+from llm_proxy.rings.runtime.swap import SwapRefused
 from llm_proxy.server import Server
 from rings.test_all_at_once import CHAT, CONFIG, ask, until
 

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from llm_proxy.plugins.manager import PluginManager
-from llm_proxy.plugins.swap import SwapRefused
-from llm_proxy.plugins.wasm_runner import _check_extism
+from llm_proxy.rings.runtime.manager import PluginManager
+from llm_proxy.rings.runtime.swap import SwapRefused
+from llm_proxy.rings.runtime.wasm_runner import _check_extism
 from llm_proxy.server import Server
 from repo import ROOT
 from rings.test_all_at_once import until

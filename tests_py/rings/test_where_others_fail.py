@@ -17,7 +17,7 @@ import pytest
 from e2e.answers import Answer
 from e2e.conftest import PYTHON_PROGRAM, program
 from e2e.upstream import Received, Reply, Upstream, Wait, answering
-from llm_proxy.rings.default import smart_router
+from llm_proxy.rings.builtin.default import smart_router
 from llm_proxy.server import Server
 from rings.test_all_at_once import CHAT, CONFIG, ask, until
 from rings.test_streams import FRONTENDS, serving, told
@@ -245,7 +245,7 @@ def test_the_users_plugins_folder_and_ours_are_one_package(tmp_path: Path) -> No
     code = (
         "from plugins.mine.own import HERE\n"
         "from plugins.default.smart_router import update_endpoint_stats\n"
-        "from llm_proxy.rings.default import smart_router\n"
+        "from llm_proxy.rings.builtin.default import smart_router\n"
         "assert HERE and update_endpoint_stats is smart_router.update_endpoint_stats\n"
     )
     path = os.pathsep.join([str(tmp_path), *(entry for entry in sys.path if entry)])

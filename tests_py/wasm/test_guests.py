@@ -20,11 +20,10 @@ import httpx
 import pytest
 
 from llm_proxy import _core
-from llm_proxy.plugins import wasm_runner
-from llm_proxy.plugins.context import Headers, PluginContext, Reply
-from llm_proxy.plugins.sdk import PluginHook, PluginResponse
-from llm_proxy.plugins.swap import SwapRefused
-from llm_proxy.plugins.wasm_runner import (
+from llm_proxy.rings.context import Headers, PluginContext, Reply
+from llm_proxy.rings.runtime import wasm_runner
+from llm_proxy.rings.runtime.swap import SwapRefused
+from llm_proxy.rings.runtime.wasm_runner import (
     GuestPool,
     WasmError,
     WasmLimits,
@@ -32,6 +31,7 @@ from llm_proxy.plugins.wasm_runner import (
     WasmRunner,
     parse_answer,
 )
+from llm_proxy.rings.sdk import PluginHook, PluginResponse
 from llm_proxy.server import Server
 from repo import ROOT
 from rings.conftest import Bench, completion
@@ -413,7 +413,7 @@ async def test_without_the_runtime_a_guest_says_how_to_get_it(
 
 
 def test_nothing_loads_the_runtime_before_the_first_guest() -> None:
-    code = "import sys, llm_proxy.plugins.manager; sys.exit('extism_sys' in sys.modules)"
+    code = "import sys, llm_proxy.rings.runtime.manager; sys.exit('extism_sys' in sys.modules)"
     where = os.pathsep.join(str(ROOT / part) for part in ("python", "python/compat"))
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": where}

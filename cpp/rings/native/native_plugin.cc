@@ -56,7 +56,7 @@ const std::string& NativeExchange::tenant() {
   if (!tenant_.empty()) return tenant_;
   tenant_ = request_.key_hash;
   if (tenant_.empty()) tenant_ = request_.session_id;
-  // As llm_proxy.plugins.engine names a session: by the client, else by where and what it is.
+  // As llm_proxy.rings.runtime.engine names a session: by the client, else by where and what it is.
   if (tenant_.empty()) tenant_ = header(request_, "x-session-id");
   if (tenant_.empty()) {
     std::string who = request_.client_host;

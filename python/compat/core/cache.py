@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings import cache
+from llm_proxy.rings.services import cache
 
 sys.modules[__name__] = cache

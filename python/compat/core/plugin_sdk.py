@@ -1,6 +1,6 @@
 """The plugin SDK under the name that plugins import."""
 
-from llm_proxy.plugins.sdk import (
+from llm_proxy.rings.sdk import (
     BasePlugin,
     PluginAction,
     PluginHook,

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings import pricing
+from llm_proxy.rings.services import pricing
 
 sys.modules[__name__] = pricing

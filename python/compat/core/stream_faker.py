@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings import stream_faker
+from llm_proxy.rings.services import stream_faker
 
 sys.modules[__name__] = stream_faker

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings import tokenizer
+from llm_proxy.rings.services import tokenizer
 
 sys.modules[__name__] = tokenizer

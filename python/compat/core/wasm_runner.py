@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.plugins import wasm_runner
+from llm_proxy.rings.runtime import wasm_runner
 
 sys.modules[__name__] = wasm_runner

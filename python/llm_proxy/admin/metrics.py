@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from llm_proxy.admin import plugin_answers as admin
 from llm_proxy.admin.access import answered
-from llm_proxy.plugins import admin
 
 if TYPE_CHECKING:
     from llm_proxy.server import Server

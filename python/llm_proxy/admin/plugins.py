@@ -1,4 +1,4 @@
-"""The ring plugins' routes. What each does is in `llm_proxy.plugins.admin`."""
+"""The ring plugins' routes. What each does is in `llm_proxy.admin.plugin_answers`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from llm_proxy.admin import plugin_answers as admin
 from llm_proxy.admin.access import ADMINS, Asked, answered
-from llm_proxy.plugins import admin
 
 if TYPE_CHECKING:
     from llm_proxy.server import Server

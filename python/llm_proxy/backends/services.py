@@ -158,7 +158,7 @@ def run_plugin_post_build_hooks(provider: IServiceProvider) -> None:
 
     A hook that raises is warned about, not fatal.
     """
-    from llm_proxy.plugins.backend_state import get_plugin_post_build_hooks
+    from llm_proxy.backends.runtime.discovery_state import get_plugin_post_build_hooks
 
     for name, hook in get_plugin_post_build_hooks():
         try:

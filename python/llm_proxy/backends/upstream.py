@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from llm_proxy.backends.runtime.failure import seconds
 from llm_proxy.contracts.exceptions import (
     APITimeoutError,
     AuthenticationError,
@@ -21,7 +22,6 @@ from llm_proxy.contracts.exceptions import (
 from llm_proxy.contracts.processors import ProcessedResponse
 from llm_proxy.contracts.responses import StreamingResponseHandle
 from llm_proxy.contracts.sse import SseReader, parse_event
-from llm_proxy.plugins.backend_failure import seconds
 
 if TYPE_CHECKING:
     from llm_proxy.backends.translation import TranslationService

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from llm_proxy.backends.registry import backend_registry
+from llm_proxy.backends.runtime.discovery import discover_backends, skipped_plugins
+from llm_proxy.backends.runtime.discovery_state import get_plugin_metadata
 from llm_proxy.config.errors import ConfigError, Problem, nearest
 from llm_proxy.config.settings import Settings
-from llm_proxy.plugins.backend_discovery import discover_backends, skipped_plugins
-from llm_proxy.plugins.backend_state import get_plugin_metadata
 
 
 def plugins(words: Sequence[str], settings: Settings) -> int:
@@ -47,8 +47,8 @@ def _version(distribution: str) -> str:
 
 
 def _rings(settings: Settings) -> Iterable[str]:
-    from llm_proxy.plugins.manifest import read_manifests
-    from llm_proxy.plugins.sdk import PluginHook
+    from llm_proxy.rings.runtime.manifest import read_manifests
+    from llm_proxy.rings.sdk import PluginHook
 
     folder = settings.text("plugins.directory")
     entries = read_manifests(Path(folder) if folder else None, settings.texts("plugins.enabled"))
@@ -63,7 +63,7 @@ def _rings(settings: Settings) -> Iterable[str]:
 
 
 def _check(name: str) -> int:
-    from llm_proxy.testing.contract import backend_problems
+    from llm_proxy.backends.runtime.check import backend_problems
 
     names = discover_backends()
     left_out = [skipped for skipped in skipped_plugins() if skipped.name == name]

@@ -9,13 +9,13 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from llm_proxy.backends.catalog import PERSONAL_BACKENDS
+from llm_proxy.backends.runtime.discovery_state import second_logins
 from llm_proxy.config.backends import SectionValues, make_backends, pick_default
 from llm_proxy.config.errors import ConfigError, Problem, nearest
 from llm_proxy.config.routes import engine_problem
 from llm_proxy.config.settings import DEFAULT, Backend, Origin, Settings
 from llm_proxy.config.table import BACKEND_SETTINGS, SETTINGS, Setting, Value
 from llm_proxy.config.tree import Node, read
-from llm_proxy.plugins.backend_state import second_logins
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 

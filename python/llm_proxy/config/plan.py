@@ -9,7 +9,7 @@ from typing import Any
 from llm_proxy.config.plugin_view import plugin_view
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.rings.store import MEMORY
+from llm_proxy.rings.services.store import MEMORY
 
 # Read when the process starts; a change waits for the next start.
 AT_START = (

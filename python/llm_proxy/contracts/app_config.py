@@ -312,8 +312,8 @@ class AppConfig(BaseModel):
 
 
 def _one_login_a_family(backends: Mapping[str, Any]) -> None:
+    from llm_proxy.backends.runtime.discovery_state import second_logins
     from llm_proxy.contracts.exceptions import ConfigurationError
-    from llm_proxy.plugins.backend_state import second_logins
 
     configs = {name: value for name, value in backends.items() if isinstance(value, Mapping)}
     connectors = {name: str(value.get("connector") or name) for name, value in configs.items()}

@@ -1,5 +1,6 @@
-"""The ring plugins that come with the proxy, and what they stand on.
+"""Ring plugins, on four floors.
 
-`manifest.yaml` lists them; `default`, `marketplace` and `extra` hold one file a plugin; `host` is
-what plugins reach the proxy through.
+`sdk` and `context` are what a plugin is written with; `services` is what it reaches the proxy
+through; `builtin` holds the plugins that come with the proxy; `runtime` loads, runs and replaces
+plugins.
 """

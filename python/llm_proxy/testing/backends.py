@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from llm_proxy.backends.registry import BackendRegistry
+from llm_proxy.backends.runtime.bridge import BackendBridge, Running
 from llm_proxy.contracts.sse import SseReader, parse_event
-from llm_proxy.plugins.backend_bridge import BackendBridge, Running
 
 
 class Answer:

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import cache_check
+from llm_proxy.rings.builtin.default import cache_check
 
 sys.modules[__name__] = cache_check

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import context_minifier
+from llm_proxy.rings.builtin.default import context_minifier
 
 sys.modules[__name__] = context_minifier

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import ingress_auth
+from llm_proxy.rings.builtin.default import ingress_auth
 
 sys.modules[__name__] = ingress_auth

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import json_healer
+from llm_proxy.rings.builtin.default import json_healer
 
 sys.modules[__name__] = json_healer

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import kill_switch
+from llm_proxy.rings.builtin.default import kill_switch
 
 sys.modules[__name__] = kill_switch

@@ -1,6 +1,6 @@
 """The smart router under its older name."""
 
-from llm_proxy.rings.default.smart_router import (
+from llm_proxy.rings.builtin.default.smart_router import (
     get_endpoint_stats,
     select_endpoint,
     update_endpoint_stats,

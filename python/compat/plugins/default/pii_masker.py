@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import pii_masker
+from llm_proxy.rings.builtin.default import pii_masker
 
 sys.modules[__name__] = pii_masker

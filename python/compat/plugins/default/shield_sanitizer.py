@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import shield_sanitizer
+from llm_proxy.rings.builtin.default import shield_sanitizer
 
 sys.modules[__name__] = shield_sanitizer

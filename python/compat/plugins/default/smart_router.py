@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import smart_router
+from llm_proxy.rings.builtin.default import smart_router
 
 sys.modules[__name__] = smart_router

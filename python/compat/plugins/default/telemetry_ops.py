@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.default import telemetry_ops
+from llm_proxy.rings.builtin.default import telemetry_ops
 
 sys.modules[__name__] = telemetry_ops

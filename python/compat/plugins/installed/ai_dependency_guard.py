@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.extra import ai_dependency_guard
+from llm_proxy.rings.builtin.extra import ai_dependency_guard
 
 sys.modules[__name__] = ai_dependency_guard

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.extra import l0_compressor
+from llm_proxy.rings.builtin.extra import l0_compressor
 
 sys.modules[__name__] = l0_compressor

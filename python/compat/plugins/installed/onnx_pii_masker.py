@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.extra import onnx_pii_masker
+from llm_proxy.rings.builtin.extra import onnx_pii_masker
 
 sys.modules[__name__] = onnx_pii_masker

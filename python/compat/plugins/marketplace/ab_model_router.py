@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import ab_model_router
+from llm_proxy.rings.builtin.marketplace import ab_model_router
 
 sys.modules[__name__] = ab_model_router

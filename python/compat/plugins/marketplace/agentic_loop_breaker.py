@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import agentic_loop_breaker
+from llm_proxy.rings.builtin.marketplace import agentic_loop_breaker
 
 sys.modules[__name__] = agentic_loop_breaker

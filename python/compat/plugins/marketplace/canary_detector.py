@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import canary_detector
+from llm_proxy.rings.builtin.marketplace import canary_detector
 
 sys.modules[__name__] = canary_detector

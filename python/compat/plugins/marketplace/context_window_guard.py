@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import context_window_guard
+from llm_proxy.rings.builtin.marketplace import context_window_guard
 
 sys.modules[__name__] = context_window_guard

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import latency_sla_guard
+from llm_proxy.rings.builtin.marketplace import latency_sla_guard
 
 sys.modules[__name__] = latency_sla_guard

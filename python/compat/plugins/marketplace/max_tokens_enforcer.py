@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import max_tokens_enforcer
+from llm_proxy.rings.builtin.marketplace import max_tokens_enforcer
 
 sys.modules[__name__] = max_tokens_enforcer

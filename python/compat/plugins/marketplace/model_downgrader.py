@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import model_downgrader
+from llm_proxy.rings.builtin.marketplace import model_downgrader
 
 sys.modules[__name__] = model_downgrader

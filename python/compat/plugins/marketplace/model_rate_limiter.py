@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import model_rate_limiter
+from llm_proxy.rings.builtin.marketplace import model_rate_limiter
 
 sys.modules[__name__] = model_rate_limiter

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import prompt_complexity_scorer
+from llm_proxy.rings.builtin.marketplace import prompt_complexity_scorer
 
 sys.modules[__name__] = prompt_complexity_scorer

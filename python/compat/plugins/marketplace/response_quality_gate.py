@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import response_quality_gate
+from llm_proxy.rings.builtin.marketplace import response_quality_gate
 
 sys.modules[__name__] = response_quality_gate

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import schema_enforcer
+from llm_proxy.rings.builtin.marketplace import schema_enforcer
 
 sys.modules[__name__] = schema_enforcer

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import shadow_traffic
+from llm_proxy.rings.builtin.marketplace import shadow_traffic
 
 sys.modules[__name__] = shadow_traffic

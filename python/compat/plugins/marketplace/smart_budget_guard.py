@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import smart_budget_guard
+from llm_proxy.rings.builtin.marketplace import smart_budget_guard
 
 sys.modules[__name__] = smart_budget_guard

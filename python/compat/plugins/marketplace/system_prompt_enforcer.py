@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import system_prompt_enforcer
+from llm_proxy.rings.builtin.marketplace import system_prompt_enforcer
 
 sys.modules[__name__] = system_prompt_enforcer

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import tenant_qos_router
+from llm_proxy.rings.builtin.marketplace import tenant_qos_router
 
 sys.modules[__name__] = tenant_qos_router

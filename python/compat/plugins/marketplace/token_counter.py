@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import token_counter
+from llm_proxy.rings.builtin.marketplace import token_counter
 
 sys.modules[__name__] = token_counter

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import tool_guard
+from llm_proxy.rings.builtin.marketplace import tool_guard
 
 sys.modules[__name__] = tool_guard

@@ -2,6 +2,6 @@
 
 import sys
 
-from llm_proxy.rings.marketplace import topic_blocklist
+from llm_proxy.rings.builtin.marketplace import topic_blocklist
 
 sys.modules[__name__] = topic_blocklist

@@ -1,8 +1,10 @@
-"""Another name of `llm_proxy.plugins.backend_http`: the same module, so that what is patched
-here is patched there."""
+"""Another name of `llm_proxy.backends.runtime.capture.plugin_client`.
+
+The same module, so that what is patched here is patched there.
+"""
 
 import sys
 
-from llm_proxy.plugins import backend_http
+from llm_proxy.backends.runtime.capture import plugin_client as backend_http
 
 sys.modules[__name__] = backend_http

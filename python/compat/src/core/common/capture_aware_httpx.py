@@ -1,3 +1,6 @@
-from llm_proxy.plugins.boundary_client import CaptureAwareAsyncClient, HttpxBoundaryCaptureContext
+from llm_proxy.backends.runtime.capture.boundary_client import (
+    CaptureAwareAsyncClient,
+    HttpxBoundaryCaptureContext,
+)
 
 __all__ = ["CaptureAwareAsyncClient", "HttpxBoundaryCaptureContext"]

@@ -1,8 +1,10 @@
-"""Another name of `llm_proxy.plugins.backend_capture`: the same module, so that what is patched
-here is patched there."""
+"""Another name of `llm_proxy.backends.runtime.capture.wire_capture`.
+
+The same module, so that what is patched here is patched there.
+"""
 
 import sys
 
-from llm_proxy.plugins import backend_capture
+from llm_proxy.backends.runtime.capture import wire_capture as backend_capture
 
 sys.modules[__name__] = backend_capture

@@ -1,3 +1,3 @@
-from llm_proxy.plugins.backend_discovery import discover_backends, reset_backend_discovery_state
+from llm_proxy.backends.runtime.discovery import discover_backends, reset_backend_discovery_state
 
 __all__ = ["discover_backends", "reset_backend_discovery_state"]

@@ -1,3 +1,3 @@
-from llm_proxy.backends.factory import BackendFactory
+from llm_proxy.backends.runtime.factory import BackendFactory
 
 __all__ = ["BackendFactory"]

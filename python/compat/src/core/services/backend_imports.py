@@ -1,5 +1,5 @@
 """Importing this finds every backend, once."""
 
-from llm_proxy.plugins.backend_discovery import discover_backends
+from llm_proxy.backends.runtime.discovery import discover_backends
 
 discover_backends()

@@ -1,8 +1,10 @@
-"""Another name of `llm_proxy.plugins.backend_discovery`: the same module, so that what is
-patched here is patched there."""
+"""Another name of `llm_proxy.backends.runtime.discovery`.
+
+The same module, so that what is patched here is patched there.
+"""
 
 import sys
 
-from llm_proxy.plugins import backend_discovery
+from llm_proxy.backends.runtime import discovery as backend_discovery
 
 sys.modules[__name__] = backend_discovery

@@ -1,3 +1,3 @@
-from llm_proxy.plugins.backend_dispatch import ConnectorInvoker
+from llm_proxy.backends.runtime.dispatch import ConnectorInvoker
 
 __all__ = ["ConnectorInvoker"]

@@ -1,0 +1,1 @@
+"""The wire capture: what backend packages send and receive over HTTP, credentials hidden."""
