@@ -20,8 +20,8 @@ Result<std::string> chat_view(const Request& request, std::string_view model);
 std::optional<std::string> edited_request(const Codec& client, std::string_view body,
                                           std::string_view view, std::string_view edited);
 
-// `body`, a JSON object, with "stream": true if it says nothing about it: a plugin that wrote it anew
-// thought of what it asks, not of how the client wants to hear it.
+// `body`, a JSON object, with "stream": true if it says nothing about it: a plugin that wrote it
+// anew thought of what it asks, not of how the client wants to hear it.
 void keep_streaming(std::string& body);
 
 // What plugins hid where they could see it is hidden where they could not, too. Short values are

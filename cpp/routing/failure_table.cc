@@ -88,7 +88,8 @@ bool is_context_overflow(const Error& error) {
 
 FailureRule rule_of(const Error& error) {
   if (is_context_overflow(error)) return {error.kind, FaultScope::nobody, NextStep::next_leg};
-  // A mistake in a plugin's own code: no other attempt would go better, and no provider is to blame.
+  // A mistake in a plugin's own code: no other attempt would go better, and no provider is to
+  // blame.
   if (error.kind == ErrorKind::internal && error.code == kBackendBug) {
     return {error.kind, FaultScope::nobody, NextStep::surface};
   }
