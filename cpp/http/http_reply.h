@@ -12,8 +12,8 @@ namespace llm_proxy {
 
 // One HTTP/1.1 reply as its bytes arrive.
 //
-// Owned by a connection of llm_proxy.backends.runtime.http_transport; lives on the lane. Holds the head,
-// and nothing of the body.
+// Owned by a connection of llm_proxy.backends.runtime.http_transport; lives on the lane. Holds the
+// head, and nothing of the body.
 //
 //   head ─► body ─► done      (after an Error: of no further use)
 class HttpReply {

@@ -10,8 +10,8 @@
 
 namespace llm_proxy {
 
-// The Python side of the contract, made once per lane from llm_proxy.rings.runtime.engine. C++ runs the
-// plugins and handles what nearly always happens; everything rarer is a call of one of these.
+// The Python side of the contract, made once per lane from llm_proxy.rings.runtime.engine. C++ runs
+// the plugins and handles what nearly always happens; everything rarer is a call of one of these.
 struct RingHandlers {
   PyRef context_type;  // PluginContext
   PyRef state;         // the PluginState shared by all contexts

@@ -1,5 +1,6 @@
-// The default plugins' steps. Each has a Python function of its name in llm_proxy.rings.builtin.default,
-// which says what it does; here is what nearly every exchange needs of it.
+// The default plugins' steps. Each has a Python function of its name in
+// llm_proxy.rings.builtin.default, which says what it does; here is what nearly every exchange
+// needs of it.
 
 #include <algorithm>
 #include <array>

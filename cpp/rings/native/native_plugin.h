@@ -95,7 +95,8 @@ enum class NativeStep : std::uint8_t {
 // A step of a default plugin. It stands for the Python function of that name, which does the same
 // and is called where Python plugins ran before it.
 struct NativePlugin {
-  std::string_view name;  // "pii_masker.mask": module and function under llm_proxy.rings.builtin.default
+  std::string_view
+      name;  // "pii_masker.mask": module and function under llm_proxy.rings.builtin.default
   NativeStep (*request)(NativeExchange&) = nullptr;
   NativeStep (*reply)(NativeExchange&, NativeReply&) = nullptr;
   // The reply is null when there is none.

@@ -9,8 +9,8 @@
 
 namespace llm_proxy {
 
-// Personal data in text, as the patterns of `llm_proxy.rings.services.pii` find it: that file is the
-// reference.
+// Personal data in text, as the patterns of `llm_proxy.rings.services.pii` find it: that file is
+// the reference.
 
 // False: none of the patterns can match. `text` is UTF-8; one pass, sixteen bytes at a step.
 bool may_hold_pii(std::string_view text);
