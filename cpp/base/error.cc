@@ -31,8 +31,10 @@ constexpr std::array kErrorRows{
     ErrorRow{ErrorKind::internal, 500, "internal"},
     ErrorRow{ErrorKind::upstream_garbled, 502, "upstream_garbled"},
     ErrorRow{ErrorKind::upstream_cut, 502, "upstream_cut"},
+    ErrorRow{ErrorKind::upstream_too_large, 502, "upstream_too_large"},
     ErrorRow{ErrorKind::upstream_unreachable, 502, "upstream_unreachable"},
     ErrorRow{ErrorKind::unavailable, 503, "unavailable"},
+    ErrorRow{ErrorKind::short_of_memory, 503, "short_of_memory"},
     ErrorRow{ErrorKind::upstream_timeout, 504, "upstream_timeout"},
     ErrorRow{ErrorKind::overloaded, 529, "overloaded"},
 };

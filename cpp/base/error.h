@@ -30,8 +30,10 @@ enum class ErrorKind : std::uint8_t {
   internal,              // 500
   upstream_garbled,      // 502: the upstream's bytes are not what its format allows
   upstream_cut,          // 502: the upstream ended before its terminator
+  upstream_too_large,    // 502: the upstream sends more than is kept of a reply, a head or an event
   upstream_unreachable,  // 502: connect, DNS or TLS failed
   unavailable,           // 503
+  short_of_memory,       // 503: the proxy itself; see MemoryBudget
   upstream_timeout,      // 504
   overloaded,            // 529
 };

@@ -293,6 +293,7 @@ void read_section(Fields& fields, ServerConfig& out) {
   fields.read("body_limit", out.body_limit);
   fields.read("head_limit", out.head_limit);
   fields.read("client_min_rate", out.client_min_rate);
+  fields.read("memory_limit", out.memory_limit);
   fields.read("timeouts", out.timeouts);
   fields.read("client_keys", out.client_keys);
   fields.read("admin_keys", out.admin_keys);
@@ -325,7 +326,9 @@ void read_section(Fields& fields, ServerConfig& out) {
   fields.read("ca_dir", out.ca_dir);
   fields.read("http_proxy", out.http_proxy);
   fields.read("https_proxy", out.https_proxy);
+  fields.read("all_proxy", out.all_proxy);
   fields.read("no_proxy", out.no_proxy);
+  fields.read("proxy_loopback", out.proxy_loopback);
   fields.read("version", out.version);
 }
 

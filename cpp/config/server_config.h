@@ -51,6 +51,7 @@ struct ServerConfig {
   std::uint64_t body_limit = 64u << 20;
   std::uint32_t head_limit = 32u << 10;
   std::uint32_t client_min_rate = 500;  // bytes a second of a body or a reply; 0: any
+  std::uint64_t memory_limit = 0;       // of all requests under way; 0: a quarter of what there is
   Timeouts timeouts;
   std::vector<std::string> client_keys;      // empty: no key asked for
   std::vector<std::string> admin_keys;       // of the admin API; never a client's
@@ -86,9 +87,11 @@ struct ServerConfig {
   std::string access_log_path;  // empty: standard error
   std::string ca_file;          // SSL_CERT_FILE, SSL_CERT_DIR; both empty: the system's
   std::string ca_dir;
-  std::string http_proxy;  // "http://user:password@host:port"; empty: none
+  std::string http_proxy;  // see UpstreamOptions
   std::string https_proxy;
+  std::string all_proxy;
   std::string no_proxy;
+  bool proxy_loopback = false;
   std::string version;  // for User-Agent and /health
 };
 

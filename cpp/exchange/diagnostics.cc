@@ -98,6 +98,14 @@ void write_activity(const ServerStats& stats, JsonWriter& json) {
       .member("upstream_connections", static_cast<std::int64_t>(stats.upstream_connections))
       .member("upstream_idle", static_cast<std::int64_t>(stats.upstream_idle))
       .end_object();
+  json.key("memory")
+      .begin_object()
+      .member("used_bytes", static_cast<std::int64_t>(stats.memory_used))
+      .member("limit_bytes", static_cast<std::int64_t>(stats.memory_limit))
+      .member("refused", static_cast<std::int64_t>(stats.memory_refused))
+      .member("bodies_decoding", static_cast<std::int64_t>(stats.decoding))
+      .member("slices_decoded", static_cast<std::int64_t>(stats.slices))
+      .end_object();
 }
 
 }  // namespace

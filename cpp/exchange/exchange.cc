@@ -78,6 +78,8 @@ Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snaps
   record_.path = request.head.path;
   record_.frontend = record_.upstream = format_;
   record_.request_bytes = request.body.size();
+  copies_ = request.body.sibling_charge();
+  ring_charge_ = copies_.sibling();
   context_.counters().active.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -253,6 +255,9 @@ bool Exchange::write_stream(std::string& bytes) {
     if (ring_stream_->refusal()) {
       refuse_stream(*ring_stream_->refusal());
       bytes.clear();
+    } else if (auto refused = ring_charge_.grow_to(ring_stream_->kept())) {
+      refuse_stream(*refused);
+      bytes.clear();
     }
     tell_chunk();
     if (stream_over_) bytes.clear();
@@ -305,6 +310,12 @@ void Exchange::note_usage(const Usage& usage) {
 
 void Exchange::note_finish(std::string_view word) {
   record_.finish = word;
+}
+
+// Python is given a copy of a body and makes objects of it, some times its size.
+std::optional<Error> Exchange::charge_copies(std::size_t bytes) {
+  constexpr std::size_t kTimes = 5;
+  return copies_.grow_to(kTimes * bytes);
 }
 
 // ---- to the client

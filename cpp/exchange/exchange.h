@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/deadline_list.h"
+#include "base/memory_budget.h"
 #include "exchange/model_list.h"
 #include "formats/codec.h"
 #include "ledger/record.h"
@@ -221,6 +222,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
                   int verbatim_status = 0);
   void begin_stream(int status, std::string_view content_type, std::string_view fields);
   std::string reply_fields(std::string_view upstream_fields, bool same_format) const;
+  std::optional<Error> charge_copies(std::size_t bytes);
   std::string body_as_chat(std::string_view client_body);
   void finish_rings();
   void finish_record();
@@ -289,6 +291,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   bool reply_ring_ran_ = false;
   Placeholders placeholders_;
   std::unique_ptr<RingStream> ring_stream_;
+  MemoryCharge copies_;       // of the bodies that Python is given
+  MemoryCharge ring_charge_;  // of what ring_stream_ keeps
   bool stream_over_ = false;  // nothing of it is written any more
   std::chrono::microseconds first_output_{0};
   std::chrono::microseconds asked_{-1};     // the first attempt, since began_

@@ -87,6 +87,7 @@ void Exchange::ask_rings(std::string view, void (Exchange::*then)()) {
                        "the ring plugins that guard this proxy read requests of up to " +
                            std::to_string(limit) + " bytes"});
   }
+  if (const auto refused = charge_copies(bytes)) return send_error(*refused);
   RingRequest ring;
   ring.body = std::move(view);
   ring.request_id = record_.request_id;
@@ -274,6 +275,7 @@ std::string Exchange::body_as_chat(std::string_view client_body) {
 
 void Exchange::run_reply_ring(int status, std::string fields, std::string content_type,
                               std::string body) {
+  if (const auto refused = charge_copies(body.size())) return send_error(*refused);
   RingReply reply;
   reply.status = status;
   reply.fields = fields;

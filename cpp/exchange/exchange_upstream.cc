@@ -278,6 +278,7 @@ void Exchange::attempt_http(const Backend& backend) {
     request.body = {lane_->encoded_body};
   }
   lane_->relay = make_relay(backend, /*keep_usage_chunk=*/!same || !asks_for_usage());
+  lane_->relay->charge_to(session_->request().body.sibling_charge());
   lane_->relay->hide(lane_->key);
   auto call = std::make_shared<HttpCall>(context_, *lane_->relay, std::move(request));
   lane_->call = call;
@@ -317,6 +318,7 @@ void Exchange::attempt_hosted(const Backend& backend) {
         {}, {});
   }
   const auto& request = session_->request();
+  if (const auto refused = charge_copies(body().size())) return send_error(*refused);
   HostedRequest hosted;
   hosted.instance = backend.name;
   hosted.model = route_.candidates[lane_->leg].model;
@@ -335,6 +337,7 @@ void Exchange::attempt_hosted(const Backend& backend) {
     hosted.body = *std::move(set);
   }
   lane_->relay = make_relay(backend, /*keep_usage_chunk=*/true);
+  lane_->relay->charge_to(session_->request().body.sibling_charge());
   auto call = std::make_shared<HostedUpstream>(context_, *lane_->relay);
   lane_->call = call;
   call->start(*snapshot_->hosts, std::move(hosted));

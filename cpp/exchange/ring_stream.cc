@@ -12,7 +12,7 @@ RingStream::RingStream(const Codec& client, const EncodeContext& context, const 
       // The elements of an array are told apart only when all are there.
       hold_all_(options.hold_all || context.json_array),
       hear_(options.hear) {
-  if (context.json_array) array_.emplace(kMaxHeld);
+  if (context.json_array) array_.emplace(SseReader::kDefaultLimit);
   if (options.cut_loops) loops_.emplace();
   // What holds all is put right by the plugins themselves.
   if (options.placeholders != nullptr && !options.placeholders->empty() && !options.hold_all) {
@@ -38,13 +38,16 @@ void RingStream::add(std::string& bytes) {
     const auto got = reader_.next(input, event);
     if (!got) refuse(got.error());
     const auto taken = before.substr(0, before.size() - input.size());
-    pending_ += taken;
+    if (!pending_.append(taken)) {
+      refuse(reply_too_large());
+      break;
+    }
     if (!got || !*got) break;
     decode(event);
     if (encoder_) {
       take_encoded(passing);
     } else {
-      give(pending_, passing);
+      give(pending_.view(), passing);
     }
     pending_.clear();
   }
@@ -56,11 +59,7 @@ void RingStream::give(std::string_view bytes, std::string& passing) {
     passing += bytes;
     return;
   }
-  held_ += bytes;
-  if (held_.size() > kMaxHeld) {
-    refuse({ErrorKind::upstream_garbled,
-            "the upstream's reply is larger than " + std::to_string(kMaxHeld >> 20) + " MiB"});
-  }
+  if (!held_.append(bytes)) refuse(reply_too_large());
 }
 
 void RingStream::take_encoded(std::string& passing) {
@@ -83,7 +82,7 @@ void RingStream::finish() {
   holding_ = true;
   complete_ = static_cast<bool>(decoder_->on_stream_end(*this));
   if (!encoder_) {
-    give(pending_, none);
+    give(pending_.view(), none);
   } else if (complete_) {
     take_encoded(none);
   } else {
@@ -93,7 +92,7 @@ void RingStream::finish() {
 }
 
 std::string RingStream::take_held() {
-  return std::exchange(held_, {});
+  return held_.take();
 }
 
 std::string RingStream::take_completion() {
@@ -105,6 +104,7 @@ void RingStream::refuse(Error error) {
 }
 
 void RingStream::on_event(const Event& event) {
+  if (!meter_.add(event)) return refuse(reply_too_large());
   if (std::holds_alternative<Finish>(event) && usage_ != nullptr && !usage_->empty()) {
     whole_->on_event(UsageUpdate{*usage_});
   }

@@ -6,10 +6,12 @@
 #include <string_view>
 #include <utility>
 
+#include "base/bounded_buffer.h"
 #include "formats/codec.h"
 #include "http/sse_reader.h"
 #include "json/array_reader.h"
 #include "model/events.h"
+#include "model/reply_meter.h"
 #include "rings/stream_text.h"
 
 namespace llm_proxy {
@@ -25,7 +27,7 @@ namespace llm_proxy {
 //      └──────────┴─► refused (a loop, an event or a stream beyond all bounds)
 class RingStream final : private EventSink {
  public:
-  static constexpr std::size_t kMaxHeld = 64u << 20;
+  static constexpr std::size_t kMaxHeld = kMaxReply;
 
   struct Options {
     bool hold_all = false;   // nothing goes on before the plugins have spoken
@@ -48,6 +50,8 @@ class RingStream final : private EventSink {
   bool holds_all() const { return hold_all_; }
   // Why the stream must end here, once it must.
   const std::optional<Error>& refusal() const { return refusal_; }
+  // Bytes that are held back, or kept for the completion.
+  std::size_t kept() const { return held_.size() + pending_.size() + meter_.kept(); }
   // The text that has come since this was asked last.
   std::string take_heard() { return std::exchange(heard_, {}); }
   // What was held back, in the client's format.
@@ -73,10 +77,11 @@ class RingStream final : private EventSink {
   std::optional<JsonArrayReader> array_;
   std::optional<PlaceholderRestorer> restorer_;
   std::optional<LoopDetector> loops_;
-  PartStart part_;       // the open one: its kind and index
-  std::string pending_;  // of the event under way
-  std::string held_;
-  std::string heard_;  // as large as the completion at most
+  PartStart part_;                                   // the open one: its kind and index
+  ReplyMeter meter_;                                 // of what is kept to make the completion
+  BoundedBuffer pending_{SseReader::kDefaultLimit};  // of the event under way
+  BoundedBuffer held_{kMaxHeld};
+  std::string heard_;  // as large as the completion at most, which meter_ bounds
   const Usage* const usage_;
   const bool hold_all_;
   const bool hear_;

@@ -29,32 +29,45 @@ constexpr std::array kEncodingRows{
 
 constexpr int kZstdWindowLog = 23;  // 8 MB, what RFC 8878 asks decoders to support and no more
 
+Error too_large(ErrorKind on_bad, std::uint64_t limit) {
+  return {on_bad == ErrorKind::malformed_request ? ErrorKind::body_too_large
+                                                 : ErrorKind::upstream_too_large,
+          "The body exceeds " + std::to_string(limit) + " bytes once decompressed."};
+}
+
 // What the codings share: the bound, the errors, and where their output goes.
 class BoundedDecoder : public ContentDecoder {
  public:
   BoundedDecoder(std::uint64_t limit, ErrorKind on_bad) : limit_(limit), on_bad_(on_bad) {}
 
-  Result<void> finish() override {
+  // Asks the coding until it gives something, fails, or has used up what it was given.
+  Result<std::string_view> next(std::string_view& input) final {
+    for (;;) {
+      const std::size_t before = input.size();
+      const Result<std::size_t> made = step(input);
+      if (!made) return made.error();
+      if (*made > limit_ - given_) return too_large(on_bad_, limit_);
+      given_ += *made;
+      if (*made > 0) return std::string_view(slice_.data(), *made);
+      if (input.empty() || input.size() == before) return std::string_view();
+    }
+  }
+  Result<void> finish() final {
     if (!ended_) return bad("it is cut off");
     return {};
   }
 
  protected:
+  // One call of the coding's library: takes what it takes off `input`, fills slice_ and returns how
+  // far. Sets ended_ at the coding's own end.
+  virtual Result<std::size_t> step(std::string_view& input) = 0;
+
   Error bad(std::string_view what) const {
     return {on_bad_,
             std::string("The compressed body cannot be decoded: ").append(what).append(".")};
   }
-  Result<void> emit(std::size_t bytes, std::string& out) {
-    if (bytes > limit_ - given_) {
-      return Error{on_bad_ == ErrorKind::malformed_request ? ErrorKind::body_too_large : on_bad_,
-                   "The body exceeds " + std::to_string(limit_) + " bytes once decompressed."};
-    }
-    given_ += bytes;
-    out.append(buffer_.data(), bytes);
-    return {};
-  }
 
-  std::array<char, 16 << 10> buffer_;
+  std::array<char, kSlice> slice_;
   bool ended_ = false;
 
  private:
@@ -65,19 +78,19 @@ class BoundedDecoder : public ContentDecoder {
 
 class IdentityDecoder final : public ContentDecoder {
  public:
-  IdentityDecoder(std::uint64_t limit, ErrorKind on_bad) : left_(limit), on_bad_(on_bad) {}
-  Result<void> feed(std::string_view bytes, std::string& out) override {
-    if (bytes.size() > left_) {
-      return Error{on_bad_ == ErrorKind::malformed_request ? ErrorKind::body_too_large : on_bad_,
-                   "The body is too large."};
-    }
-    left_ -= bytes.size();
-    out += bytes;
-    return {};
+  IdentityDecoder(std::uint64_t limit, ErrorKind on_bad)
+      : limit_(limit), left_(limit), on_bad_(on_bad) {}
+  Result<std::string_view> next(std::string_view& input) override {
+    const std::string_view slice = input.substr(0, kSlice);
+    if (slice.size() > left_) return too_large(on_bad_, limit_);
+    left_ -= slice.size();
+    input.remove_prefix(slice.size());
+    return slice;
   }
   Result<void> finish() override { return {}; }
 
  private:
+  const std::uint64_t limit_;
   std::uint64_t left_;
   const ErrorKind on_bad_;
 };
@@ -92,36 +105,36 @@ class ZlibDecoder final : public BoundedDecoder {
   }
   ~ZlibDecoder() override { inflateEnd(&stream_); }
 
-  Result<void> feed(std::string_view bytes, std::string& out) override {
+ private:
+  Result<std::size_t> step(std::string_view& input) override {
     if (!ready_) return bad("out of memory");
-    if (!started_ && !bytes.empty()) {
+    if (!started_ && !input.empty()) {
       started_ = true;
-      const bool zlib_header = (bytes.front() & 0x0f) == Z_DEFLATED && (bytes.front() & 0x80) == 0;
+      const bool zlib_header = (input.front() & 0x0f) == Z_DEFLATED && (input.front() & 0x80) == 0;
       if (!zlib_header) ready_ = inflateReset2(&stream_, -MAX_WBITS) == Z_OK;
     }
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-    stream_.avail_in = static_cast<uInt>(bytes.size());
-    do {
-      if (ended_) {
-        if (stream_.avail_in == 0) break;
-        if (!gzip_) return bad("something follows its end");
-        inflateReset(&stream_);
-        ended_ = false;
-      }
-      stream_.next_out = reinterpret_cast<Bytef*>(buffer_.data());
-      stream_.avail_out = static_cast<uInt>(buffer_.size());
-      const int status = inflate(&stream_, Z_NO_FLUSH);
-      if (Result<void> given = emit(buffer_.size() - stream_.avail_out, out); !given) return given;
-      if (status == Z_STREAM_END) {
-        ended_ = true;
-      } else if (status != Z_OK && status != Z_BUF_ERROR) {
-        return bad("it is not what its coding allows");
-      }
-    } while (stream_.avail_in > 0 || stream_.avail_out == 0);
-    return {};
+    if (ended_) {
+      if (input.empty()) return std::size_t{0};
+      if (!gzip_) return bad("something follows its end");
+      inflateReset(&stream_);
+      ended_ = false;
+    }
+    constexpr std::size_t kMost = 1u << 30;  // zlib counts in 32 bits
+    const std::size_t given = std::min(input.size(), kMost);
+    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(input.data()));
+    stream_.avail_in = static_cast<uInt>(given);
+    stream_.next_out = reinterpret_cast<Bytef*>(slice_.data());
+    stream_.avail_out = static_cast<uInt>(slice_.size());
+    const int status = inflate(&stream_, Z_NO_FLUSH);
+    input.remove_prefix(given - stream_.avail_in);
+    if (status == Z_STREAM_END) {
+      ended_ = true;
+    } else if (status != Z_OK && status != Z_BUF_ERROR) {
+      return bad("it is not what its coding allows");
+    }
+    return slice_.size() - stream_.avail_out;
   }
 
- private:
   z_stream stream_{};
   const bool gzip_;
   bool started_;
@@ -135,27 +148,25 @@ class BrotliDecoder final : public BoundedDecoder {
         state_(BrotliDecoderCreateInstance(nullptr, nullptr, nullptr)) {}
   ~BrotliDecoder() override { BrotliDecoderDestroyInstance(state_); }
 
-  Result<void> feed(std::string_view bytes, std::string& out) override {
+ private:
+  Result<std::size_t> step(std::string_view& input) override {
     if (state_ == nullptr) return bad("out of memory");
-    auto* next_in = reinterpret_cast<const std::uint8_t*>(bytes.data());
-    std::size_t left = bytes.size();
-    for (;;) {
-      if (ended_) {
-        if (left > 0) return bad("something follows its end");
-        return {};
-      }
-      auto* next_out = reinterpret_cast<std::uint8_t*>(buffer_.data());
-      std::size_t room = buffer_.size();
-      const auto status =
-          BrotliDecoderDecompressStream(state_, &left, &next_in, &room, &next_out, nullptr);
-      if (Result<void> given = emit(buffer_.size() - room, out); !given) return given;
-      if (status == BROTLI_DECODER_RESULT_ERROR) return bad("it is not what its coding allows");
-      if (status == BROTLI_DECODER_RESULT_NEEDS_MORE_INPUT) return {};
-      ended_ = status == BROTLI_DECODER_RESULT_SUCCESS;
+    if (ended_) {
+      if (!input.empty()) return bad("something follows its end");
+      return std::size_t{0};
     }
+    auto* next_in = reinterpret_cast<const std::uint8_t*>(input.data());
+    std::size_t left = input.size();
+    auto* next_out = reinterpret_cast<std::uint8_t*>(slice_.data());
+    std::size_t room = slice_.size();
+    const auto status =
+        BrotliDecoderDecompressStream(state_, &left, &next_in, &room, &next_out, nullptr);
+    input.remove_prefix(input.size() - left);
+    if (status == BROTLI_DECODER_RESULT_ERROR) return bad("it is not what its coding allows");
+    ended_ = status == BROTLI_DECODER_RESULT_SUCCESS;
+    return slice_.size() - room;
   }
 
- private:
   BrotliDecoderState* state_;
 };
 
@@ -167,23 +178,23 @@ class ZstdDecoder final : public BoundedDecoder {
   }
   ~ZstdDecoder() override { ZSTD_freeDStream(stream_); }
 
-  Result<void> feed(std::string_view bytes, std::string& out) override {
+ private:
+  Result<std::size_t> step(std::string_view& input) override {
     if (stream_ == nullptr) return bad("out of memory");
-    ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
-    bool filled = false;
-    while (in.pos < in.size || filled) {
-      ZSTD_outBuffer step{buffer_.data(), buffer_.size(), 0};
-      const std::size_t status = ZSTD_decompressStream(stream_, &step, &in);
-      if (ZSTD_isError(status) != 0) return bad("it is not what its coding allows");
-      if (Result<void> given = emit(step.pos, out); !given) return given;
-      ended_ = status == 0;
-      filled = step.pos == step.size && !ended_;
-    }
-    return {};
+    // Without input it has more to give only where it filled the slice before.
+    if (input.empty() && !filled_) return std::size_t{0};
+    ZSTD_inBuffer in{input.data(), input.size(), 0};
+    ZSTD_outBuffer out{slice_.data(), slice_.size(), 0};
+    const std::size_t status = ZSTD_decompressStream(stream_, &out, &in);
+    if (ZSTD_isError(status) != 0) return bad("it is not what its coding allows");
+    input.remove_prefix(in.pos);
+    ended_ = status == 0;
+    filled_ = out.pos == out.size && !ended_;
+    return out.pos;
   }
 
- private:
   ZSTD_DStream* stream_;
+  bool filled_ = false;
 };
 
 }  // namespace
@@ -216,7 +227,12 @@ Result<std::string> decode_content(ContentEncoding encoding, std::string_view by
                                    std::uint64_t limit, ErrorKind on_bad) {
   const auto decoder = ContentDecoder::make(encoding, limit, on_bad);
   std::string out;
-  if (Result<void> fed = decoder->feed(bytes, out); !fed) return std::move(fed).error();
+  for (;;) {
+    const Result<std::string_view> slice = decoder->next(bytes);
+    if (!slice) return slice.error();
+    if (slice->empty()) break;
+    out += *slice;
+  }
   if (Result<void> ended = decoder->finish(); !ended) return std::move(ended).error();
   return out;
 }

@@ -9,21 +9,23 @@ Result<std::string_view> HttpReply::feed(std::string_view bytes) {
 }
 
 Result<std::string_view> HttpReply::on_head_bytes(std::string_view bytes) {
-  head_ += bytes;
+  if (!head_.append(bytes))
+    return Error{.kind = ErrorKind::upstream_too_large, .message = "the head does not end"};
   for (;;) {
     const Result<std::size_t> length =
-        parse_reply_head(head_, HeadLimits{}, to_head_request_, parsed_);
+        parse_reply_head(head_.view(), HeadLimits{}, to_head_request_, parsed_);
     if (!length) return length.error();
     if (*length == 0) return std::string_view();
     if (!parsed_.interim()) {
       state_ = State::body;
       left_ = parsed_.framing == Framing::length ? parsed_.content_length : 0;
-      early_ = head_.substr(*length);  // never in the string that `parsed_` looks into: it stays
+      early_ =
+          head_.view().substr(*length);  // never in the string that `parsed_` looks into: it stays
       return on_body_bytes(early_);
     }
     if (++interim_ > kMaxInterim)
       return Error{.kind = ErrorKind::upstream_garbled, .message = "too many interim replies"};
-    head_.erase(0, *length);
+    head_.drop_front(*length);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/bounded_buffer.h"
 #include "base/result.h"
 #include "http/chunked_decoder.h"
 #include "http/head.h"
@@ -44,12 +45,13 @@ class HttpReply {
 
   const bool to_head_request_;
   State state_ = State::head;
-  std::string head_;  // as it came; `parsed_` looks into it
+  // As it came, with what came with it; `parsed_` looks into it.
+  BoundedBuffer head_{HeadLimits{}.bytes + (64u << 10)};
   ReplyHead parsed_;
   int interim_ = 0;
   std::uint64_t left_ = 0;  // of a body with a length
   ChunkedDecoder chunks_{ErrorKind::upstream_garbled};
-  std::string body_, early_;
+  std::string body_, early_;  // no more than one feed() gave
   bool left_over_ = false;
 };
 

@@ -43,7 +43,7 @@ Result<bool> SseReader::next(std::string_view& input, SseEvent& out) {
         ++bom_;
         continue;
       }
-      line_ = kBom.substr(0, bom_);
+      if (!line_.append(kBom.substr(0, bom_))) return too_large();
       bom_ = kBomPast;
     }
     const std::size_t end = find_line_end(input);
@@ -56,15 +56,15 @@ Result<bool> SseReader::next(std::string_view& input, SseEvent& out) {
       if (!skip_lf_ && input[next] == '\n') ++next;
     }
     if (!line_whole_ && !line_.empty()) {
-      line_ += text;
+      if (!line_.append(text)) return too_large();
       line_whole_ = true;
-      text = line_;
+      text = line_.view();
     }
     input.remove_prefix(next);
     Result<bool> got = line(text, out);
     if (!got || *got) return got;
   }
-  keep_event();
+  if (!keep_event()) return too_large();
   return false;
 }
 
@@ -72,41 +72,44 @@ Result<bool> SseReader::finish(SseEvent& out) {
   forget_delivered();
   if (!line_whole_ && !line_.empty()) {
     line_whole_ = true;
-    if (Result<bool> got = line(line_, out); !got) return got;
+    if (Result<bool> got = line(line_.view(), out); !got) return got;
   }
   return dispatch(out);
 }
 
 Result<bool> SseReader::line(std::string_view text, SseEvent& out) {
+  size_ += text.empty() && !has_data_ ? 1 : text.size();
+  if (size_ > limit_) return too_large();
   if (text.empty()) return dispatch(out);
-  if (size_ + text.size() > limit_) return too_large();
+  between_ = false;
   const std::size_t colon = std::min(text.find(':'), text.size());
   const std::string_view name = text.substr(0, colon);
   std::string_view value = text.substr(std::min(colon + 1, text.size()));
   if (!value.empty() && value.front() == ' ') value.remove_prefix(1);
 
   if (name == "data") {
-    size_ += text.size();
     if (has_data_) {
-      keep_data();
-      data_kept_ += '\n';
-      data_kept_ += value;
-      data_ = data_kept_;
+      if (!keep_data() || !data_kept_.append("\n") || !data_kept_.append(value)) {
+        return too_large();
+      }
+      data_ = data_kept_.view();
     } else {
       data_ = value;
       has_data_ = true;
     }
   } else if (name == "event") {
-    size_ += text.size();
     event_ = value;
   }
   return false;
 }
 
 bool SseReader::dispatch(SseEvent& out) {
+  between_ = true;
   delivered_ = true;
   if (!has_data_) {
+    const std::size_t since_last = size_;
     forget_delivered();
+    size_ = since_last;
     return false;
   }
   out = {event_, data_};
@@ -124,29 +127,38 @@ void SseReader::forget_delivered() {
 }
 
 Result<bool> SseReader::keep_partial_line(std::string_view& input) {
-  keep_event();
+  if (!keep_event()) return too_large();
   if (line_whole_) line_.clear();
   line_whole_ = false;
+  between_ = false;
   if (size_ + line_.size() + input.size() > limit_) return too_large();
-  line_ += input;
+  if (!line_.append(input)) return too_large();
   input = {};
   return false;
 }
 
-void SseReader::keep_event() {
-  keep_data();
-  if (event_.data() != event_kept_.data()) event_kept_.assign(event_);
-  event_ = event_kept_;
+bool SseReader::keep_event() {
+  if (!keep_data()) return false;
+  if (event_.data() != event_kept_.view().data()) {
+    event_kept_.clear();
+    if (!event_kept_.append(event_)) return false;
+  }
+  event_ = event_kept_.view();
+  return true;
 }
 
-void SseReader::keep_data() {
-  if (data_.data() != data_kept_.data()) data_kept_.assign(data_);
-  data_ = data_kept_;
+bool SseReader::keep_data() {
+  if (data_.data() != data_kept_.view().data()) {
+    data_kept_.clear();
+    if (!data_kept_.append(data_)) return false;
+  }
+  data_ = data_kept_.view();
+  return true;
 }
 
 Error SseReader::too_large() const {
-  return {ErrorKind::upstream_garbled,
-          "An event of the upstream exceeds " + std::to_string(limit_) + " bytes."};
+  return {ErrorKind::upstream_too_large,
+          "the upstream sent " + std::to_string(limit_) + " bytes without the end of an event"};
 }
 
 }  // namespace llm_proxy

@@ -1,5 +1,7 @@
 #include "json/array_reader.h"
 
+#include <string>
+
 namespace llm_proxy {
 namespace {
 
@@ -11,15 +13,16 @@ bool is_space(char c) {
 
 void JsonArrayReader::add(std::string_view bytes) {
   const std::size_t keep = state_ == State::inside ? begin_ : at_;
-  buffer_.erase(0, keep);
+  buffer_.drop_front(keep);
   at_ -= keep;
   begin_ = 0;
-  buffer_ += bytes;
+  if (!buffer_.append(bytes)) state_ = State::too_large;
 }
 
 bool JsonArrayReader::next(std::string_view& element) {
-  for (; at_ < buffer_.size(); ++at_) {
-    const char c = buffer_[at_];
+  const std::string_view text = buffer_.view();
+  for (; at_ < text.size(); ++at_) {
+    const char c = text[at_];
     switch (state_) {
       case State::before:
         if (is_space(c)) break;
@@ -52,15 +55,16 @@ bool JsonArrayReader::next(std::string_view& element) {
           ++depth_;
         } else if ((c == '}' || c == ']') && --depth_ == 0) {
           state_ = State::between;
-          element = std::string_view(buffer_).substr(begin_, ++at_ - begin_);
+          element = text.substr(begin_, ++at_ - begin_);
           return true;
         }
-        if (at_ - begin_ >= max_element_) state_ = State::failed;
+        if (at_ - begin_ >= max_element_) state_ = State::too_large;
         break;
       case State::ended:
         if (!is_space(c)) state_ = State::failed;
         break;
       case State::failed:
+      case State::too_large:
         return false;
     }
   }
@@ -68,6 +72,11 @@ bool JsonArrayReader::next(std::string_view& element) {
 }
 
 Result<void> JsonArrayReader::status() const {
+  if (state_ == State::too_large) {
+    return Error{.kind = ErrorKind::upstream_too_large,
+                 .message = "an element of the upstream's stream is larger than " +
+                            std::to_string(max_element_) + " bytes"};
+  }
   if (state_ != State::failed) return {};
   return Error{.kind = ErrorKind::upstream_garbled,
                .message = "The upstream's stream is not an array of JSON objects."};

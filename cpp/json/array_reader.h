@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/bounded_buffer.h"
 #include "base/result.h"
 
 namespace llm_proxy {
@@ -18,8 +19,10 @@ namespace llm_proxy {
 // Owned by one exchange; sans-IO.
 class JsonArrayReader {
  public:
-  // An element longer than `max_element` is upstream_garbled.
-  explicit JsonArrayReader(std::size_t max_element) : max_element_(max_element) {}
+  // An element longer than `max_element` is upstream_too_large, and so are more than twice as many
+  // bytes given at once.
+  explicit JsonArrayReader(std::size_t max_element)
+      : max_element_(max_element), buffer_(2 * max_element) {}
 
   void add(std::string_view bytes);
   bool next(std::string_view& element);
@@ -30,10 +33,10 @@ class JsonArrayReader {
   Result<void> status() const;
 
  private:
-  enum class State : unsigned char { before, between, inside, ended, failed };
+  enum class State : unsigned char { before, between, inside, ended, failed, too_large };
 
   std::size_t max_element_;
-  std::string buffer_;
+  BoundedBuffer buffer_;
   std::size_t at_ = 0;     // next byte to look at
   std::size_t begin_ = 0;  // of the element that is being read
   std::size_t depth_ = 0;

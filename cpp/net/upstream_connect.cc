@@ -12,6 +12,7 @@ namespace llm_proxy {
 namespace {
 
 constexpr HeadLimits kTunnelLimits{8 << 10, 50};
+constexpr int kMaxInterim = 8;
 
 }  // namespace
 
@@ -87,10 +88,29 @@ void UpstreamConnect::on_connected(const ErrorCode& error) {
   const Tcp::endpoint peer(addresses_[next_address_ - 1], first_stop_.port);
   Socket socket = std::move(*socket_);
   socket_.reset();
-  if (!endpoint_.tls) return succeed(make_stream<SocketStream>(worker_, std::move(socket), peer));
-  if (hop_ == nullptr) return start_handshake(std::move(socket), peer);
+  if (hop_ == nullptr && endpoint_.tls) return start_handshake(std::move(socket), peer);
   stream_ = make_stream<SocketStream>(worker_, std::move(socket), peer);
-  open_tunnel();
+  if (hop_ == nullptr) return succeed(std::move(stream_));
+  switch (hop_->kind) {
+    case ProxyHop::Kind::http:
+      return endpoint_.tls ? open_tunnel() : succeed(std::move(stream_));
+    case ProxyHop::Kind::socks5h:
+      return open_socks(endpoint_.host);
+    case ProxyHop::Kind::socks5:
+      break;
+  }
+  phase_ = "resolving its name";
+  if (const Addresses known = environment_->resolver->known(endpoint_.host); !known.empty()) {
+    return open_socks(known.front().to_string());
+  }
+  lookup_ = environment_->resolver->resolve(
+      endpoint_.host, worker_, [self = Self(this)](Result<Addresses> addresses) {
+        if (!self->done_) return;
+        if (!addresses) {
+          return self->fail(ErrorKind::upstream_unreachable, addresses.error().message);
+        }
+        self->open_socks(addresses->front().to_string());
+      });
 }
 
 void UpstreamConnect::on_attempt_expired() {
@@ -106,7 +126,19 @@ void UpstreamConnect::open_tunnel() {
   writer.request_line("CONNECT", endpoint_.authority()).field("Host", endpoint_.authority());
   if (!hop_->authorization.empty()) writer.field("Proxy-Authorization", hop_->authorization);
   writer.end();
-  const std::array pieces{std::string_view(head)};
+  say(head);
+}
+
+// `host`: what the proxy is told, a name or an address.
+void UpstreamConnect::open_socks(std::string host) {
+  phase_ = "asking the proxy for a connection";
+  socks_.emplace(Socks5::Target{std::move(host), endpoint_.port}, hop_->user, hop_->password);
+  say(socks_->begin());
+}
+
+// Sends `bytes` to the proxy and reads its answer.
+void UpstreamConnect::say(const std::string& bytes) {
+  const std::array pieces{std::string_view(bytes)};
   if (stream_->write_copied(pieces, [self = Self(this)](ErrorCode error) {
         if (error)
           return self->fail(ErrorKind::upstream_unreachable, "the proxy: " + error.message());
@@ -126,21 +158,44 @@ void UpstreamConnect::on_tunnel_reply(const ErrorCode& error, std::string_view b
   if (error)
     return fail(ErrorKind::upstream_unreachable,
                 "the proxy closed the connection: " + error.message());
-  tunnel_.append(bytes);
+  if (socks_) return on_socks_reply(bytes);
+  if (!tunnel_.append(bytes))
+    return fail(ErrorKind::upstream_unreachable, "the proxy's answer is too long");
   ReplyHead head;
-  const Result<std::size_t> length = parse_reply_head(tunnel_.view(), kTunnelLimits, true, head);
-  if (!length) return fail(ErrorKind::upstream_unreachable, "the proxy's answer is malformed");
-  if (*length == 0) return read_tunnel_reply();
-  if (head.interim()) {
-    tunnel_.consume(*length);
-    return tunnel_.empty() ? read_tunnel_reply() : on_tunnel_reply({}, {});
+  for (;;) {
+    const Result<std::size_t> length = parse_reply_head(tunnel_.view(), kTunnelLimits, true, head);
+    if (!length) return fail(ErrorKind::upstream_unreachable, "the proxy's answer is malformed");
+    if (*length == 0) return read_tunnel_reply();
+    if (!head.interim()) return on_tunnel_head(head, *length);
+    if (++interim_ > kMaxInterim) {
+      return fail(ErrorKind::upstream_unreachable, "the proxy sends interim replies without end");
+    }
+    tunnel_.drop_front(*length);
   }
+}
+
+void UpstreamConnect::on_tunnel_head(const ReplyHead& head, std::size_t length) {
   if (head.status < 200 || head.status > 299) {
-    return fail(ErrorKind::upstream_unreachable,
-                "the proxy refuses the tunnel with status " + std::to_string(head.status));
+    return fail(
+        ErrorKind::upstream_unreachable,
+        "the proxy refuses the tunnel with status " + std::to_string(head.status) +
+            (head.status == 407 ? ": its URL needs a user and password that it knows" : ""));
   }
-  if (*length != tunnel_.size())
+  if (length != tunnel_.size())
     return fail(ErrorKind::upstream_unreachable, "the proxy speaks before its turn");
+  on_tunnel_open();
+}
+
+void UpstreamConnect::on_socks_reply(std::string_view bytes) {
+  const Result<std::string> answer = socks_->feed(bytes);
+  if (!answer) return fail(ErrorKind::upstream_unreachable, answer.error().message);
+  if (socks_->done()) return on_tunnel_open();
+  answer->empty() ? read_tunnel_reply() : say(*answer);
+}
+
+// What is said from here on is said to the upstream.
+void UpstreamConnect::on_tunnel_open() {
+  if (!endpoint_.tls) return succeed(std::move(stream_));
   auto& plain = static_cast<SocketStream&>(*stream_);
   const Tcp::endpoint peer = plain.peer();
   start_handshake(plain.release_socket(), peer);
@@ -168,7 +223,7 @@ void UpstreamConnect::on_expired() {
 
 void UpstreamConnect::succeed(StreamPtr stream) {
   Connection connection(std::move(stream), endpoint_.key, counters_);
-  if (hop_ != nullptr && !endpoint_.tls) {
+  if (hop_ != nullptr && hop_->kind == ProxyHop::Kind::http && !endpoint_.tls) {
     connection.absolute_form_ = true;
     connection.proxy_authorization_ = hop_->authorization;
   }

@@ -8,11 +8,14 @@
 #include <string>
 #include <string_view>
 
-#include "base/byte_buffer.h"
+#include "base/bounded_buffer.h"
 #include "base/deadline_list.h"
+#include "http/head.h"
 #include "net/resolver.h"
 #include "net/socket_stream.h"
+#include "net/socks5.h"
 #include "net/upstream_pool.h"
+#include "net/worker.h"
 
 namespace llm_proxy {
 
@@ -46,8 +49,13 @@ class UpstreamConnect
   void on_connected(const ErrorCode& error);
   void on_attempt_expired();
   void open_tunnel();
+  void open_socks(std::string host);
+  void say(const std::string& bytes);
   void read_tunnel_reply();
+  void on_tunnel_head(const ReplyHead& head, std::size_t length);
   void on_tunnel_reply(const ErrorCode& error, std::string_view bytes);
+  void on_socks_reply(std::string_view bytes);
+  void on_tunnel_open();
   void start_handshake(Socket socket, const Tcp::endpoint& peer);
   void on_handshake(const std::string& failure);
   void on_expired();
@@ -74,8 +82,10 @@ class UpstreamConnect
   std::size_t next_address_ = 0;
   std::string last_failure_;
   std::optional<Socket> socket_;
-  StreamPtr stream_;  // while tunnelling or handshaking
-  ByteBuffer tunnel_;
+  StreamPtr stream_;                                          // while tunnelling or handshaking
+  BoundedBuffer tunnel_{Worker::kScratchBytes + (8u << 10)};  // the proxy's answer so far
+  int interim_ = 0;
+  std::optional<Socks5> socks_;
 };
 
 }  // namespace llm_proxy

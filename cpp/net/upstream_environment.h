@@ -26,9 +26,12 @@ struct UpstreamOptions {
   std::string ca_file;  // SSL_CERT_FILE; both empty: the system's
   std::string ca_dir;   // SSL_CERT_DIR
 
-  std::string http_proxy;  // "http://user:password@host:port"; empty: none
-  std::string https_proxy;
-  std::string no_proxy;  // "localhost,.example.com,10.0.0.0/8,*"
+  // "http://user:password@host:port", socks5://, socks5h://; empty: none.
+  std::string http_proxy;       // for upstreams at http:// URLs
+  std::string https_proxy;      // for those at https:// URLs
+  std::string all_proxy;        // for those the two above say nothing of
+  std::string no_proxy;         // reached directly: "localhost,.example.com,10.0.0.0/8,*"
+  bool proxy_loopback = false;  // upstreams on this machine are reached through them as well
 };
 
 // What the pools of all workers share: TLS settings, names already resolved, the rules for proxies.

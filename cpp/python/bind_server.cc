@@ -158,6 +158,11 @@ void bind_server(py::module_& module) {
         stats["client_connections"] = now.client_connections;
         stats["upstream_connections"] = now.upstream_connections;
         stats["upstream_idle"] = now.upstream_idle;
+        stats["memory_used"] = now.memory_used;
+        stats["memory_limit"] = now.memory_limit;
+        stats["memory_refused"] = now.memory_refused;
+        stats["bodies_decoding"] = now.decoding;
+        stats["slices_decoded"] = now.slices;
         return stats;
       });
 }

@@ -32,8 +32,11 @@ constexpr std::array kRows{
     FailureRule{ErrorKind::internal, FaultScope::instance, NextStep::retry},
     FailureRule{ErrorKind::upstream_garbled, FaultScope::instance, NextStep::retry},
     FailureRule{ErrorKind::upstream_cut, FaultScope::instance, NextStep::retry},
+    // What it was asked for may be to blame: nobody rests, and the same one is not asked again.
+    FailureRule{ErrorKind::upstream_too_large, FaultScope::nobody, NextStep::next_leg},
     FailureRule{ErrorKind::upstream_unreachable, FaultScope::instance, NextStep::retry},
     FailureRule{ErrorKind::unavailable, FaultScope::instance, NextStep::retry},
+    FailureRule{ErrorKind::short_of_memory, FaultScope::nobody, NextStep::surface},
     // Silence has already cost the client its whole time limit: one attempt.
     FailureRule{ErrorKind::upstream_timeout, FaultScope::instance, NextStep::next_leg},
     FailureRule{ErrorKind::overloaded, FaultScope::instance, NextStep::retry},

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/machine_memory.h"
+#include "base/memory_budget.h"
 #include "config/snapshot.h"
 #include "ledger/access_log.h"
 #include "net/listener.h"
@@ -41,6 +43,10 @@ struct Server::Impl {
     return {};
   }
 
+  void set_memory_limit(std::uint64_t configured) {
+    memory.set_limit(configured != 0 ? configured : default_memory_limit());
+  }
+
   void publish() {
     for (auto& seat : seats) {
       seat.worker->post(
@@ -56,6 +62,7 @@ struct Server::Impl {
   std::optional<ResponseStore> responses;  // from start() on
   SessionStore sessions;
   ModelCache models;
+  MemoryBudget memory{0};
   std::vector<Seat> seats;
   std::uint16_t port = 0;
   std::uint16_t anthropic_port = 0;
@@ -87,7 +94,9 @@ Result<void> Server::start() {
   options.ca_dir = self.config->ca_dir;
   options.http_proxy = self.config->http_proxy;
   options.https_proxy = self.config->https_proxy;
+  options.all_proxy = self.config->all_proxy;
   options.no_proxy = self.config->no_proxy;
+  options.proxy_loopback = self.config->proxy_loopback;
   auto environment = make_upstream_environment(std::move(options));
   if (!environment) return std::move(environment).error();
   if (self.config->access_log) {
@@ -95,6 +104,7 @@ Result<void> Server::start() {
     if (!opened) return opened;
   }
 
+  self.set_memory_limit(self.config->memory_limit);
   self.responses.emplace(self.config->response_store);
   const int count = self.config->workers > 0
                         ? self.config->workers
@@ -108,7 +118,8 @@ Result<void> Server::start() {
     seat.worker = std::make_unique<Worker>(worker_options);
     seat.context = std::make_unique<WorkerContext>(
         *seat.worker, *environment, self.snapshot, self.log, self.seals, *self.responses,
-        self.sessions, self.models, [this] { return stats(); }, self.hosts.admin.get());
+        self.sessions, self.models, self.memory, [this] { return stats(); },
+        self.hosts.admin.get());
     auto listens = self.listen(seat, self.port, /*only_anthropic=*/false);
     if (listens && self.config->anthropic_port) {
       listens = self.listen(seat, self.anthropic_port, /*only_anthropic=*/true);
@@ -140,6 +151,7 @@ Result<void> Server::reload(std::shared_ptr<const ServerConfig> config,
                                   impl_->models.index(), &now);
   if (!snapshot) return std::move(snapshot).error();
   impl_->snapshot = *std::move(snapshot);
+  impl_->set_memory_limit(impl_->snapshot->config->memory_limit);
   impl_->publish();
   return {};
 }
@@ -210,10 +222,15 @@ std::vector<InstanceHealth> Server::health() const {
 
 ServerStats Server::stats() const {
   ServerStats out;
+  out.memory_used = impl_->memory.used();
+  out.memory_limit = impl_->memory.limit();
+  out.memory_refused = impl_->memory.refused();
   for (const auto& seat : impl_->seats) {
     const auto& counters = seat.context->counters();
     out.requests += counters.requests.load(std::memory_order_relaxed);
     out.active += counters.active.load(std::memory_order_relaxed);
+    out.decoding += counters.decoding.load(std::memory_order_relaxed);
+    out.slices += counters.slices.load(std::memory_order_relaxed);
     out.client_connections += counters.connections.load(std::memory_order_relaxed);
     out.upstream_connections +=
         seat.context->pool().counters().open.load(std::memory_order_relaxed);

@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "base/deadline_list.h"
+#include "base/memory_budget.h"
 #include "config/snapshot.h"
 #include "hosting/admin_host.h"
 #include "ledger/access_log.h"
 #include "ledger/server_stats.h"
 #include "net/byte_stream.h"
+#include "net/turn_queue.h"
 #include "net/upstream_pool.h"
 #include "net/worker.h"
 #include "routing/session_store.h"
@@ -50,18 +52,22 @@ class WorkerContext {
   WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvironment> environment,
                 std::shared_ptr<const Snapshot> snapshot, AccessLog& log, SealStore& seals,
                 ResponseStore& responses, SessionStore& chats, ModelCache& models,
-                std::function<ServerStats()> stats, AdminHost* admin = nullptr);
+                MemoryBudget& memory, std::function<ServerStats()> stats,
+                AdminHost* admin = nullptr);
   ~WorkerContext();
   WorkerContext(const WorkerContext&) = delete;
   WorkerContext& operator=(const WorkerContext&) = delete;
 
   Worker& worker() { return worker_; }
   UpstreamPool& pool() { return pool_; }
+  // For work that would keep the others of this worker waiting.
+  TurnQueue& slices() { return slices_; }
   AccessLog& log() { return log_; }
   SealStore& seals() { return seals_; }
   ResponseStore& responses() { return responses_; }
   SessionStore& chats() { return chats_; }
   ModelCache& models() { return models_; }
+  MemoryBudget& memory() { return memory_; }
   ModelLister& lister() { return lister_; }
   HostedKeys& hosted_keys() { return hosted_keys_; }
   // Of the whole server.
@@ -97,6 +103,8 @@ class WorkerContext {
     std::atomic<std::uint64_t> requests{0};
     std::atomic<std::uint64_t> active{0};
     std::atomic<std::uint64_t> connections{0};
+    std::atomic<std::uint64_t> decoding{0};  // request bodies whose coding is being taken off
+    std::atomic<std::uint64_t> slices{0};    // of such bodies, since the start
   };
   Counters& counters() { return counters_; }
 
@@ -106,12 +114,14 @@ class WorkerContext {
 
   Worker& worker_;
   UpstreamPool pool_;
+  TurnQueue slices_;
   std::shared_ptr<const Snapshot> snapshot_;
   AccessLog& log_;
   SealStore& seals_;
   ResponseStore& responses_;
   SessionStore& chats_;
   ModelCache& models_;
+  MemoryBudget& memory_;
   std::function<ServerStats()> stats_;
   AdminHost* admin_;
   HostedKeys hosted_keys_;

@@ -124,7 +124,6 @@ void ClientSession::next_request() {
   request_.key.clear();
   request_.owner.clear();
   request_.body.clear();
-  if (request_.body.capacity() > kKeptCapacity) request_.body.release();
   if (in_.capacity() > kKeptCapacity && in_.empty()) in_.release();
   reply_begun_ = ended_ = end_written_ = notify_ = chunked_ = false;
   clean_ = keep_alive_ = true;
@@ -153,7 +152,7 @@ void ClientSession::read() {
     // Nothing more will come: what is not complete by now never is.
     if (state_ == State::exchanging) {
       context_.worker().deadlines(kLook).arm(watch_);
-    } else {
+    } else if (state_ != State::decoding) {
       close();
     }
     return;
@@ -164,7 +163,8 @@ void ClientSession::read() {
 void ClientSession::on_read(const ErrorCode& error, std::string_view bytes) {
   context_.sweep();
   if (error) {
-    is_eof(error) && state_ == State::exchanging ? on_finished() : on_gone();
+    const bool complete = state_ == State::exchanging || state_ == State::decoding;
+    is_eof(error) && complete ? on_finished() : on_gone();
     return;
   }
   switch (state_) {
@@ -180,6 +180,7 @@ void ClientSession::on_read(const ErrorCode& error, std::string_view bytes) {
       note_body(bytes.size());
       on_body_bytes(bytes);
       break;
+    case State::decoding:
     case State::exchanging:
       in_.append(bytes);
       // A client that sends on and on while it is answered is read no further until then. Only a
@@ -296,6 +297,8 @@ void ClientSession::on_head(std::size_t size) {
     refuse(admitted.error());
     return;
   }
+  request_.body.begin(snapshot_->config->body_limit,
+                      MemoryCharge(context_.memory(), MemoryBudget::share_of(client_name())));
   if (!has_body(head)) {
     in_.append(rest);
     begin_exchange();
@@ -305,7 +308,7 @@ void ClientSession::on_head(std::size_t size) {
   pace_since_ = context_.worker().now();
   pace_bytes_ = 0;
   context_.deadlines().client_body->arm(deadline_);
-  if (head.framing == Framing::length) request_.body.reserve(static_cast<std::size_t>(body_left()));
+  if (head.framing == Framing::length) request_.body.expect(static_cast<std::size_t>(body_left()));
   if (head.expect_continue && rest.empty()) {
     send_continue();
   }
@@ -480,14 +483,7 @@ void ClientSession::on_body_bytes(std::string_view bytes) {
         refuse(piece.error());
         return;
       }
-      if (request_.body.size() + piece->size() > snapshot_->config->body_limit) {
-        keep_alive_ = false;
-        refuse({ErrorKind::body_too_large, "the request body is larger than " +
-                                               std::to_string(snapshot_->config->body_limit) +
-                                               " bytes"});
-        return;
-      }
-      request_.body.append(*piece);
+      if (const auto refused = request_.body.append(*piece)) return refuse_body(*refused);
     }
     in_.append(bytes);
     if (!chunks_->done()) {
@@ -497,7 +493,7 @@ void ClientSession::on_body_bytes(std::string_view bytes) {
   } else {
     const auto taken = bytes.substr(
         0, static_cast<std::size_t>(std::min<std::uint64_t>(body_left(), bytes.size())));
-    request_.body.append(taken);
+    if (const auto refused = request_.body.append(taken)) return refuse_body(*refused);
     in_.append(bytes.substr(taken.size()));
     if (body_left() > 0) {
       if (!body_is_too_slow()) read_body();
@@ -559,18 +555,18 @@ void ClientSession::read_body() {
   if (stream_->reading()) return;
   const auto left = static_cast<std::size_t>(body_left());
   const std::size_t before = request_.body.size();
-  stream_->read_into(std::move(request_.body), left,
-                     [this, before](ErrorCode error, ByteBuffer body) {
-                       context_.sweep();
-                       request_.body = std::move(body);
-                       if (error) {
-                         on_gone();
-                         return;
-                       }
-                       note_body(request_.body.size() - before);
-                       if (body_left() == 0) return on_body_complete();
-                       if (!body_is_too_slow()) read_body();
-                     });
+  stream_->read_into(request_.body.lend(), left, [this, before](ErrorCode error, ByteBuffer body) {
+    context_.sweep();
+    const auto refused = request_.body.take_back(std::move(body));
+    if (error) {
+      on_gone();
+      return;
+    }
+    if (refused) return refuse_body(*refused);
+    note_body(request_.body.size() - before);
+    if (body_left() == 0) return on_body_complete();
+    if (!body_is_too_slow()) read_body();
+  });
 }
 
 void ClientSession::on_body_complete() {
@@ -580,18 +576,54 @@ void ClientSession::on_body_complete() {
       refuse({ErrorKind::malformed_request, "content-encoding must be gzip, deflate, br or zstd"});
       return;
     }
-    if (*encoding != ContentEncoding::identity) {
-      auto decoded = decode_content(*encoding, request_.body.view(), snapshot_->config->body_limit,
-                                    ErrorKind::malformed_request);
-      if (!decoded) {
-        refuse(decoded.error());
-        return;
-      }
-      request_.body.clear();
-      request_.body.append(*decoded);
-    }
+    if (*encoding != ContentEncoding::identity) return decode_body(*encoding);
   }
   begin_exchange();
+}
+
+// A few bytes can be a large body: it is decoded in slices, and the worker's other connections are
+// served in between.
+void ClientSession::decode_body(ContentEncoding encoding) {
+  state_ = State::decoding;
+  deadline_.disarm();
+  request_.body.begin_decoding(encoding);
+  context_.counters().decoding.fetch_add(1, std::memory_order_relaxed);
+  context_.slices().add([self = std::weak_ptr<ClientSession>(*place_), &context = context_] {
+    const auto session = self.lock();
+    const bool more = session && session->state_ == State::decoding && session->decode_slice();
+    if (!more) context.counters().decoding.fetch_sub(1, std::memory_order_relaxed);
+    return more;
+  });
+  read();  // the client's leaving ends it
+}
+
+// True: there is more.
+bool ClientSession::decode_slice() {
+  context_.sweep();
+  context_.counters().slices.fetch_add(1, std::memory_order_relaxed);
+  const auto more = request_.body.decode_slice();
+  if (more && *more) return true;
+  if (more) {
+    begin_exchange();
+  } else {
+    request_.body.clear();
+    refuse(more.error());
+  }
+  return false;
+}
+
+// What is still to come of the body is not read.
+void ClientSession::refuse_body(const Error& error) {
+  keep_alive_ = false;
+  request_.body.clear();
+  refuse(error);
+}
+
+// Whose share of the memory a request counts for. Without a key that was checked anybody could be
+// anybody: then it is the address.
+std::string_view ClientSession::client_name() const {
+  const bool checked = !snapshot_->client_keys.empty() && !request_.owner.empty();
+  return checked ? request_.owner : request_.peer;
 }
 
 void ClientSession::begin_exchange() {
@@ -805,6 +837,8 @@ void ClientSession::on_deadline() {
       [[fallthrough]];
     case State::reading_body:
       refuse_late_request();
+      break;
+    case State::decoding:
       break;
     case State::exchanging:
       on_slow_write();

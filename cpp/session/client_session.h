@@ -14,6 +14,7 @@
 #include "http/head.h"
 #include "net/byte_stream.h"
 #include "server/worker_context.h"
+#include "session/request_body.h"
 
 namespace llm_proxy {
 
@@ -23,7 +24,7 @@ class Exchange;
 struct ClientRequest {
   RequestHead head;  // views into the session's buffer
   FrontendMatch frontend;
-  ByteBuffer body;   // content codings taken off
+  RequestBody body;  // content codings taken off
   std::string peer;  // the client's address without port, as far as trusted proxies tell it
   std::string key;   // the credential it came with, if any; a secret
   // Whose its stored responses, conversations, sessions and cached replies are: the key it was let
@@ -39,8 +40,8 @@ struct ClientRequest {
 // pending, so that a client's leaving is seen in every phase. A client that ends its direction and
 // waits for its answer gets it: see on_finished().
 //
-//   reading_head ─► reading_body ─► exchanging ─► reading_head (keep-alive)
-//        └───────────────┴──────────────┴───────► lingering ─► closed
+//   reading_head ─► reading_body ─► (decoding) ─► exchanging ─► reading_head (keep-alive)
+//        └───────────────┴───────────────┴────────────┴───────► lingering ─► closed
 class ClientSession {
  public:
   using Place = std::list<std::shared_ptr<ClientSession>>::iterator;
@@ -82,7 +83,14 @@ class ClientSession {
   std::uint64_t reply_bytes() const { return reply_bytes_; }
 
  private:
-  enum class State : std::uint8_t { reading_head, reading_body, exchanging, lingering, closed };
+  enum class State : std::uint8_t {
+    reading_head,
+    reading_body,
+    decoding,
+    exchanging,
+    lingering,
+    closed
+  };
 
   void read();
   void on_read(const ErrorCode& error, std::string_view bytes);
@@ -107,6 +115,10 @@ class ClientSession {
   void refuse_late_request();
   void send_continue();
   void on_body_complete();
+  void decode_body(ContentEncoding encoding);
+  bool decode_slice();
+  void refuse_body(const Error& error);
+  std::string_view client_name() const;
   void begin_exchange();
   void refuse(const Error& error);
   void write_head(int status, std::string_view content_type, std::string_view fields);

@@ -20,13 +20,16 @@ void HostedUpstream::await_bytes() {
 }
 
 void HostedUpstream::on_silence() {
+  give_up({ErrorKind::upstream_timeout,
+           "backend " + instance_ +
+               (begun_ ? " went silent in the middle of its reply" : " did not answer in time")});
+}
+
+void HostedUpstream::give_up(Error error) {
   const auto self = shared_from_this();  // the sink may drop us
   auto* sink = std::exchange(sink_, nullptr);
   cancel();
-  sink->on_failure(
-      {ErrorKind::upstream_timeout,
-       "backend " + instance_ +
-           (begun_ ? " went silent in the middle of its reply" : " did not answer in time")});
+  sink->on_failure(std::move(error));
 }
 
 void HostedUpstream::cancel() {
@@ -63,7 +66,7 @@ void HostedUpstream::on_head(HostedHead head) {
 
 void HostedUpstream::on_data(std::string bytes) {
   if (sink_ == nullptr) return;
-  queued_ += bytes;
+  if (!queued_.append(bytes)) return give_up(reply_too_large());
   deliver();
 }
 
@@ -81,7 +84,7 @@ void HostedUpstream::on_error(Error error) {
 void HostedUpstream::deliver() {
   const auto self = shared_from_this();  // the sink may drop us
   if (sink_ != nullptr && !waiting_ && !queued_.empty()) {
-    const auto bytes = std::exchange(queued_, {});
+    const auto bytes = queued_.take();
     sink_->on_bytes(bytes);
     if (sink_ != nullptr) waiting_ = !sink_->on_turn();
     if (call_) call_->consumed(bytes.size());

@@ -2,8 +2,10 @@
 
 #include <memory>
 
+#include "base/bounded_buffer.h"
 #include "base/deadline_list.h"
 #include "hosting/backend_host.h"
+#include "model/reply_meter.h"
 #include "server/worker_context.h"
 #include "upstream/upstream_call.h"
 
@@ -12,9 +14,10 @@ namespace llm_proxy {
 // Makes a hosted (Python) backend look like any other upstream: its JSON body or chat frames arrive
 // at a ReplySink.
 //
-// Owned by its exchange, lives on its worker. What the sink is slow to take is queued here, at most
-// the host's high watermark; the host's pump waits beyond it. A backend that is silent for too long
-// is given up, unless it is the client that makes it wait.
+// Owned by its exchange, lives on its worker. What the sink is slow to take is queued here; the
+// host's pump waits beyond the high watermark, and a backend that gives kMaxReply bytes all the
+// same fails. One that is silent for too long is given up, unless it is the client that makes it
+// wait.
 class HostedUpstream final : public UpstreamCall,
                              public HostedSink,
                              public std::enable_shared_from_this<HostedUpstream> {
@@ -35,12 +38,13 @@ class HostedUpstream final : public UpstreamCall,
   void deliver();
   void await_bytes();
   void on_silence();
+  void give_up(Error error);
 
   WorkerContext& context_;
   ReplySink* sink_;  // null once cancelled or ended
   std::shared_ptr<HostedCall> call_;
   std::string instance_;
-  std::string queued_;
+  BoundedBuffer queued_{kMaxReply};
   bool begun_ = false;    // its head has come
   bool waiting_ = false;  // for resume()
   Ending ending_ = Ending::none;

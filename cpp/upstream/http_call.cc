@@ -131,8 +131,11 @@ void HttpCall::on_read(const ErrorCode& error, std::string_view bytes) {
 void HttpCall::on_head_bytes(std::string_view bytes) {
   // Almost every head comes whole: parsed where it was read.
   if (!head_bytes_.empty()) {
-    head_bytes_ += bytes;
-    bytes = head_bytes_;
+    if (!head_bytes_.append(bytes)) {
+      fail(ErrorKind::upstream_too_large, where() + " sends a head without end");
+      return;
+    }
+    bytes = head_bytes_.view();
   }
   for (;;) {
     const auto size = parse_reply_head(bytes, {kMaxHead, 300}, /*to_head_request=*/false, head_);
@@ -141,8 +144,15 @@ void HttpCall::on_head_bytes(std::string_view bytes) {
       return;
     }
     if (*size == 0) {
-      if (head_bytes_.empty() || bytes.size() != head_bytes_.size())
-        head_bytes_ = std::string(bytes);
+      if (bytes.size() != head_bytes_.size()) {
+        const std::string rest(
+            bytes);  // of a head behind an interim one, perhaps in the same bytes
+        head_bytes_.clear();
+        if (!head_bytes_.append(rest)) {
+          fail(ErrorKind::upstream_too_large, where() + " sends a head without end");
+          return;
+        }
+      }
       read();
       return;
     }
@@ -207,47 +217,91 @@ void HttpCall::on_head(std::string_view rest) {
 }
 
 void HttpCall::on_body_bytes(std::string_view bytes) {
-  if (chunks_) {
-    while (!bytes.empty() && !chunks_->done()) {
-      const auto piece = chunks_->next(bytes);
-      if (!piece) {
-        fail(ErrorKind::upstream_garbled, where() + ": " + piece.error().message);
-        return;
-      }
-      if (!piece->empty() && !deliver(*piece)) return;
-    }
-    ended_ = chunks_->done();
-    reusable_ = bytes.empty() && head_.keep_alive;
-  } else if (head_.framing == Framing::length) {
-    const auto piece =
-        bytes.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(left_, bytes.size())));
-    left_ -= piece.size();
-    ended_ = left_ == 0;
-    reusable_ = piece.size() == bytes.size() && head_.keep_alive;
-    if (!deliver(piece)) return;
-  } else if (!deliver(bytes)) {
-    return;
+  if (decoder_) return begin_decoding(bytes);
+  for (;;) {
+    const auto payload = next_payload(bytes);
+    if (!payload)
+      return fail(ErrorKind::upstream_garbled, where() + ": " + payload.error().message);
+    if (payload->empty()) break;
+    if (!deliver(*payload)) return;
   }
   on_turn();
 }
 
-// False: the sink has ended us, or the coding is broken.
-bool HttpCall::deliver(std::string_view payload) {
-  if (decoder_) {
-    decoded_.clear();
-    if (const auto fed = decoder_->feed(payload, decoded_); !fed) {
-      fail(ErrorKind::upstream_garbled, where() + ": " + fed.error().message);
-      return false;
+// Takes the framing off the front of `bytes`. Empty: they are used up, or the body has ended.
+Result<std::string_view> HttpCall::next_payload(std::string_view& bytes) {
+  if (chunks_) {
+    while (!bytes.empty() && !chunks_->done()) {
+      auto piece = chunks_->next(bytes);
+      if (!piece || !piece->empty()) return piece;
     }
-    payload = decoded_;
+    ended_ = chunks_->done();
+    reusable_ = bytes.empty() && head_.keep_alive;
+    return std::string_view();
   }
+  if (head_.framing != Framing::length) return std::exchange(bytes, {});
+  const auto payload =
+      bytes.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(left_, bytes.size())));
+  bytes.remove_prefix(payload.size());
+  left_ -= payload.size();
+  ended_ = left_ == 0;
+  reusable_ = bytes.empty() && head_.keep_alive;
+  return payload;
+}
+
+// False: the sink has ended us.
+bool HttpCall::deliver(std::string_view payload) {
   sink_->on_bytes(payload);
   return sink_ != nullptr;
 }
 
+// The bytes are kept until all they stand for has been given on.
+void HttpCall::begin_decoding(std::string_view bytes) {
+  unread_.clear();
+  if (!unread_.append(bytes)) {
+    return fail(ErrorKind::upstream_too_large, where() + " sends more at once than is read");
+  }
+  raw_ = unread_.view();
+  coded_ = {};
+  decode();
+}
+
+void HttpCall::decode() {
+  decoding_ = true;
+  for (std::size_t given = 0; given < kDecodedTurn;) {
+    const auto slice = decoder_->next(coded_);
+    if (!slice) return fail(slice.error().kind, where() + ": " + slice.error().message);
+    if (!slice->empty()) {
+      given += slice->size();
+      if (!deliver(*slice)) return;
+      continue;
+    }
+    const auto payload = next_payload(raw_);
+    if (!payload)
+      return fail(ErrorKind::upstream_garbled, where() + ": " + payload.error().message);
+    if (payload->empty()) {
+      decoding_ = false;
+      break;
+    }
+    coded_ = *payload;
+  }
+  on_turn();
+}
+
+void HttpCall::decode_later() {
+  if (!alive_) alive_ = std::make_shared<char>();
+  context_.slices().add([this, alive = std::weak_ptr<void>(alive_)] {
+    if (!alive.expired() && sink_ != nullptr) {
+      context_.sweep();
+      decode();
+    }
+    return false;  // decode() has asked for its next turn, if it needs one
+  });
+}
+
 void HttpCall::on_turn() {
   // The end goes along with the last bytes: one write for both.
-  if (ended_) {
+  if (ended_ && !decoding_) {
     complete(reusable_);
     return;
   }
@@ -255,7 +309,7 @@ void HttpCall::on_turn() {
   if (sink_ == nullptr) return;
   if (sink_->streaming()) connection_->stream().set_streaming(true);
   if (go_on) {
-    read();
+    decoding_ ? decode_later() : read();
   } else {
     paused_ = true;
     deadline_.disarm();
@@ -265,7 +319,7 @@ void HttpCall::on_turn() {
 void HttpCall::resume() {
   if (!std::exchange(paused_, false) || sink_ == nullptr) return;
   await_bytes();
-  read();
+  decoding_ ? decode() : read();
 }
 
 void HttpCall::on_closed(const ErrorCode& error) {

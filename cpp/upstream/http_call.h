@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/bounded_buffer.h"
 #include "base/deadline_list.h"
 #include "http/chunked_decoder.h"
 #include "http/content_encoding.h"
@@ -35,7 +36,8 @@ struct UpstreamRequest {
 //
 // Owned by its exchange; lives on its worker. A reused connection that dies before the first byte
 // of a reply is replaced by a fresh one, once, unseen. Bytes beyond the reply's end close the
-// connection.
+// connection. A compressed reply is decoded in slices, with the worker's other work in between:
+// a few bytes of it can be many.
 //
 //   connecting ─► awaiting_head ─► body ─► done          any ─► done (failure, cancel)
 class HttpCall final : public UpstreamCall {
@@ -51,6 +53,7 @@ class HttpCall final : public UpstreamCall {
   enum class State : std::uint8_t { connecting, awaiting_head, body, done };
   static constexpr int kMaxInterim = 8;
   static constexpr std::size_t kMaxHead = 64u << 10;
+  static constexpr std::size_t kDecodedTurn = 64u << 10;  // bytes that one slice gives at most
 
   void connect();
   void send(Connection connection);
@@ -59,7 +62,11 @@ class HttpCall final : public UpstreamCall {
   void on_head_bytes(std::string_view bytes);
   void on_head(std::string_view rest);
   void on_body_bytes(std::string_view bytes);
+  Result<std::string_view> next_payload(std::string_view& bytes);
   bool deliver(std::string_view payload);
+  void begin_decoding(std::string_view bytes);
+  void decode();
+  void decode_later();
   void on_turn();
   void on_closed(const ErrorCode& error);
   void complete(bool reusable);
@@ -75,12 +82,16 @@ class HttpCall final : public UpstreamCall {
   ConnectTicket ticket_;
   Deadline deadline_;
   std::string head_text_;
-  std::string head_bytes_;  // of a reply head that came in pieces
+  BoundedBuffer head_bytes_{kMaxHead + Worker::kScratchBytes};  // of a head that came in pieces
   ReplyHead head_;
   std::uint64_t left_ = 0;
   std::optional<ChunkedDecoder> chunks_;
   std::unique_ptr<ContentDecoder> decoder_;
-  std::string decoded_;
+  BoundedBuffer unread_{kMaxHead + Worker::kScratchBytes};  // read, and not yet decoded all
+  std::string_view raw_;                                    // what of `unread_` is still framed
+  std::string_view coded_;       // the payload being decoded, in `unread_`
+  bool decoding_ = false;        // there is more in `unread_`
+  std::shared_ptr<void> alive_;  // while a slice waits for its turn
   int interim_ = 0;
   bool retried_ = false;
   bool heard_ = false;  // a byte of the reply has come

@@ -169,7 +169,8 @@ Result<std::vector<std::string>> parse_model_names(WireFormat format, std::strin
         json.value(model);
         name = name_of(format, model);
       }
-      if (!name.empty()) out.push_back(std::move(name));
+      const bool fits = name.size() <= kMaxModelName && out.size() < ModelCache::kMaxModels;
+      if (!name.empty() && fits) out.push_back(std::move(name));
     }
   };
   if (json.kind() == JsonKind::array) {

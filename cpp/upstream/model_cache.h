@@ -84,9 +84,12 @@ class ModelCache {
   std::shared_ptr<ModelIndex> index_ = std::make_shared<ModelIndex>();
 };
 
+inline constexpr std::size_t kMaxModelName = 512;  // bytes
+
 // The names in a provider's answer to GET /models: OpenAI's and Anthropic's `data`, Gemini's
 // `models`, or a bare array; of objects with `id` or `name`, or of strings. Gemini's models that
-// generate nothing are left out. upstream_garbled when it is none of these.
+// generate nothing are left out, and so are names longer than kMaxModelName bytes and what comes
+// after ModelCache::kMaxModels. upstream_garbled when it is none of these.
 Result<std::vector<std::string>> parse_model_names(WireFormat format, std::string_view body);
 
 }  // namespace llm_proxy

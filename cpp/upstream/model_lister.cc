@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/bounded_buffer.h"
 #include "config/endpoints.h"
 #include "http/head_writer.h"
 #include "server/worker_context.h"
@@ -68,19 +69,16 @@ class ModelLister::Fetch final : public ReplySink {
 
   void on_head(UpstreamHead head) override { status_ = head.status; }
   void on_bytes(std::string_view payload) override {
-    if (body_.size() + payload.size() <= kMaxBody) {
-      body_ += payload;
-    } else {
-      too_long_ = true;
-    }
+    if (body_.append(payload)) return;
+    call_->cancel();
+    failed({ErrorKind::upstream_too_large, "the list of models is too long"});
   }
   bool on_turn() override { return true; }
   void on_end() override {
     if (status_ < 200 || status_ >= 300) {
       return failed({kind_of_status(status_), "status " + std::to_string(status_)});
     }
-    if (too_long_) return failed({ErrorKind::upstream_garbled, "too long"});
-    auto names = parse_model_names(asked_.backend->format, body_);
+    auto names = parse_model_names(asked_.backend->format, body_.view());
     if (!names) return failed(names.error());
     lister_.cache_.answered(asked_, *std::move(names), lister_.context_.worker().now());
     lister_.on_fetched(*this);
@@ -97,9 +95,8 @@ class ModelLister::Fetch final : public ReplySink {
   std::shared_ptr<const Snapshot> snapshot_;
   ModelCache::Due asked_;
   std::shared_ptr<HttpCall> call_;
-  std::string body_;
+  BoundedBuffer body_{kMaxBody};
   int status_ = 0;
-  bool too_long_ = false;
 };
 
 ModelLister::ModelLister(WorkerContext& context, ModelCache& cache)

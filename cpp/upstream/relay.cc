@@ -8,6 +8,16 @@
 namespace llm_proxy {
 namespace {
 
+// The most that a translated stream may make its encoder keep: Responses repeats all of it at the
+// end, several times over.
+constexpr std::size_t kMaxStreamed = 16u << 20;
+
+Error stream_too_large() {
+  return {ErrorKind::upstream_too_large, "the upstream's stream holds more than " +
+                                             std::to_string(kMaxStreamed >> 20) +
+                                             " MiB of content"};
+}
+
 // The beginning of a body, as a reason: one line of printable ASCII.
 std::string shown(std::string_view body) {
   std::string out(body.substr(0, 80));
@@ -38,16 +48,18 @@ void Relay::on_head(UpstreamHead head) {
 
 void Relay::on_bytes(std::string_view payload) {
   if (state_ == State::collecting) {
-    if (body_.size() + payload.size() > kMaxWhole) {
-      fail({ErrorKind::upstream_garbled,
-            "the upstream's reply is larger than " + std::to_string(kMaxWhole >> 20) + " MiB"});
-      return;
-    }
-    body_ += payload;
+    if (!body_.append(payload)) return fail(reply_too_large());
+    charge(body_.size());
   } else if (state_ == State::streaming) {
     transform_stream(payload);
-    if (stream_error_) fail(std::move(*stream_error_));
+    if (stream_error_) return fail(std::move(*stream_error_));
+    charge(kept());
   }
+}
+
+void Relay::charge(std::size_t bytes) {
+  if (bytes <= kUncharged) return;
+  if (auto refused = charge_.grow_to(bytes)) fail(*std::move(refused));
 }
 
 bool Relay::on_turn() {
@@ -118,20 +130,20 @@ void Relay::finish_whole() {
                                std::move(head_), {});
       return;
     }
-    Error error = upstream_.decode_error(head_.status, body_);
+    Error error = upstream_.decode_error(head_.status, body_.view());
     if (head_.retry_after) error.retry_after = head_.retry_after;
     // A page of some gateway before the upstream is no error of its format.
-    const bool verbatim = upstream_.format == client_.format && is_json_object(body_);
+    const bool verbatim = upstream_.format == client_.format && is_json_object(body_.view());
     owner_.on_attempt_failed(std::move(error), std::move(head_),
-                             verbatim ? std::move(body_) : std::string());
+                             verbatim ? body_.take() : std::string());
     return;
   }
   auto content_type = head_.content_type;
-  if (auto transformed = transform_whole(body_, content_type); !transformed) {
+  if (auto transformed = transform_whole(body_.text(), content_type); !transformed) {
     owner_.on_attempt_failed(std::move(transformed).error(), std::move(head_), {});
     return;
   }
-  owner_.on_whole_reply(head_, std::move(content_type), std::move(body_));
+  owner_.on_whole_reply(head_, std::move(content_type), body_.take());
 }
 
 // ---- raw ----
@@ -194,20 +206,26 @@ void RawRelay::transform_stream(std::string_view payload) {
     }
     const auto taken = before.substr(0, before.size() - payload.size());
     if (!*got) {
-      event_bytes_ += taken;
+      if (!event_bytes_.append(taken)) stream_error_ = reply_too_large();
+      if (reader_.between_events()) pass_comments();
       return;
     }
     const bool pass = observe(event);
-    if (pass && observer_->error()) {
-      event_bytes_ += taken;
-      redact(event_bytes_, secret_);
-      out_ += event_bytes_;
-    } else if (pass) {
-      out_ += event_bytes_;
+    const auto begun = out_.size();
+    if (pass) {
+      out_ += event_bytes_.view();
       out_ += taken;
+      if (observer_->error()) redact(out_, secret_, begun);
     }
     event_bytes_.clear();
   }
+}
+
+// Comments between two events go on as they come. They commit nothing: what of them would not be
+// held until there is an event is left out.
+void RawRelay::pass_comments() {
+  if (committed_ || out_.size() + event_bytes_.size() <= kMaxHeld) out_ += event_bytes_.view();
+  event_bytes_.clear();
 }
 
 // False: the client does not get this event.
@@ -241,7 +259,7 @@ Result<void> RawRelay::transform_end() {
   SseEvent event;
   const auto left = reader_.finish(event);
   open_event_ = left && *left;
-  if (!open_event_ || observe(event)) out_ += event_bytes_;
+  if (!open_event_ || observe(event)) out_ += event_bytes_.view();
   if (observer_->error()) redact(out_, secret_);
   owner_.note_usage(observer_->usage());
   owner_.note_finish(observer_->finish_word());
@@ -283,6 +301,7 @@ TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Codec& upstream, con
     : Relay(owner, upstream, client),
       decoder_(upstream.reply_decoder(*context.translation)),
       encoder_(stream ? client.stream_encoder(context) : client.whole_encoder(context)),
+      meter_(stream ? kMaxStreamed : kMaxReply),
       recorder_(seals, std::move(session), *encoder_, now,
                 client.format == WireFormat::gemini_generate ? &context : nullptr),
       reader_(kMaxEvent),
@@ -305,6 +324,10 @@ void TranslatingRelay::on_event(const Event& event) {
   }
   if (const auto* usage = std::get_if<UsageUpdate>(&event)) owner_.note_usage(usage->usage);
   if (const auto* finish = std::get_if<Finish>(&event)) owner_.note_finish(finish->word);
+  if (!meter_.add(event)) {
+    if (!stream_error_) stream_error_ = stream_ ? stream_too_large() : reply_too_large();
+    return;
+  }
   // A head or an empty part commits nothing; content, a call or an end does.
   if (const auto* delta = std::get_if<PartDelta>(&event)) {
     meaningful_ = meaningful_ || !delta->text.empty();

@@ -6,12 +6,15 @@
 #include <string_view>
 #include <utility>
 
+#include "base/bounded_buffer.h"
 #include "base/clock.h"
+#include "base/memory_budget.h"
 #include "formats/codec.h"
 #include "formats/cumulative_text.h"
 #include "http/sse_reader.h"
 #include "json/array_reader.h"
 #include "model/events.h"
+#include "model/reply_meter.h"
 #include "stores/seal_store.h"
 #include "upstream/upstream_call.h"
 
@@ -54,11 +57,12 @@ class RelayOwner {
 //   head ─► collecting (whole body) ─► done
 //     └───► held (stream, nothing sent) ─► committed ─► done
 //
-// Bounds: a whole body is collected up to kMaxWhole; a stream is held up to kMaxHeld bytes, then
-// committed.
+// Bounds: a whole body is collected up to kMaxWhole, and so is what a translated reply makes us
+// keep; a stream is held up to kMaxHeld bytes, then committed. Beyond a bound the attempt fails
+// with upstream_too_large.
 class Relay : public ReplySink {
  public:
-  static constexpr std::size_t kMaxWhole = 64u << 20;
+  static constexpr std::size_t kMaxWhole = kMaxReply;
   static constexpr std::size_t kMaxHeld = 256u << 10;
   static constexpr std::size_t kMaxEvent = 32u << 20;
 
@@ -75,6 +79,8 @@ class Relay : public ReplySink {
   bool keep_alive();
   bool committed() const { return committed_; }
   bool streaming() const override { return committed_; }
+  // What the reply holds of the memory from now on; before it begins.
+  void charge_to(MemoryCharge charge) { charge_ = std::move(charge); }
   // What an error of this upstream must not show the client: the key it was asked with.
   void hide(std::string secret) { secret_ = std::move(secret); }
 
@@ -93,6 +99,8 @@ class Relay : public ReplySink {
   virtual bool streams(const UpstreamHead& head) const { return head.event_stream; }
   // False: the client wants one whole body even when the upstream streams.
   virtual bool client_streams() const = 0;
+  // Bytes that the reply makes us keep, beside a whole body.
+  virtual std::size_t kept() const { return out_.size(); }
 
   RelayOwner& owner_;
   const Codec& upstream_;
@@ -108,12 +116,17 @@ class Relay : public ReplySink {
  private:
   enum class State : std::uint8_t { head, collecting, streaming, done };
 
+  // Below it a reply is not worth counting: what a stream holds between two writes.
+  static constexpr std::size_t kUncharged = 64u << 10;
+
   void commit();
   void fail(Error error);
   void finish_whole();
+  void charge(std::size_t bytes);
 
   State state_ = State::head;
-  std::string body_;
+  BoundedBuffer body_{kMaxWhole};
+  MemoryCharge charge_;
 };
 
 // Same format on both sides: events go on byte for byte as they came, an observer reads a copy.
@@ -136,15 +149,17 @@ class RawRelay final : public Relay {
   std::string_view stream_content_type() const override { return head_.content_type; }
   bool streams(const UpstreamHead& head) const override { return head.event_stream || array_; }
   bool client_streams() const override { return true; }
+  std::size_t kept() const override { return out_.size() + event_bytes_.size(); }
   void transform_array(std::string_view payload);
   bool in_array() const { return array_ && !head_.event_stream; }
   bool observe(const SseEvent& event);
+  void pass_comments();
   Result<void> rate(std::string_view body);
 
   std::unique_ptr<ReplyObserver> observer_;
   std::optional<JsonArrayReader> array_;
   SseReader reader_;
-  std::string event_bytes_;  // of the event under way, when it came in pieces
+  BoundedBuffer event_bytes_{kMaxEvent};  // of the event under way, when it came in pieces
   bool keep_usage_chunk_, answers_;
   bool last_word_ = false;   // message_stop was seen
   bool open_event_ = false;  // the stream ended in an event that lacked its blank line
@@ -168,6 +183,7 @@ class TranslatingRelay final : public Relay, private EventSink {
   void append_keep_alive() override;
   std::string_view stream_content_type() const override;
   bool client_streams() const override { return stream_; }
+  std::size_t kept() const override { return out_.size() + meter_.kept(); }
   void on_event(const Event& event) override;
   EventSink& events() { return new_text_ ? static_cast<EventSink&>(*new_text_) : *this; }
   void take_output();
@@ -175,6 +191,7 @@ class TranslatingRelay final : public Relay, private EventSink {
 
   std::unique_ptr<ReplyDecoder> decoder_;
   std::unique_ptr<ReplyEncoder> encoder_;
+  ReplyMeter meter_;                        // of what decoder, recorder and encoder keep
   SealRecorder recorder_;                   // in front of the encoder
   std::optional<CumulativeText> new_text_;  // in front of us, where the upstream needs it
   SseReader reader_;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "base/bounded_buffer.h"
 #include "upstream/http_call.h"
 #include "upstream/upstream_call.h"
 
@@ -12,10 +13,11 @@ namespace llm_proxy {
 // A question to an upstream beside the exchange's own: about a stored response, or for a count.
 // Asked once; how it goes costs no key and no breaker anything.
 //
-// Owned by its exchange; lives on its worker. `done` is called once, unless cancelled before.
+// Owned by its exchange; lives on its worker. `done` is called once, unless cancelled before, and
+// never from within start(). An answer longer than kMaxBody is none.
 //
 //   created ─► asking ─► answered | failed (status 0) | cancelled
-class SideCall final : public ReplySink {
+class SideCall final : public ReplySink, public std::enable_shared_from_this<SideCall> {
  public:
   static constexpr std::size_t kMaxBody = 64u << 20;
 
@@ -31,19 +33,24 @@ class SideCall final : public ReplySink {
   SideCall(WorkerContext& context, UpstreamRequest request, std::string body, Done done);
 
   void start() { call_.start(); }
-  void cancel() { call_.cancel(); }
+  void cancel() {
+    call_.cancel();
+    done_ = nullptr;
+  }
 
  private:
-  void on_head(UpstreamHead head) override { answer_.status = head.status; }
+  void on_head(UpstreamHead head) override { status_ = head.status; }
   void on_bytes(std::string_view payload) override;
   bool on_turn() override { return true; }
   void on_end() override;
   void on_failure(Error error) override;
+  void tell(Answer answer);
 
+  WorkerContext& context_;
   std::string body_;
   Done done_;
-  Answer answer_;
-  bool too_long_ = false;
+  int status_ = 0;
+  BoundedBuffer answer_{kMaxBody};
   HttpCall call_;
 };
 

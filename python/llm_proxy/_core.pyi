@@ -191,6 +191,55 @@ class HttpReply:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """As they came: (name, value), both bytes."""
 
+class ProxyHop:
+    """The proxy a connection goes through."""
+
+    @property
+    def socks(self) -> bool: ...
+    @property
+    def names(self) -> bool:
+        """A SOCKS proxy that resolves names itself."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+    @property
+    def authorization(self) -> str:
+        """The value of Proxy-Authorization; empty: none."""
+
+class ProxyRules:
+    """Which proxy leads to which upstream."""
+
+    def __init__(
+        self,
+        *,
+        http_proxy: str = "",
+        https_proxy: str = "",
+        all_proxy: str = "",
+        no_proxy: str = "",
+        proxy_loopback: bool = False,
+    ) -> None:
+        """ValueError says which URL is none."""
+
+    def hop_to(self, secure: bool, host: str, port: int) -> ProxyHop | None:
+        """None: directly."""
+
+class Socks5:
+    """What is said to a SOCKS5 proxy, as bytes."""
+
+    def __init__(self, host: str, port: int, user: str = "", password: str = "") -> None: ...
+    def begin(self) -> bytes: ...
+    def feed(self, data: bytes) -> bytes:
+        """What is sent in answer. ValueError: what the proxy refuses."""
+
+    @property
+    def done(self) -> bool: ...
+
 class BackendHostBase: ...
 
 class BackendHost(BackendHostBase):

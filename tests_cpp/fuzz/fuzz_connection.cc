@@ -96,7 +96,7 @@ class World {
  public:
   World()
       : context_(worker_, environment(), build(0, 0), log(), seals_, responses_, chats_, models_,
-                 [] { return ServerStats(); }) {}
+                 memory_, [] { return ServerStats(); }) {}
 
   void step(Script& script);
   // Cuts what is left. Nothing may remain of it.
@@ -143,6 +143,7 @@ class World {
   ResponseStore responses_{{}};
   SessionStore chats_;
   ModelCache models_;
+  MemoryBudget memory_{1u << 20};  // so little that it is used up now and then
   WorkerContext context_;
 };
 
@@ -394,6 +395,8 @@ void World::end() {
   run();
   const auto& counters = context_.counters();
   if (counters.connections.load() != 0 || counters.active.load() != 0) std::abort();
+  context_.sweep();
+  if (memory_.used() != 0) std::abort();
 }
 
 }  // namespace

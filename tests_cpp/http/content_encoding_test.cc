@@ -65,6 +65,17 @@ std::string sample(std::size_t size) {
   return text;
 }
 
+// Appends all that `bytes` give to `out`.
+Result<void> feed(ContentDecoder& decoder, std::string_view bytes, std::string& out) {
+  for (;;) {
+    const auto slice = decoder.next(bytes);
+    if (!slice) return slice.error();
+    if (slice->empty()) return {};
+    EXPECT_LE(slice->size(), ContentDecoder::kSlice);
+    out += *slice;
+  }
+}
+
 TEST(ContentEncoding, every_coding_gives_the_body_back) {
   for (const std::string& text : {std::string("x"), sample(100), sample(300'000)}) {
     for (const Encoded& each : kEncodings) {
@@ -81,7 +92,7 @@ TEST(ContentEncoding, a_body_may_come_byte_by_byte) {
   for (const Encoded& each : kEncodings) {
     const auto decoder = ContentDecoder::make(each.encoding, 1 << 20, ErrorKind::malformed_request);
     std::string out;
-    for (const char c : each.encode(text)) ASSERT_TRUE(decoder->feed({&c, 1}, out)) << each.what;
+    for (const char c : each.encode(text)) ASSERT_TRUE(feed(*decoder, {&c, 1}, out)) << each.what;
     EXPECT_TRUE(decoder->finish()) << each.what;
     EXPECT_EQ(out, text) << each.what;
   }
@@ -92,10 +103,22 @@ TEST(ContentEncoding, a_bomb_ends_at_the_limit) {
   for (const Encoded& each : kEncodings) {
     const auto decoder = ContentDecoder::make(each.encoding, 100'000, ErrorKind::malformed_request);
     std::string out;
-    const auto fed = decoder->feed(each.encode(zeros), out);
+    const auto fed = feed(*decoder, each.encode(zeros), out);
     ASSERT_FALSE(fed) << each.what;
     EXPECT_EQ(fed.error().kind, ErrorKind::body_too_large) << each.what;
     EXPECT_LE(out.size(), 100'000u) << each.what;
+  }
+}
+
+TEST(ContentEncoding, a_bomb_goes_off_one_slice_at_a_time) {
+  const std::string zeros(10 << 20, '\0');
+  for (const Encoded& each : kEncodings) {
+    const auto decoder = ContentDecoder::make(each.encoding, 1 << 30, ErrorKind::malformed_request);
+    const std::string bytes = each.encode(zeros);
+    std::string_view input = bytes;
+    const auto slice = decoder->next(input);
+    ASSERT_TRUE(slice) << each.what;
+    EXPECT_LE(slice->size(), ContentDecoder::kSlice) << each.what;
   }
 }
 
@@ -103,6 +126,7 @@ TEST(ContentEncoding, an_upstreams_bomb_is_its_fault) {
   const auto decoded = decode_content(ContentEncoding::gzip, kEncodings[0].encode(sample(5000)),
                                       100, ErrorKind::upstream_garbled);
   ASSERT_FALSE(decoded);
+  EXPECT_EQ(decoded.error().kind, ErrorKind::upstream_too_large);
   EXPECT_EQ(decoded.error().http_status(), 502);
 }
 

@@ -132,6 +132,61 @@ TEST(SseReader, copies_nothing_of_an_event_that_lies_whole_in_the_input) {
   EXPECT_EQ(event.event.data(), text.data() + 7);
 }
 
+// How many bytes of `piece`, again and again, a reader of `limit` bytes takes before it fails.
+std::size_t taken_of_endless(std::string_view piece, std::size_t limit) {
+  SseReader reader(limit);
+  std::size_t taken = 0;
+  SseEvent event;
+  while (taken <= 4 * limit) {
+    std::string_view input = piece;
+    const auto got = reader.next(input, event);
+    taken += piece.size() - input.size();
+    if (!got) {
+      EXPECT_EQ(got.error().kind, ErrorKind::upstream_too_large);
+      break;
+    }
+    EXPECT_FALSE(*got) << piece;
+  }
+  return taken;
+}
+
+TEST(SseReader, fails_whatever_comes_without_end_instead_of_an_event) {
+  constexpr std::size_t kLimit = 10'000;
+  for (const std::string_view piece :
+       {": comment\n", ": comment\n\n", "id: 1\n", "id: 1\n\n", "retry: 1\n\n", "event: e\n",
+        "event: e\n\n", "data: x\n", "data\n", "unknown: x\n", "\n", "\r", "\r\n", "x", ":",
+        "data: x"}) {
+    EXPECT_LE(taken_of_endless(piece, kLimit), 3 * kLimit) << piece;
+  }
+}
+
+TEST(SseReader, begins_to_count_anew_with_each_event) {
+  SseReader reader(100);
+  SseEvent event;
+  for (int i = 0; i < 1000; ++i) {
+    std::string_view input = ": some comment or other\n\nid: 1\ndata: x\n\n";
+    ASSERT_TRUE(*reader.next(input, event));
+    ASSERT_FALSE(*reader.next(input, event));
+  }
+}
+
+TEST(SseReader, tells_whether_an_event_has_begun) {
+  SseReader reader;
+  SseEvent event;
+  const auto after = [&](std::string_view input) {
+    while (*reader.next(input, event)) {
+    }
+    return reader.between_events();
+  };
+  EXPECT_TRUE(reader.between_events());
+  EXPECT_TRUE(after(": comment\n\n"));
+  EXPECT_FALSE(after("id: 1"));
+  EXPECT_FALSE(after("\n"));
+  EXPECT_TRUE(after("\n"));
+  EXPECT_FALSE(after("data: x\n"));
+  EXPECT_TRUE(after("\n"));
+}
+
 TEST(SseWriter, writes_what_the_reader_reads) {
   std::string text;
   append_sse_event(text, "delta", "{\"a\":1}");

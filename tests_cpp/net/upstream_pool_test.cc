@@ -378,6 +378,88 @@ TEST_F(TlsPoolTest, says_so_when_the_proxy_refuses) {
   served.get();
 }
 
+TEST_F(TlsPoolTest, goes_through_a_socks_proxy) {
+  using namespace std::string_literals;
+  options.ca_file = certificates.authority_file();
+  options.all_proxy = "socks5h://me:p%40ss@127.0.0.1:" + std::to_string(upstream.port());
+  start();
+  auto served = std::async(std::launch::async, [this] {
+    Peer peer = upstream.accept();
+    std::string heard = peer.receive(4);
+    peer.send("\5\2"s);
+    heard += peer.receive(9);
+    peer.send("\1\0"s);
+    heard += peer.receive(4 + 1 + 13 + 2);
+    peer.send("\5\0\0\1\0\0\0\0\0\0"s);
+    return std::pair(heard, TlsPeer(std::move(peer), certificates));
+  });
+  auto attempt = connect({true, "upstream.test", 443});
+  auto [heard, peer] = served.get();
+  ASSERT_TRUE(attempt->settled.get()) << attempt->error->message;
+  EXPECT_EQ(heard, "\5\2\0\2\1\2me\4p@ss\5\1\0\3\15upstream.test\1\273"s);
+  EXPECT_EQ(peer.server_name(), "upstream.test");
+  peer.send("pong");
+  EXPECT_EQ(exchange(*attempt->connection, "ping", 4), "pong");
+  finish(attempt);
+}
+
+TEST_F(PoolTest, a_plain_upstream_behind_socks_is_asked_as_if_there_were_no_proxy) {
+  using namespace std::string_literals;
+  options.http_proxy = "socks5://127.0.0.1:" + std::to_string(upstream.port());
+  start();
+  auto served = std::async(std::launch::async, [this] {
+    Peer peer = upstream.accept();
+    std::string heard = peer.receive(3);
+    peer.send("\5\0"s);
+    heard += peer.receive(10);
+    peer.send("\5\0\0\1\0\0\0\0\0\0"s);
+    return std::pair(heard, std::move(peer));
+  });
+  auto attempt = connect({false, "10.1.2.3", 80});
+  auto [heard, peer] = served.get();
+  ASSERT_TRUE(attempt->settled.get()) << attempt->error->message;
+  EXPECT_EQ(heard, "\5\1\0\5\1\0\1\12\1\2\3\0\120"s);
+  EXPECT_FALSE(attempt->connection->absolute_form());
+  finish(attempt);
+}
+
+TEST_F(PoolTest, says_so_when_a_socks_proxy_refuses) {
+  using namespace std::string_literals;
+  options.http_proxy = "socks5h://127.0.0.1:" + std::to_string(upstream.port());
+  start();
+  auto served = std::async(std::launch::async, [this] {
+    Peer peer = upstream.accept();
+    peer.receive(3);
+    peer.send("\5\0"s);
+    peer.receive(4 + 1 + 13 + 2);
+    peer.send("\5\4\0\1\0\0\0\0\0\0"s);
+    return peer;
+  });
+  auto attempt = connect({false, "upstream.test", 80});
+  ASSERT_FALSE(attempt->settled.get());
+  EXPECT_NE(attempt->error->message.find("host unreachable"), std::string::npos)
+      << attempt->error->message;
+  finish(attempt);
+  served.get();
+}
+
+TEST_F(TlsPoolTest, a_proxy_that_answers_without_end_is_given_up) {
+  options.https_proxy = "127.0.0.1:" + std::to_string(upstream.port());
+  start();
+  auto served = std::async(std::launch::async, [this] {
+    Peer peer = upstream.accept();
+    peer.receive_head();
+    while (peer.send("HTTP/1.1 100 Continue\r\n\r\n")) {
+    }
+  });
+  auto attempt = connect({true, "upstream.test", 443});
+  ASSERT_FALSE(attempt->settled.get());
+  EXPECT_NE(attempt->error->message.find("interim replies without end"), std::string::npos)
+      << attempt->error->message;
+  finish(attempt);
+  served.get();
+}
+
 TEST_F(PoolTest, leaves_plain_requests_to_the_proxy) {
   options.http_proxy = "http://u:p@127.0.0.1:" + std::to_string(upstream.port());
   start();
@@ -395,7 +477,7 @@ TEST(UpstreamEnvironment, names_the_setting_at_fault) {
   ASSERT_FALSE(no_ca);
   EXPECT_NE(no_ca.error().message.find("/nonexistent/ca.pem"), std::string::npos);
   UpstreamOptions bad_proxy;
-  bad_proxy.https_proxy = "socks5://secret@h:1";
+  bad_proxy.https_proxy = "https://secret@h:1";
   const auto no_proxy = make_upstream_environment(bad_proxy);
   ASSERT_FALSE(no_proxy);
   EXPECT_NE(no_proxy.error().message.find("HTTPS_PROXY"), std::string::npos);

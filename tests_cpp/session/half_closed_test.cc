@@ -24,7 +24,7 @@ class Half {
  public:
   explicit Half(bool local) : client(new MemoryStream(worker_, local)) {
     context_.emplace(worker_, environment(), snapshot(), log_, seals_, responses_, chats_, models_,
-                     [] { return ServerStats(); });
+                     memory_, [] { return ServerStats(); });
     context_->accept(owned(client));
   }
   ~Half() {
@@ -79,6 +79,7 @@ class Half {
   ResponseStore responses_{{}};
   SessionStore chats_;
   ModelCache models_;
+  MemoryBudget memory_{0};
   std::optional<WorkerContext> context_;
 
  public:

@@ -487,10 +487,9 @@ def test_a_plugins_own_settings_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     def transport_of(**settings: Any) -> type:
         return type(build_capture_aware_async_client(**settings)._transport)
 
-    monkeypatch.setattr("urllib.request.getproxies", dict)
     assert transport_of(timeout=3, verify=False, limits=LIMITS) is BackendTransport
     assert transport_of(proxy="http://127.0.0.1:1") is httpx.AsyncHTTPTransport
     assert transport_of(transport=httpx.MockTransport(print)) is httpx.MockTransport
-    monkeypatch.setattr("urllib.request.getproxies", lambda: {"http": "http://127.0.0.1:1"})
-    assert transport_of() is httpx.AsyncHTTPTransport
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert transport_of() is BackendTransport
     assert transport_of(trust_env=False) is BackendTransport

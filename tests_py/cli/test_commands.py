@@ -58,6 +58,35 @@ def test_explain_never_shows_a_key(
         assert key not in out
 
 
+def test_explain_shows_proxies_and_no_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter22@proxy.example:3128")
+    monkeypatch.setenv("all_proxy", "socks5h://other.example")
+    monkeypatch.setenv("NO_PROXY", ".internal, 10.0.0.0/8")
+    (tmp_path / "proxy.yaml").write_text("network: {http_proxy: 'me:hunter22@plain.example:1'}\n")
+    assert main(["config", "--explain", "--config", "proxy.yaml"]) == 0
+    out = capsys.readouterr().out
+    words = {line.split()[0]: line.split(None, 1)[1] for line in out.splitlines() if line}
+    shown = {path: " ".join(text.split()) for path, text in words.items()}
+    assert shown["network.https_proxy"] == "http://***@proxy.example:3128 environment (HTTPS_PROXY)"
+    assert shown["network.all_proxy"] == "socks5h://other.example environment (all_proxy)"
+    assert shown["network.no_proxy"] == ".internal, 10.0.0.0/8 environment (NO_PROXY)"
+    assert shown["network.http_proxy"] == "***@plain.example:1 config (proxy.yaml:1)"
+    assert "hunter22" not in out
+
+
+def test_a_proxy_that_is_none_is_named_and_its_password_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://user:hunter22@proxy.example")
+    assert main(["check-config"]) == 2
+    said = capsys.readouterr().err
+    assert "HTTPS_PROXY: network.https_proxy: " in said
+    assert "must begin with http://, socks5:// or socks5h://" in said
+    assert "hunter22" not in said
+
+
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--schema"]) == 0
     assert "properties" in json.loads(capsys.readouterr().out)

@@ -9,6 +9,7 @@
 #include "formats/shared/provider_errors.h"
 #include "formats/shared/reasoning.h"
 #include "json/reader.h"
+#include "model/reply_meter.h"
 
 namespace llm_proxy::gemini_generate {
 
@@ -81,7 +82,7 @@ FinishReason finish_reason(std::string_view word) {
 // mention.
 class PathTree {
  public:
-  // `append`: more of the string that stands at `path`.
+  // `append`: more of the string that stands at `path`. A path that leads nowhere sets nothing.
   void set(std::string_view path, JsonSlice value, bool append) {
     Node* node = &root_;
     if (!path.empty() && path.front() == '$') path.remove_prefix(1);
@@ -105,13 +106,18 @@ class PathTree {
         }
         if (at == path.size() || path[at] != ']' || index >= kMaxIndex) return;
         node->is_array = true;
-        while (node->children.size() <= index) node->children.emplace_back();
+        while (node->children.size() <= index) {
+          node->children.emplace_back();
+          kept_ += kNodeCost;
+        }
+        if (kept_ > kMaxReply) return;
         node = &node->children[index].second;
         path.remove_prefix(at + 1);
       } else {
         return;
       }
     }
+    kept_ += value.size();
     const bool both_strings =
         append && node->value.size() >= 2 && node->value.front() == '"' && value.front() == '"';
     if (both_strings) {
@@ -123,8 +129,11 @@ class PathTree {
   }
 
   void write(std::string& out) const { write(root_, out, true); }
+  // Bytes that it takes, and a little more.
+  std::size_t kept() const { return kept_; }
 
  private:
+  static constexpr std::size_t kNodeCost = 1024;  // a deque has its first block from the start
   static constexpr int kMaxDepth = 64;
   static constexpr std::size_t kMaxIndex = 10'000;
 
@@ -134,10 +143,11 @@ class PathTree {
     std::deque<std::pair<std::string, Node>> children;
   };
 
-  static Node* child(Node& node, std::string_view key) {
+  Node* child(Node& node, std::string_view key) {
     for (auto& [name, value] : node.children) {
       if (name == key) return &value;
     }
+    kept_ += kNodeCost + key.size();
     return &node.children.emplace_back(std::string(key), Node()).second;
   }
 
@@ -162,6 +172,7 @@ class PathTree {
   }
 
   Node root_;
+  std::size_t kept_ = 0;
 };
 
 // Gemini → events. A thinking part stays open until the next part shows whether it carries the
@@ -418,7 +429,7 @@ class Decoder final : public ReplyDecoder {
       return;
     }
     pieces(partial);
-    if (!more) assembled();
+    if (!more && !failed_) assembled();
   }
 
   void arguments(JsonSlice args) {
@@ -456,6 +467,11 @@ class Decoder final : public ReplyDecoder {
       }
       const std::string at = path.decode();
       if (!value.empty()) assembling_->set(at, value, at == unfinished_path_);
+      if (assembling_->kept() > kMaxReply) {
+        failed_ = true;
+        sink_->on_event(too_interleaved());
+        return;
+      }
       unfinished_path_ = more ? at : std::string();
     }
   }

@@ -8,6 +8,7 @@
 #include "formats/shared/reasoning.h"
 #include "json/reader.h"
 #include "json/scan.h"
+#include "model/reply_meter.h"
 
 namespace llm_proxy::openai_chat {
 
@@ -196,6 +197,7 @@ class ChatReplyDecoder : public ReplyDecoder {
       sink.on_event(start);
     }
     if (has_choice) apply(delta, sink);
+    if (kept_ > kMaxReply) fail(too_interleaved(), sink);
     return {};
   }
 
@@ -302,6 +304,7 @@ class ChatReplyDecoder : public ReplyDecoder {
         continue;
       std::string& kept = part_for(PartKind::thinking, sink);
       if (!kept.empty()) kept += ',';
+      kept_ += entry.size();
       compact_to(entry, kept);
     }
   }
@@ -347,7 +350,8 @@ class ChatReplyDecoder : public ReplyDecoder {
     if (open_ && open_kind_ == kind && held_.empty()) {
       sink.on_event(PartDelta{index_, text});
     } else if (open_ && open_kind_ == PartKind::tool_call) {
-      if (held_.empty() || held_.back().kind != kind) held_.push_back({kind, 0, {}, {}});
+      if (held_.empty() || held_.back().kind != kind) hold({kind, 0, {}, {}});
+      kept_ += text.bytes().size();
       text.escape_to(held_.back().text);
     } else {
       close(sink);
@@ -360,7 +364,7 @@ class ChatReplyDecoder : public ReplyDecoder {
   std::string& part_for(PartKind kind, EventSink& sink) {
     if (!open_ || open_kind_ != kind) settle(sink);
     if (open_ && open_kind_ == PartKind::tool_call) {
-      if (held_.empty() || held_.back().kind != kind) held_.push_back({kind, 0, {}, {}});
+      if (held_.empty() || held_.back().kind != kind) hold({kind, 0, {}, {}});
       return held_.back().details;
     }
     if (!open_ || open_kind_ != kind) {
@@ -368,6 +372,11 @@ class ChatReplyDecoder : public ReplyDecoder {
       open(kind, sink);
     }
     return details_;
+  }
+
+  void hold(Held part) {
+    kept_ += sizeof(Held);
+    held_.push_back(std::move(part));
   }
 
   void open(PartKind kind, EventSink& sink) {
@@ -438,6 +447,7 @@ class ChatReplyDecoder : public ReplyDecoder {
         return i;
       }
     }
+    kept_ += kCallCost;
     calls_.emplace_back();
     calls_.back().key = key;
     return calls_.size() - 1;
@@ -489,6 +499,7 @@ class ChatReplyDecoder : public ReplyDecoder {
     const bool fresh = call.name.empty();
     if (fresh) call.name = name.decode();
     call.custom |= custom;
+    kept_ += arguments.bytes().size() + object.size();
     arguments.escape_to(call.arguments);
     if (!object.empty()) {
       std::string compact;
@@ -499,7 +510,7 @@ class ChatReplyDecoder : public ReplyDecoder {
     if (fresh && !call.name.empty()) {
       settle(sink);
       if (open_ && open_kind_ == PartKind::tool_call) {
-        held_.push_back({PartKind::tool_call, which, {}, {}});
+        hold({PartKind::tool_call, which, {}, {}});
       } else {
         close(sink);
         open_call(which, sink);
@@ -551,6 +562,9 @@ class ChatReplyDecoder : public ReplyDecoder {
   bool open_ = false;
   PartKind open_kind_ = PartKind::text;
   std::size_t open_call_ = 0;
+  static constexpr std::size_t kCallCost = 4096;  // each is looked at for every later piece
+
+  std::size_t kept_ = 0;  // bytes that were put into the three below, over the whole reply
   std::vector<Call> calls_;
   std::vector<Held> held_;
   std::string details_;

@@ -220,7 +220,10 @@ class Decoder final : public ReplyDecoder {
     if (event.output_index < 0) return {};
     if (open_index_ >= 0 && event.output_index != open_index_) {
       held_bytes_ += data.size();
-      if (held_bytes_ > kMaxHeld) return garbled("The upstream interleaved too much output.");
+      if (held_bytes_ > kMaxHeld) {
+        fail(too_interleaved());
+        return {};
+      }
       held_.push_back({event.output_index, std::string(data)});
       return {};
     }

@@ -145,6 +145,11 @@ Error garbled(std::string_view wanted, std::string_view why) {
   return garbled(message);
 }
 
+Error too_interleaved() {
+  return Error{.kind = ErrorKind::upstream_too_large,
+               .message = "The upstream interleaved too much output."};
+}
+
 Error cut_short() {
   return Error{.kind = ErrorKind::upstream_cut,
                .message = "The upstream's stream ended before it was complete."};

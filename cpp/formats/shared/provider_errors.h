@@ -13,6 +13,8 @@ namespace llm_proxy {
 Error malformed(std::string message, std::string param = {});  // the client's request
 Error garbled(std::string_view what);                          // the upstream's reply
 Error garbled(std::string_view wanted, std::string_view why);  // which is not what was wanted
+// It begins parts without ending others, which have to be held back.
+Error too_interleaved();
 Error cut_short();  // the upstream's stream, which ended without its terminator
 // An error body of any server (section 9.1) with its status. Secrets are masked.
 Error decode_any_error(int status, std::string_view body);

@@ -21,6 +21,10 @@ ENGINE = (
     ("client_connections", "llmproxy_client_connections", "gauge", "Connections of clients."),
     ("upstream_connections", "llmproxy_upstream_connections", "gauge", "Connections to providers."),
     ("upstream_idle", "llmproxy_upstream_idle", "gauge", "Of these, the ones kept for later."),
+    ("memory_used", "llmproxy_memory_bytes", "gauge", "Memory that requests under way hold."),
+    ("memory_limit", "llmproxy_memory_limit_bytes", "gauge", "What they may hold together."),
+    ("memory_refused", "llmproxy_memory_refused_total", "counter", "Refused for want of memory."),
+    ("bodies_decoding", "llmproxy_bodies_decoding", "gauge", "Compressed bodies being decoded."),
 )
 PLUGIN = (
     ("invocations", "llmproxy_plugin_invocations_total", "Runs of a ring plugin."),

@@ -37,7 +37,16 @@ def describe(backend: Backend) -> str:
     )
 
 
+def without_password(url: str) -> str:
+    """The URL of a proxy for a reader: that it has a user and a password, not which."""
+    scheme, mark, rest = url.rpartition("://")
+    _login, at, place = rest.rpartition("@")
+    return f"{scheme}{mark}***@{place}" if at else url
+
+
 def _shown(value: Value, secret: bool) -> str:
+    if isinstance(value, str) and secret:
+        return without_password(value) or "-"
     if isinstance(value, tuple):
         return ", ".join(masked(part) if secret else part for part in value) or "-"
     if isinstance(value, Mapping) and secret:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
+from llm_proxy._core import ProxyRules
 from llm_proxy.backends.catalog import PERSONAL_BACKENDS
 from llm_proxy.backends.runtime.discovery_state import second_logins
 from llm_proxy.config.backends import SectionValues, make_backends, pick_default
@@ -70,6 +72,7 @@ def load(sources: Sources) -> Settings:
     _guard_trusted(values, origins, problems)
     _guard_hosts(values, origins, problems)
     _guard_admin_keys(values, origins, problems)
+    _guard_proxies(values, origins, problems)
     _guard_access(values, origins, backends, problems)
     _guard_logins(sections, problems)
     _guard_routing(values, origins, problems)
@@ -375,6 +378,19 @@ def _guard_admin_keys(
                 "holds a key of auth.api_keys; whoever uses the proxy could change it",
             )
         )
+
+
+def _guard_proxies(
+    values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
+) -> None:
+    """A proxy that cannot be used is found out now, not with the first request."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        path = f"network.{name}"
+        url: dict[str, Any] = {name: str(values[path])}
+        try:
+            ProxyRules(**url)
+        except ValueError as error:
+            problems.append(Problem(origins[path].where, path, str(error)))
 
 
 def _guard_logins(sections: Mapping[str, SectionValues], problems: list[Problem]) -> None:

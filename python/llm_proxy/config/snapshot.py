@@ -23,6 +23,8 @@ def snapshot(settings: Settings) -> str:
             "body_limit": settings.whole("limits.body_bytes"),
             "head_limit": settings.whole("limits.head_bytes"),
             "client_min_rate": settings.whole("limits.client_min_rate"),
+            "memory_limit": settings.whole("limits.memory_bytes"),
+            **proxies_of(settings),
             "timeouts": {
                 setting.path.removeprefix("timeouts."): settings.seconds(setting.path)
                 for setting in SETTINGS
@@ -101,6 +103,17 @@ def snapshot(settings: Settings) -> str:
         },
         ensure_ascii=False,
     )
+
+
+def proxies_of(settings: Settings) -> dict[str, object]:
+    """How providers are reached: the same words for the engine and for `_core.ProxyRules`."""
+    return {
+        "http_proxy": settings.text("network.http_proxy"),
+        "https_proxy": settings.text("network.https_proxy"),
+        "all_proxy": settings.text("network.all_proxy"),
+        "no_proxy": ",".join(settings.texts("network.no_proxy")),
+        "proxy_loopback": settings.switch("network.proxy_loopback"),
+    }
 
 
 def _backend(backend: Backend, settings: Settings) -> dict[str, object]:

@@ -328,6 +328,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("limits.client_min_rate", "whole", 500, "bytes a second that a client must send of its body, and take of its answer, "
             "in each timeouts.client_body and timeouts.client_write; 0: any", ("--client-min-rate",),
             ("LLM_PROXY_CLIENT_MIN_RATE",), at_least=0, at_most=1 << 30),
+    Setting("limits.memory_bytes", "whole", 0, "memory that all requests under way may hold together, with their replies; one "
+            "client has half of it at most. 0: a quarter of what the machine or the cgroup has", ("--max-memory-bytes",),
+            ("LLM_PROXY_MAX_MEMORY_BYTES",), at_least=0, at_most=1 << 50),
+    Setting("network.http_proxy", "text", "", "proxy for providers at http:// URLs: http://, socks5:// or socks5h://, "
+            "USER:PASSWORD@ before its host if it asks for them", (), ("http_proxy", "HTTP_PROXY"), secret=True),
+    Setting("network.https_proxy", "text", "", "the same for providers at https:// URLs", (), ("https_proxy", "HTTPS_PROXY"),
+            secret=True),
+    Setting("network.all_proxy", "text", "", "the same for those that the two above say nothing of", (),
+            ("all_proxy", "ALL_PROXY"), secret=True),
+    Setting("network.no_proxy", "texts", (), "providers that are reached directly: names with all below them (example.com), "
+            "addresses, networks (10.0.0.0/8), each with :PORT if only that one is meant, or * for all", (),
+            ("no_proxy", "NO_PROXY")),
+    Setting("network.proxy_loopback", "switch", False, "reach providers on this machine through the proxy as well", (),
+            ("LLM_PROXY_PROXY_LOOPBACK",)),
     Setting("proxy_timeout", "seconds", 300.0, "how long a silent provider is waited for: sets timeouts.first_byte "
             "and timeouts.stream_idle where those are not given", ("--timeout",), ("PROXY_TIMEOUT",),
             at_least=0.001, at_most=86400),

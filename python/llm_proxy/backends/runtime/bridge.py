@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from llm_proxy.backends.cancellation import SessionCancellationCoordinator
 from llm_proxy.backends.registry import BackendRegistry, backend_registry
+from llm_proxy.backends.runtime import http_proxies
 from llm_proxy.backends.runtime.capture.capture_file import open_capture
 from llm_proxy.backends.runtime.discovery import discover_backends
 from llm_proxy.backends.runtime.dispatch import ConnectorInvoker
@@ -146,7 +147,11 @@ class BackendBridge:
         self.translation = TranslationService()
         self._registry = registry
         self.coordinator = SessionCancellationCoordinator()
-        self.client = build_backend_client()
+        proxies = http_proxies.DIRECT
+        if isinstance(config, Mapping) and "network" in config:
+            proxies = http_proxies.rules_of_config(config)
+            http_proxies.use(proxies)  # plugins open clients of their own, too
+        self.client = build_backend_client(proxies=proxies)
         self._capture = open_capture(self.config.logging)
         factory = BackendFactory(self.client, registry, self.config, self.translation)
         self.backends = BackendLifecycleManager(factory, self.config)

@@ -20,7 +20,13 @@ from typing import Any, NamedTuple
 import httpcore
 import httpx
 
-from llm_proxy._core import HttpReply
+from llm_proxy._core import HttpReply, ProxyHop, ProxyRules
+from llm_proxy.backends.runtime.http_proxies import (
+    DIRECT,
+    httpx_proxy,
+    open_through,
+    rules_in_force,
+)
 
 _SCRATCH_BYTES = 64 * 1024
 # Of a body, unread: above it the socket waits.
@@ -44,15 +50,22 @@ def direct_transport(
     trust_env: bool = True,
     http2: bool = False,
     limits: httpx.Limits | None = None,
+    proxies: ProxyRules | None = None,
 ) -> BackendTransport:
-    """What `httpx.AsyncHTTPTransport` would be with these settings."""
+    """What an `httpx.AsyncClient` with these settings would send its requests by.
+
+    `proxies` leads out of this network; without it `trust_env` asks for the rules of this process.
+    """
     limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)
     trust: dict[str, Any] = {"verify": verify, "cert": cert, "trust_env": trust_env}
+    if proxies is None:
+        proxies = rules_in_force() if trust_env else DIRECT
     return BackendTransport(
         functools.partial(httpx.AsyncHTTPTransport, http2=http2, limits=limits, **trust),
         limits=limits,
         tls=functools.partial(httpx.create_ssl_context, **trust),
         http2=http2,
+        proxies=proxies,
     )
 
 
@@ -70,20 +83,23 @@ class BackendTransport(httpx.AsyncBaseTransport):
 
     `otherwise` makes the transport for what is not HTTP/1.1 without frills: other schemes, upgrades
     and tunnels, requests that want to be traced, with `http2` whatever TLS may negotiate, and all
-    of it while a test stands in for httpx.
+    of it while a test stands in for httpx. It is told the `proxy` where `proxies` names one for a
+    request, and is made once for each of them.
     """
 
     def __init__(
         self,
-        otherwise: Callable[[], httpx.AsyncBaseTransport],
+        otherwise: Callable[..., httpx.AsyncBaseTransport],
         *,
         limits: httpx.Limits,
         tls: Callable[[], ssl.SSLContext],
         http2: bool = False,
+        proxies: ProxyRules = DIRECT,
     ) -> None:
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._make_other = otherwise
-        self._other: httpx.AsyncBaseTransport | None = None
+        self._others: dict[tuple[str, int] | None, httpx.AsyncBaseTransport] = {}
+        self._proxies = proxies
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._http2 = http2
@@ -95,9 +111,7 @@ class BackendTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if not self._speaks(request):
-            if self._other is None:
-                self._other = self._make_other()
-            return await self._other.handle_async_request(request)
+            return await self._other_for(request).handle_async_request(request)
         timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
         connection = await self._connection_to(_origin_of(request), timeouts)
         try:
@@ -124,8 +138,8 @@ class BackendTransport(httpx.AsyncBaseTransport):
             if all(connection.closed for connection in self._open):
                 break
             await asyncio.sleep(0)
-        if self._other is not None:
-            await self._other.aclose()
+        for other in self._others.values():
+            await other.aclose()
 
     # Called by connections.
 
@@ -148,6 +162,19 @@ class BackendTransport(httpx.AsyncBaseTransport):
         if connection in self._idle:
             self._idle.remove(connection)
         self._tell_one()
+
+    def _hop_to(self, origin: Origin) -> ProxyHop | None:
+        return self._proxies.hop_to(origin.secure, origin.host, origin.port)
+
+    def _other_for(self, request: httpx.Request) -> httpx.AsyncBaseTransport:
+        web = request.url.scheme in ("http", "https")
+        hop = self._hop_to(_origin_of(request)) if web else None
+        place = (hop.host, hop.port) if hop else None
+        if place not in self._others:
+            self._others[place] = (
+                self._make_other(proxy=httpx_proxy(hop)) if hop else self._make_other()
+            )
+        return self._others[place]
 
     def _speaks(self, request: httpx.Request) -> bool:
         scheme = request.url.scheme
@@ -198,18 +225,12 @@ class BackendTransport(httpx.AsyncBaseTransport):
 
     async def _connect(self, origin: Origin, timeout: float | None) -> _Connection:
         loop = asyncio.get_running_loop()
-        connection = _Connection(self, origin, loop)
-        options: dict[str, Any] = {}
-        if origin.secure:
-            options = {"ssl": self._tls_context(), "server_hostname": origin.server_name}
-        if isinstance(loop, asyncio.BaseEventLoop):
-            options["happy_eyeballs_delay"] = 0.25
+        hop = self._hop_to(origin)
+        by_url = hop is not None and not hop.socks and not origin.secure
+        connection = _Connection(self, origin, loop, hop if by_url else None)
         self._connecting += 1
         try:
-            await asyncio.wait_for(
-                loop.create_connection(lambda: connection, origin.host, origin.port, **options),
-                timeout,
-            )
+            await asyncio.wait_for(self._dial(connection, origin, hop), timeout)
         except (asyncio.TimeoutError, TimeoutError) as error:
             raise httpx.ConnectTimeout(str(error)) from error
         except OSError as error:
@@ -222,6 +243,23 @@ class BackendTransport(httpx.AsyncBaseTransport):
             if connection not in self._open:
                 connection.abort()
                 self._tell_one()
+
+    async def _dial(self, connection: _Connection, origin: Origin, hop: ProxyHop | None) -> None:
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        if origin.secure:
+            options = {"ssl": self._tls_context(), "server_hostname": origin.server_name}
+        if hop is not None:
+            opened = await open_through(hop, origin.secure, origin.host, origin.port)
+            try:
+                await loop.create_connection(lambda: connection, sock=opened, **options)
+            except BaseException:
+                opened.close()
+                raise
+            return
+        if isinstance(loop, asyncio.BaseEventLoop):
+            options["happy_eyeballs_delay"] = 0.25
+        await loop.create_connection(lambda: connection, origin.host, origin.port, **options)
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -259,9 +297,15 @@ class _Connection(asyncio.BufferedProtocol):
     """
 
     def __init__(
-        self, pool: BackendTransport, origin: Origin, loop: asyncio.AbstractEventLoop
+        self,
+        pool: BackendTransport,
+        origin: Origin,
+        loop: asyncio.AbstractEventLoop,
+        by_url: ProxyHop | None = None,
     ) -> None:
+        """`by_url`: the peer is this HTTP proxy, which is asked for whole URLs."""
         self.origin = origin
+        self._by_url = by_url
         self.expires: float | None = None
         self.closed = True  # until it is made
         self._pool = pool
@@ -391,7 +435,7 @@ class _Connection(asyncio.BufferedProtocol):
         return self._transport.get_extra_info(name)
 
     async def _send(self, request: httpx.Request, reply: HttpReply, timeout: float | None) -> None:
-        head, framing = _head_of(request)
+        head, framing = _head_of(request, self._by_url)
         sent = 0
         self._sent_all = False
         async for chunk in request.stream:  # type: ignore[union-attr]
@@ -489,13 +533,17 @@ def _origin_of(request: httpx.Request) -> Origin:
     return Origin(secure, host, url.port or (443 if secure else 80), name if secure else "")
 
 
-def _head_of(request: httpx.Request) -> tuple[bytes, int | None]:
+def _head_of(request: httpx.Request, by_url: ProxyHop | None) -> tuple[bytes, int | None]:
     """The head as bytes, and the length of the body; None when it is sent in chunks."""
     target: bytes = request.extensions.get("target") or request.url.raw_path
     method = request.method.encode("ascii", "replace")
     if not _NAME.fullmatch(method) or _NOT_IN_TARGETS.search(target):
         raise httpx.LocalProtocolError("Illegal method or target")
+    if by_url is not None:
+        target = b"http://%b%b" % (request.url.netloc, target)
     lines = [b"%b %b HTTP/1.1" % (method, target)]
+    if by_url is not None and by_url.authorization:
+        lines.append(b"Proxy-Authorization: " + by_url.authorization.encode("ascii"))
     length: int | None = 0
     for name, value in request.headers.raw:
         if not _NAME.fullmatch(name) or _NOT_IN_VALUES.search(value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.request
 from typing import Any
 
 import httpx
@@ -63,8 +62,6 @@ class CaptureAwareAsyncClient(httpx.AsyncClient):
 def _network_of(settings: dict[str, Any]) -> dict[str, Any]:
     """Our own transport, where it does what `settings` ask for."""
     if settings.keys() & _ANOTHER_TRANSPORT:
-        return {}
-    if settings.get("trust_env", True) and urllib.request.getproxies():
         return {}
     told = {name: settings[name] for name in _TOLD_TO_OURS if name in settings}
     return {"transport": direct_transport(**told)}
