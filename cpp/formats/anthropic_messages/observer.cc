@@ -14,7 +14,7 @@ bool is_call(std::string_view block_start) {
   return block_start.find("_use\"") != std::string_view::npos;
 }
 
-class MessagesObserver : public ReplyObserver {
+class Observer : public ReplyObserver {
  public:
   void on_stream_event(std::string_view event, std::string_view data) override {
     if (event == "content_block_delta" || (event == "content_block_start" && is_call(data))) {
@@ -75,7 +75,7 @@ class MessagesObserver : public ReplyObserver {
 }  // namespace
 
 std::unique_ptr<ReplyObserver> make_observer() {
-  return std::make_unique<MessagesObserver>();
+  return std::make_unique<Observer>();
 }
 
 }  // namespace llm_proxy::anthropic_messages

@@ -38,7 +38,7 @@ FinishReason finish_of(std::string_view word, bool has_calls) {
 // Decodes Messages replies.
 //
 //   fresh ─► started ─► finished          any ─► failed (an error event was given)
-class MessagesReplyDecoder : public ReplyDecoder {
+class Decoder : public ReplyDecoder {
  public:
   Result<void> on_whole(std::string_view body, EventSink& sink) override {
     if (!valid_utf8(body)) return garbled("not valid UTF-8");
@@ -328,7 +328,7 @@ class MessagesReplyDecoder : public ReplyDecoder {
 }  // namespace
 
 std::unique_ptr<ReplyDecoder> make_reply_decoder(const Translation&) {
-  return std::make_unique<MessagesReplyDecoder>();
+  return std::make_unique<Decoder>();
 }
 
 }  // namespace llm_proxy::anthropic_messages

@@ -14,7 +14,7 @@ namespace llm_proxy::anthropic_messages {
 
 namespace {
 
-std::string_view stop_word(FinishReason reason, bool has_calls) {
+std::string_view finish_word(FinishReason reason, bool has_calls) {
   switch (reason) {
     case FinishReason::length:
       return "max_tokens";
@@ -46,9 +46,9 @@ void write_usage(const Usage& usage, JsonWriter& json) {
 }
 
 // What both reply encoders know of the block that is open.
-class MessagesReplyEncoder : public ReplyEncoder {
+class EncoderBase : public ReplyEncoder {
  public:
-  explicit MessagesReplyEncoder(const EncodeContext& context) : context_(context) {}
+  explicit EncoderBase(const EncodeContext& context) : context_(context) {}
 
  protected:
   enum class Block : std::uint8_t { none, text, refusal, thinking, redacted, call, wrapped_call };
@@ -95,7 +95,7 @@ class MessagesReplyEncoder : public ReplyEncoder {
     json.member("model", named ? start.model : context_.request->model);
   }
   static void write_stop(const Finish& finish, bool has_calls, JsonWriter& json) {
-    json.member("stop_reason", stop_word(finish.reason, has_calls));
+    json.member("stop_reason", finish_word(finish.reason, has_calls));
     if (finish.reason == FinishReason::stop_sequence && !finish.stop_sequence.empty()) {
       json.member("stop_sequence", finish.stop_sequence);
     } else {
@@ -116,9 +116,9 @@ class MessagesReplyEncoder : public ReplyEncoder {
 
 // A reply as Messages events. A refusal is text here, and half of one looks like half an answer: it
 // is told when the reply goes on behind it or ends well.
-class StreamEncoder : public MessagesReplyEncoder {
+class StreamEncoder : public EncoderBase {
  public:
-  using MessagesReplyEncoder::MessagesReplyEncoder;
+  using EncoderBase::EncoderBase;
 
   void keep_alive() override {
     if (started_) out_ += "event: ping\ndata: {\"type\":\"ping\"}\n\n";
@@ -291,9 +291,9 @@ class StreamEncoder : public MessagesReplyEncoder {
 };
 
 // A reply as one message, written on Finish.
-class WholeEncoder : public MessagesReplyEncoder {
+class WholeEncoder : public EncoderBase {
  public:
-  using MessagesReplyEncoder::MessagesReplyEncoder;
+  using EncoderBase::EncoderBase;
 
   void keep_alive() override {}
 

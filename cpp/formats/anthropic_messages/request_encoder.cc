@@ -10,6 +10,7 @@
 #include "formats/shared/losses.h"
 #include "formats/shared/media.h"
 #include "formats/shared/reasoning.h"
+#include "formats/shared/same_format.h"
 #include "formats/shared/seals.h"
 #include "formats/shared/tool_names.h"
 #include "json/reader.h"
@@ -69,12 +70,11 @@ class RequestEncoder {
       : request_(request),
         translation_(translation),
         json_(out),
-        model_(translation.upstream_model.empty() ? request.model.decode()
-                                                  : translation.upstream_model),
+        model_(upstream_model(request, translation).decode()),
         row_(model_row(model_)) {}
 
   Result<void> run() {
-    if (request_.format == kFormat && !request_.members.empty()) {
+    if (keeps_format(request_, kFormat)) {
       write_again();
       return {};
     }
@@ -107,35 +107,11 @@ class RequestEncoder {
     if (refusal_.message.empty()) refusal_ = refusal_of(field, why);
   }
 
-  // The same format: every member as it stood, but for the model, and without thinking that bears
-  // another maker's seal: Anthropic would refuse it.
   void write_again() {
-    json_.begin_object();
-    bool has_model = false;
-    for (const auto& [key, value] : request_.members) {
-      json_.key(Text::plain(key));
-      if (key == "model") {
-        has_model = true;
-        json_.string(std::string_view(model_));
-      } else if (key == "messages" && has_foreign_seal()) {
-        write_messages_again(value);
-      } else {
-        json_.raw(value);
-      }
-    }
-    if (!has_model) json_.member("model", std::string_view(model_));
-    json_.end_object();
-  }
-
-  static bool is_foreign(const Part& part) {
-    const auto* thinking = std::get_if<ThinkingPart>(&part);
-    return thinking != nullptr && thinking->seal.maker != kFormat;
-  }
-  bool has_foreign_seal() const {
-    for (const Message& message : request_.messages) {
-      if (std::any_of(message.parts.begin(), message.parts.end(), is_foreign)) return true;
-    }
-    return false;
+    write_same_format(
+        request_, "messages", holds_foreign(request_, kFormat), json_,
+        [this](JsonWriter& json) { json.member("model", std::string_view(model_)); },
+        [this](JsonSlice messages) { write_messages_again(messages); });
   }
 
   void write_messages_again(JsonSlice messages) {

@@ -11,7 +11,7 @@ namespace {
 // Reads what a relayed reply says about itself; whoever shows it chunks shows each once.
 class Observer final : public ReplyObserver {
  public:
-  void on_stream_event(std::string_view, std::string_view data) override { chunk(data); }
+  void on_stream_event(std::string_view, std::string_view data) override { read_chunk(data); }
 
   void on_whole(std::string_view body) override {
     JsonReader json(body);
@@ -20,16 +20,16 @@ class Observer final : public ReplyObserver {
       while (json.next_item()) {
         JsonSlice element;
         if (!json.object(element)) break;
-        chunk(element);
+        read_chunk(element);
       }
     } else {
-      chunk(body);
+      read_chunk(body);
       terminated_ = true;
     }
   }
 
  private:
-  void chunk(std::string_view source) {
+  void read_chunk(std::string_view source) {
     JsonReader json(source);
     if (json.kind() != JsonKind::object) return;
     std::string_view key;
@@ -40,11 +40,11 @@ class Observer final : public ReplyObserver {
         json.value(value);
         usage_ = read_usage(value);
       } else if (key == "candidates" && json.kind() == JsonKind::array) {
-        candidates(json);
+        read_candidates(json);
       } else if (key == "promptFeedback" && json.kind() == JsonKind::object) {
         json.value(value);
         const Text reason = string_member(value, "blockReason");
-        if (!reason.empty()) finished(reason.decode());
+        if (!reason.empty()) set_finish(reason.decode());
       } else if (key == "error" && json.kind() == JsonKind::object) {
         json.skip();
         error_ = stream_error(source);
@@ -52,7 +52,7 @@ class Observer final : public ReplyObserver {
     }
   }
 
-  void candidates(JsonReader& json) {
+  void read_candidates(JsonReader& json) {
     json.begin_array();
     while (json.next_item()) {
       if (json.kind() != JsonKind::object) {
@@ -68,16 +68,16 @@ class Observer final : public ReplyObserver {
           if (!member(value, "parts").empty()) meaningful_ = true;
         } else if (key == "finishReason") {
           if (json.kind() == JsonKind::string && json.string(word)) {
-            finished(word.decode());
+            set_finish(word.decode());
           } else if (json.kind() == JsonKind::number && json.number(value)) {
-            finished(std::string(value));
+            set_finish(std::string(value));
           }
         }
       }
     }
   }
 
-  void finished(std::string word) {
+  void set_finish(std::string word) {
     finish_word_ = std::move(word);
     terminated_ = true;
   }

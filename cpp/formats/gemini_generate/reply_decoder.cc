@@ -70,7 +70,7 @@ constexpr std::array kFinishRows{
     FinishRow{"MALFORMED_RESPONSE", -1, FinishReason::bad_call},
 };
 
-FinishReason finish_reason(std::string_view word) {
+FinishReason finish_of(std::string_view word) {
   for (const FinishRow& row : kFinishRows) {
     if (row.word == word || (row.number > 0 && std::to_string(row.number) == word))
       return row.reason;
@@ -189,11 +189,11 @@ class Decoder final : public ReplyDecoder {
       while (json.next_item()) {
         JsonSlice element;
         if (!json.object(element)) break;
-        if (auto taken = chunk(element); !taken) return taken;
+        if (auto taken = read_chunk(element); !taken) return taken;
         if (failed_) return {};
       }
       if (!json.finish()) return garbled("The upstream's answer is not valid JSON.");
-    } else if (auto taken = chunk(body); !taken || failed_) {
+    } else if (auto taken = read_chunk(body); !taken || failed_) {
       return taken;
     }
     if (!started_) return garbled("The upstream's answer is no generateContent response.");
@@ -205,7 +205,7 @@ class Decoder final : public ReplyDecoder {
     sink_ = &sink;
     if (failed_ || data == "[DONE]") return {};
     if (!valid_utf8(data)) return garbled("The upstream sent a chunk that is not UTF-8.");
-    return chunk(data);
+    return read_chunk(data);
   }
 
   Result<void> on_stream_end(EventSink& sink) override {
@@ -217,7 +217,7 @@ class Decoder final : public ReplyDecoder {
   }
 
  private:
-  Result<void> chunk(std::string_view source) {
+  Result<void> read_chunk(std::string_view source) {
     JsonReader json(source);
     if (json.kind() != JsonKind::object)
       return garbled("The upstream sent a chunk that is no JSON object.");
@@ -285,11 +285,11 @@ class Decoder final : public ReplyDecoder {
         continue;
       }
       first = false;
-      candidate(json);
+      read_candidate(json);
     }
   }
 
-  void candidate(JsonReader& json) {
+  void read_candidate(JsonReader& json) {
     // Candidates that are not the first come in chunks of their own, too: `index` may stand behind
     // the content.
     JsonSlice source;
@@ -301,7 +301,7 @@ class Decoder final : public ReplyDecoder {
     fields.begin_object();
     while (fields.next_key(key)) {
       if (key == "content" && fields.kind() == JsonKind::object) {
-        content(fields);
+        read_content(fields);
       } else if (key == "finishReason") {
         Text word;
         JsonSlice number;
@@ -314,7 +314,7 @@ class Decoder final : public ReplyDecoder {
     }
   }
 
-  void content(JsonReader& json) {
+  void read_content(JsonReader& json) {
     std::string_view key;
     json.begin_object();
     while (json.next_key(key)) {
@@ -323,9 +323,9 @@ class Decoder final : public ReplyDecoder {
       while (json.next_item()) {
         const std::size_t start = json.position();
         PartFields part;
-        if (!read(json, part)) break;
+        if (!read_part(json, part)) break;
         part.source = json.since(start);
-        take(part);
+        add_part(part);
       }
     }
   }
@@ -337,7 +337,7 @@ class Decoder final : public ReplyDecoder {
     std::string_view other;
   };
 
-  static bool read(JsonReader& json, PartFields& part) {
+  static bool read_part(JsonReader& json, PartFields& part) {
     std::string_view key;
     if (!json.begin_object()) return false;
     while (json.next_key(key)) {
@@ -359,8 +359,8 @@ class Decoder final : public ReplyDecoder {
     return !json.failed();
   }
 
-  void take(const PartFields& part) {
-    if (!part.call.empty()) return call(part);
+  void add_part(const PartFields& part) {
+    if (!part.call.empty()) return add_call(part);
     if (!part.other.empty()) {
       close();
       open(PartStart{
@@ -373,35 +373,35 @@ class Decoder final : public ReplyDecoder {
         if (!open_ || kind_ != PartKind::thinking) open(PartStart{.kind = PartKind::thinking});
         sink_->on_event(PartDelta{index_, part.text});
       }
-      if (!part.signature.empty()) seal(part.signature);
+      if (!part.signature.empty()) add_seal(part.signature);
       return;
     }
     if (open_ && kind_ == PartKind::thinking) {
       if (!part.signature.empty()) {
-        seal(part.signature);
-        if (!part.text.empty()) text(part.text);
+        add_seal(part.signature);
+        if (!part.text.empty()) add_text(part.text);
         return;
       }
       if (part.text.empty()) return;
       close();
     }
-    if (!part.text.empty()) text(part.text);
-    if (!part.signature.empty()) seal(part.signature);
+    if (!part.text.empty()) add_text(part.text);
+    if (!part.signature.empty()) add_seal(part.signature);
   }
 
-  void text(Text text) {
+  void add_text(Text text) {
     if (!open_ || kind_ != PartKind::text) open(PartStart{.kind = PartKind::text});
     sink_->on_event(PartDelta{index_, text});
   }
 
   // The signature goes to the open thoughts, or stands alone where it came.
-  void seal(Text signature) {
+  void add_seal(Text signature) {
     if (!open_ || kind_ != PartKind::thinking) open(PartStart{.kind = PartKind::thinking});
     sink_->on_event(PartSeal{index_, Seal{kFormat, signature, {}}});
     close();
   }
 
-  void call(const PartFields& part) {
+  void add_call(const PartFields& part) {
     Text name, id;
     JsonSlice args, partial;
     bool more = false;
@@ -416,7 +416,7 @@ class Decoder final : public ReplyDecoder {
       if (key == "willContinue" && json.kind() == JsonKind::boolean) json.boolean(more);
     }
     if (!assembling_) {
-      if (!part.signature.empty()) seal(part.signature);
+      if (!part.signature.empty()) add_seal(part.signature);
       const std::string made = id.empty() ? made_id("call_", seed_, calls_) : std::string();
       open(PartStart{.kind = PartKind::tool_call,
                      .call_id = id.empty() ? Text::plain(made) : id,
@@ -425,14 +425,14 @@ class Decoder final : public ReplyDecoder {
       if (more || !partial.empty()) assembling_.emplace();
     }
     if (!assembling_) {
-      arguments(args);
+      give_arguments(args);
       return;
     }
-    pieces(partial);
-    if (!more && !failed_) assembled();
+    give_pieces(partial);
+    if (!more && !failed_) give_assembled();
   }
 
-  void arguments(JsonSlice args) {
+  void give_arguments(JsonSlice args) {
     std::string compact;
     if (args.empty()) {
       compact = "{}";
@@ -443,7 +443,7 @@ class Decoder final : public ReplyDecoder {
     close();
   }
 
-  void pieces(JsonSlice partial) {
+  void give_pieces(JsonSlice partial) {
     if (partial.empty()) return;
     JsonReader json(partial);
     json.begin_array();
@@ -476,7 +476,7 @@ class Decoder final : public ReplyDecoder {
     }
   }
 
-  void assembled() {
+  void give_assembled() {
     if (!assembling_) return;
     std::string args;
     assembling_->write(args);
@@ -487,7 +487,7 @@ class Decoder final : public ReplyDecoder {
   }
 
   void open(PartStart part) {
-    assembled();
+    give_assembled();
     close();
     part.index = index_ = next_++;
     kind_ = part.kind;
@@ -502,10 +502,10 @@ class Decoder final : public ReplyDecoder {
   }
 
   void finish() {
-    assembled();
+    give_assembled();
     close();
     Finish finish;
-    finish.reason = word_.empty() ? FinishReason::stop : finish_reason(word_);
+    finish.reason = word_.empty() ? FinishReason::stop : finish_of(word_);
     if (blocked_) finish.reason = FinishReason::content_filter;
     const bool natural =
         finish.reason == FinishReason::stop || finish.reason == FinishReason::other;

@@ -95,7 +95,7 @@ class Encoder final : public ReplyEncoder {
     } else if (part.kind == PartKind::raw && part.owner == kFormat) {
       std::string json;
       compact_to(part.raw, json);
-      add(json);
+      add_part(json);
     }
   }
 
@@ -153,7 +153,7 @@ class Encoder final : public ReplyEncoder {
     if (!signature_.empty()) call_ += ",\"thoughtSignature\":\"" + signature_ + '"';
     signature_.clear();
     call_ += '}';
-    add(call_);
+    add_part(call_);
     call_.clear();
   }
 
@@ -185,7 +185,7 @@ class Encoder final : public ReplyEncoder {
         break;
     }
     if (parts_.empty()) parts_ = R"({"text":""})";
-    chunk(word);
+    write_chunk(word);
     if (form_ == Form::array) out_ += "]";
     ended_ = true;
   }
@@ -202,10 +202,10 @@ class Encoder final : public ReplyEncoder {
 
   // --- parts
 
-  void add(std::string_view part) {
+  void add_part(std::string_view part) {
     if (!parts_.empty()) parts_ += ',';
     parts_ += part;
-    if (form_ != Form::whole) chunk({});
+    if (form_ != Form::whole) write_chunk({});
   }
 
   void add_text(Text text, bool thought) {
@@ -227,7 +227,7 @@ class Encoder final : public ReplyEncoder {
     parts_ += "{\"text\":\"";
     text.escape_to(parts_);
     parts_ += thought ? "\",\"thought\":true}" : "\"}";
-    chunk({});
+    write_chunk({});
   }
 
   void add_signature(bool thought) {
@@ -242,7 +242,7 @@ class Encoder final : public ReplyEncoder {
       part_is_open_ = PartKind::raw;
       return;
     }
-    add(part);
+    add_part(part);
   }
 
   // --- chunks
@@ -257,7 +257,7 @@ class Encoder final : public ReplyEncoder {
     if (form_ == Form::events) out_ += "\r\n\r\n";
   }
 
-  void chunk(std::string_view finish_word) {
+  void write_chunk(std::string_view finish_word) {
     open_chunk();
     out_ += R"({"candidates":[{"content":{"parts":[)";
     out_ += parts_;
@@ -269,7 +269,7 @@ class Encoder final : public ReplyEncoder {
       out_ += '"';
     }
     out_ += R"(,"index":0}])";
-    if (!finish_word.empty()) usage();
+    if (!finish_word.empty()) write_usage();
     out_ += R"(,"modelVersion":")";
     out_ += model_;
     out_ += R"(","responseId":")";
@@ -278,7 +278,7 @@ class Encoder final : public ReplyEncoder {
     close_chunk();
   }
 
-  void usage() {
+  void write_usage() {
     if (usage_.empty()) return;
     const std::int64_t in = usage_.input.value_or(0), out = usage_.output.value_or(0);
     const std::int64_t thoughts = std::min(usage_.reasoning.value_or(0), out);

@@ -34,7 +34,7 @@ class RequestDecoder {
           json_.null();
           continue;
         }
-        if (!member(name)) {
+        if (!read_setting(name)) {
           json_.skip();
           request_.rest.emplace_back(
               name == raw_name ? raw_name : request_.owned.emplace_back(name), json_.since(start));
@@ -54,12 +54,12 @@ class RequestDecoder {
     bool answered = false;
   };
 
-  bool member(std::string_view name) {
-    if (name == "contents") return each([&] { content(); }), true;
-    if (name == "systemInstruction") return system(), true;
-    if (name == "tools") return each([&] { tool(); }), true;
-    if (name == "toolConfig") return tool_config(), true;
-    if (name == "generationConfig") return generation_config(), true;
+  bool read_setting(std::string_view name) {
+    if (name == "contents") return read_each([&] { read_message(); }), true;
+    if (name == "systemInstruction") return read_system(), true;
+    if (name == "tools") return read_each([&] { read_tools(); }), true;
+    if (name == "toolConfig") return read_tool_config(), true;
+    if (name == "generationConfig") return read_settings(), true;
     if (name == "model") {
       Text model;
       json_.maybe_string(model);
@@ -71,13 +71,13 @@ class RequestDecoder {
 
   // A list, or one thing without its brackets.
   template <typename Read>
-  void each(Read read) {
+  void read_each(Read read) {
     if (json_.kind() != JsonKind::array) return read();
     json_.begin_array();
     while (json_.next_item()) read();
   }
 
-  void system() {
+  void read_system() {
     Message& message = system_.emplace();
     message.role = Role::system;
     if (json_.kind() == JsonKind::string) {
@@ -86,10 +86,10 @@ class RequestDecoder {
       message.parts.push_back(TextPart{.text = text});
       return;
     }
-    body_of(message);
+    read_content(message);
   }
 
-  void content() {
+  void read_message() {
     if (json_.kind() == JsonKind::string) {
       Message message;
       Text text;
@@ -100,12 +100,12 @@ class RequestDecoder {
     }
     const std::size_t start = json_.position();
     Message message;
-    body_of(message);
+    read_content(message);
     message.source = json_.since(start);
     request_.messages.push_back(std::move(message));
   }
 
-  void body_of(Message& message) {
+  void read_content(Message& message) {
     std::string_view key;
     if (!json_.begin_object()) return;
     while (json_.next_key(key)) {
@@ -115,7 +115,7 @@ class RequestDecoder {
         if (message.role != Role::system)
           message.role = role == "model" ? Role::assistant : Role::user;
       } else if (key == "parts") {
-        each([&] { part(message.parts); });
+        read_each([&] { read_part(message.parts); });
       }
     }
   }
@@ -127,7 +127,7 @@ class RequestDecoder {
     std::string_view other_key;
   };
 
-  void part(std::vector<Part>& out) {
+  void read_part(std::vector<Part>& out) {
     if (json_.kind() == JsonKind::string) {
       Text text;
       json_.string(text);
@@ -167,19 +167,19 @@ class RequestDecoder {
       }
     }
     if (json_.failed()) return;
-    place(fields, json_.since(start), out);
+    add_part(fields, json_.since(start), out);
   }
 
-  void place(RawPartFields& fields, JsonSlice source, std::vector<Part>& out) {
-    Seal own = seal(fields, out);
+  void add_part(RawPartFields& fields, JsonSlice source, std::vector<Part>& out) {
+    Seal own = take_seal(fields, out);
     if (!fields.call.empty()) {
-      out.push_back(call(fields.call, own));
+      out.push_back(call_part(fields.call, own));
     } else if (!fields.response.empty()) {
-      out.push_back(result(fields.response));
+      out.push_back(result_part(fields.response));
     } else if (!fields.inline_data.empty()) {
-      out.push_back(inline_data(fields.inline_data));
+      out.push_back(inline_part(fields.inline_data));
     } else if (!fields.file_data.empty()) {
-      out.push_back(file_data(fields.file_data));
+      out.push_back(file_part(fields.file_data));
     } else if (!fields.other.empty()) {
       out.push_back(RawPart{kFormat, fields.other_key, source});
     } else if (fields.thought) {
@@ -192,12 +192,12 @@ class RequestDecoder {
   }
 
   // Gemini's own signature; another maker's goes to the thinking it belongs to.
-  Seal seal(RawPartFields& fields, std::vector<Part>& out) {
+  Seal take_seal(RawPartFields& fields, std::vector<Part>& out) {
     if (fields.signature.empty() || fields.signature == kNoSignature ||
         fields.signature == kNoSignatureBytes) {
       return {};
     }
-    const auto decoded = carried(fields.signature);
+    const auto decoded = carried_token(fields.signature);
     if (!decoded) return Seal{kFormat, fields.signature, {}};
     const OpenedSeal opened = opened_seal(request_.own(*decoded), kFormat);
     if (!opened.carried) return Seal{kFormat, fields.signature, {}};
@@ -241,7 +241,7 @@ class RequestDecoder {
   }
 
   // The marker and the token, when the signature is one of ours.
-  static std::optional<std::string> carried(Text signature) {
+  static std::optional<std::string> carried_token(Text signature) {
     // Markers begin "x1:" or "x1r"; only what may be one is decoded whole.
     const std::string_view bytes = signature.bytes();
     if (bytes.size() < 8) return std::nullopt;
@@ -253,7 +253,7 @@ class RequestDecoder {
     return decode_base64(signature.has_escapes() ? signature.decode() : std::string(bytes));
   }
 
-  Part call(JsonSlice source, const Seal& seal) {
+  Part call_part(JsonSlice source, const Seal& seal) {
     ToolCallPart call{.seal = seal};
     JsonReader json(source);
     std::string_view key;
@@ -272,7 +272,7 @@ class RequestDecoder {
     return call;
   }
 
-  Part result(JsonSlice source) {
+  Part result_part(JsonSlice source) {
     ToolResultPart result;
     Text id;
     std::vector<Part> media;
@@ -291,22 +291,22 @@ class RequestDecoder {
           if (!json.object(piece)) break;
           JsonSlice data = llm_proxy::member(piece, "inlineData");
           if (data.empty()) data = llm_proxy::member(piece, "inline_data");
-          if (!data.empty()) media.push_back(inline_data(data));
+          if (!data.empty()) media.push_back(inline_part(data));
           JsonSlice file = llm_proxy::member(piece, "fileData");
           if (file.empty()) file = llm_proxy::member(piece, "file_data");
-          if (!file.empty()) media.push_back(file_data(file));
+          if (!file.empty()) media.push_back(file_part(file));
         }
       }
     }
-    result.call_id = answered(request_.unescaped(id), request_.unescaped(result.name));
-    say(result);
+    result.call_id = answered_name(request_.unescaped(id), request_.unescaped(result.name));
+    add_result_text(result);
     for (Part& part : media) result.content.push_back(std::move(part));
     return result;
   }
 
   // The call a result answers: by id, else the first unanswered one of that name, else the first
   // unanswered.
-  Text answered(Text id, Text name) {
+  Text answered_name(Text id, Text name) {
     const auto take = [&](auto matches) -> OpenCall* {
       for (OpenCall& call : calls_) {
         if (!call.answered && matches(call)) {
@@ -326,7 +326,7 @@ class RequestDecoder {
   }
 
   // The text of a result: what stands under the one key everybody uses, else the whole object.
-  void say(ToolResultPart& result) {
+  void add_result_text(ToolResultPart& result) {
     const JsonSlice object = result.response_object;
     if (object.empty()) return;
     JsonReader json(object);
@@ -368,20 +368,20 @@ class RequestDecoder {
     return request_.own(std::move(plain));
   }
 
-  Part inline_data(JsonSlice source) {
+  Part inline_part(JsonSlice source) {
     MediaPart media;
     media.mime_type = request_.unescaped(camel_member(source, "mimeType", "mime_type"));
     media.data = plain_base64(string_member(source, "data"));
     media.filename = camel_member(source, "displayName", "display_name");
-    media.kind = media_kind(media.mime_type);
+    media.kind = media_kind_of(media.mime_type);
     return media;
   }
 
-  Part file_data(JsonSlice source) {
+  Part file_part(JsonSlice source) {
     MediaPart media{.source = MediaPart::Source::url};
     media.mime_type = request_.unescaped(camel_member(source, "mimeType", "mime_type"));
     media.data = request_.unescaped(camel_member(source, "fileUri", "file_uri"));
-    media.kind = media_kind(media.mime_type);
+    media.kind = media_kind_of(media.mime_type);
     // Files of the Files API and of buckets are known to this provider alone.
     const std::string_view uri = media.data.bytes();
     if (uri.find("generativelanguage.googleapis.com") != std::string_view::npos ||
@@ -391,7 +391,7 @@ class RequestDecoder {
     return media;
   }
 
-  static MediaKind media_kind(Text mime_type) {
+  static MediaKind media_kind_of(Text mime_type) {
     const std::string_view mime = mime_type.bytes().substr(0, 5);
     return mime == "image"   ? MediaKind::image
            : mime == "audio" ? MediaKind::audio
@@ -401,7 +401,7 @@ class RequestDecoder {
 
   // --- tools and settings
 
-  void tool() {
+  void read_tools() {
     std::string_view key;
     Camel camel;
     if (json_.kind() != JsonKind::object) {
@@ -412,7 +412,7 @@ class RequestDecoder {
     while (json_.next_key(key)) {
       const std::string_view name = camel(key);
       if (name == "functionDeclarations") {
-        each([&] { declaration(); });
+        read_each([&] { read_function(); });
         continue;
       }
       Tool tool{.kind = Tool::Kind::server};
@@ -426,7 +426,7 @@ class RequestDecoder {
     }
   }
 
-  void declaration() {
+  void read_function() {
     Tool tool;
     tool.owner = kFormat;
     std::string_view key;
@@ -447,17 +447,17 @@ class RequestDecoder {
     request_.tools.push_back(tool);
   }
 
-  void tool_config() {
+  void read_tool_config() {
     std::string_view key;
     Camel camel;
     if (!json_.begin_object()) return;
     while (json_.next_key(key)) {
       if (camel(key) == "functionCallingConfig" && json_.kind() == JsonKind::object)
-        calling_config();
+        read_tool_choice();
     }
   }
 
-  void calling_config() {
+  void read_tool_choice() {
     ToolChoice choice;
     std::string mode;
     std::string_view key;
@@ -493,7 +493,7 @@ class RequestDecoder {
     request_.tool_choice = choice;
   }
 
-  void generation_config() {
+  void read_settings() {
     Sampling& s = request_.sampling;
     OutputFormat format;
     bool json_asked = false;
@@ -540,7 +540,7 @@ class RequestDecoder {
         format.schema = json_schema(value, request_);
         format.name = string_member(value, "title");
       } else if (name == "thinkingConfig" && kind == JsonKind::object) {
-        thinking_config();
+        read_thinking();
       } else {
         json_.value(value);
         const bool text_only = name == "responseModalities" &&
@@ -558,7 +558,7 @@ class RequestDecoder {
     }
   }
 
-  void thinking_config() {
+  void read_thinking() {
     std::string_view key;
     Camel camel;
     json_.begin_object();

@@ -8,6 +8,7 @@
 #include "formats/shared/arguments.h"
 #include "formats/shared/losses.h"
 #include "formats/shared/reasoning.h"
+#include "formats/shared/same_format.h"
 #include "formats/shared/seals.h"
 #include "formats/shared/tool_names.h"
 #include "json/reader.h"
@@ -35,40 +36,36 @@ class RequestEncoder {
         modern_(generation(translation.upstream_model) >= 3) {}
 
   Result<void> run() {
-    if (request_.format == kFormat) return same_format();
+    if (keeps_format(request_, kFormat)) {
+      write_again();
+      if (refused_) return *std::move(refused_);
+      return {};
+    }
     if (auto lost = lose_rest(request_, translation_); !lost) return lost;
     json_.begin_object();
-    const std::size_t first = system();
-    contents(first);
-    tools();
-    generation_config();
+    const std::size_t first = first_message();
+    write_system(first);
+    json_.key("contents");
+    write_messages(first);
+    write_tools();
+    write_settings();
     json_.end_object();
     if (refused_) return *std::move(refused_);
     return {};
   }
 
  private:
-  Result<void> same_format() {
-    bool foreign = false;
-    for (const Message& message : request_.messages)
-      foreign = foreign || is_foreign(message, kFormat);
-    json_.begin_object();
-    Camel camel;
-    for (const auto& [key, value] : request_.members) {
-      const std::string_view name = camel(key);
-      if (name == "model") continue;
-      if (name == "contents" && foreign) {
-        std::size_t first = 0;
-        while (first < request_.messages.size() && is_system(request_.messages[first].role))
-          ++first;
-        contents(first);
-      } else {
-        json_.key(Text::plain(key)).raw(value);
-      }
-    }
-    json_.end_object();
-    if (refused_) return *std::move(refused_);
-    return {};
+  void write_again() {
+    // The path names the model.
+    write_same_format(
+        request_, "contents", holds_foreign(request_, kFormat), json_, [](JsonWriter&) {},
+        [this](JsonSlice) { write_messages(first_message()); });
+  }
+  // The index of the first message behind the leading system text.
+  std::size_t first_message() const {
+    std::size_t first = 0;
+    while (first < request_.messages.size() && is_system(request_.messages[first].role)) ++first;
+    return first;
   }
 
   void refuse(std::string_view field, std::string_view why) {
@@ -79,31 +76,28 @@ class RequestEncoder {
     return upstream_tool_name(translation_, name, tool_namespace, kind, 64);
   }
 
-  std::size_t system() {
-    std::size_t end = 0;
+  void write_system(std::size_t end) {
     bool any = false;
-    while (end < request_.messages.size() && is_system(request_.messages[end].role)) {
-      for (const Part& part : request_.messages[end].parts) {
+    for (std::size_t i = 0; i < end; ++i) {
+      for (const Part& part : request_.messages[i].parts) {
         const auto* text = std::get_if<TextPart>(&part);
         if (text == nullptr || text->text.empty()) continue;
         if (!any) json_.key("systemInstruction").begin_object().key("parts").begin_array();
         any = true;
         json_.begin_object().member("text", text->text).end_object();
       }
-      ++end;
     }
     if (any) json_.end_array().end_object();
-    return end;
   }
 
-  void contents(std::size_t first) {
+  void write_messages(std::size_t first) {
     // The current turn begins at the last message that a user wrote; only its calls need
     // signatures.
     current_turn_ = request_.messages.size();
     while (current_turn_ > first && !is_users(request_.messages[current_turn_ - 1]))
       --current_turn_;
-    json_.key("contents").begin_array();
-    for (std::size_t i = first; i < request_.messages.size(); ++i) message(i);
+    json_.begin_array();
+    for (std::size_t i = first; i < request_.messages.size(); ++i) write_message(i);
     close_turn();
     json_.end_array();
   }
@@ -117,7 +111,7 @@ class RequestEncoder {
 
   // --- turns: neighbours of one role become one; results stand first in theirs
 
-  void message(std::size_t index) {
+  void write_message(std::size_t index) {
     const Message& message = request_.messages[index];
     const bool model = message.role == Role::assistant;
     if (turn_open_ && model != turn_is_model_) close_turn();
@@ -129,7 +123,7 @@ class RequestEncoder {
     }
     index_ = index;
     for (const Part& part : message.parts) {
-      std::visit([&](const auto& value) { this->part(message, value); }, part);
+      std::visit([&](const auto& value) { this->write_part(message, value); }, part);
     }
   }
 
@@ -151,7 +145,7 @@ class RequestEncoder {
 
   // Adds one part object to the open turn.
   template <typename Build>
-  void add(Build build) {
+  void add_part(Build build) {
     if (!parts_.empty()) parts_ += ',';
     std::string one;
     JsonWriter json(one);
@@ -164,14 +158,15 @@ class RequestEncoder {
   void flush_signature() {
     if (signature_.empty()) return;
     const Text signature = std::exchange(signature_, Text());
-    add([&](JsonWriter& json) { json.member("text", "").member("thoughtSignature", signature); });
+    add_part(
+        [&](JsonWriter& json) { json.member("text", "").member("thoughtSignature", signature); });
   }
 
-  void part(const Message& message, const TextPart& text) {
+  void write_part(const Message& message, const TextPart& text) {
     const Text own = text.seal.maker == kFormat ? text.seal.token : Text();
     if (text.text.empty() && own.empty()) return;
     if (is_system(message.role)) {
-      add([&](JsonWriter& json) {
+      add_part([&](JsonWriter& json) {
         json.key("text")
             .begin_string()
             .append("<system>\n")
@@ -183,29 +178,29 @@ class RequestEncoder {
       return;
     }
     if (!own.empty()) flush_signature();
-    add([&](JsonWriter& json) {
+    add_part([&](JsonWriter& json) {
       json.member("text", text.text).optional("thoughtSignature", own);
     });
   }
 
-  void part(const Message&, const RefusalPart& refusal) {
-    add([&](JsonWriter& json) { json.member("text", refusal.text); });
+  void write_part(const Message&, const RefusalPart& refusal) {
+    add_part([&](JsonWriter& json) { json.member("text", refusal.text); });
   }
 
   // Gemini's own thoughts go back; their signature stands on the call that follows, or on a last
   // empty text.
-  void part(const Message&, const ThinkingPart& thinking) {
+  void write_part(const Message&, const ThinkingPart& thinking) {
     if (thinking.seal.empty() || thinking.seal.maker != kFormat) return;
     flush_signature();
     if (!thinking.text.empty()) {
-      add([&](JsonWriter& json) {
+      add_part([&](JsonWriter& json) {
         json.member("text", thinking.text).member_bool("thought", true);
       });
     }
     signature_ = thinking.seal.token;
   }
 
-  void part(const Message&, const ToolCallPart& call) {
+  void write_part(const Message&, const ToolCallPart& call) {
     Text signature = call.seal.maker == kFormat ? call.seal.token : Text();
     if (signature.empty()) {
       signature = std::exchange(signature_, Text());
@@ -217,7 +212,7 @@ class RequestEncoder {
     signed_ = true;
     calls_.push_back(call.id.decode());
     names_[calls_.back()] = tool_name(call.name, call.tool_namespace, call.kind);
-    add([&](JsonWriter& json) {
+    add_part([&](JsonWriter& json) {
       json.key("functionCall").begin_object();
       json.optional("id", call.id);
       json.member("name", std::string_view(names_[calls_.back()])).key("args");
@@ -227,7 +222,7 @@ class RequestEncoder {
     });
   }
 
-  void part(const Message&, const ToolResultPart& result) {
+  void write_part(const Message&, const ToolResultPart& result) {
     const std::string id = result.call_id.decode();
     const auto known = names_.find(id);
     const std::string name = known != names_.end()  ? known->second
@@ -253,29 +248,29 @@ class RequestEncoder {
     }
     if (modern_ && !media.empty()) {
       json.key("parts").begin_array();
-      for (const MediaPart* picture : media) this->media(*picture, json);
+      for (const MediaPart* picture : media) this->write_media(*picture, json);
       json.end_array();
     }
     json.end_object().end_object();
     const auto place = std::find(calls_.begin(), calls_.end(), id);
     results_.emplace_back(place - calls_.begin(), std::move(one));
     if (!modern_) {
-      for (const MediaPart* picture : media) add_media(*picture);
+      for (const MediaPart* picture : media) add_media_part(*picture);
     }
   }
 
-  void part(const Message&, const MediaPart& media) { add_media(media); }
+  void write_part(const Message&, const MediaPart& media) { add_media_part(media); }
 
-  void add_media(const MediaPart& media) {
+  void add_media_part(const MediaPart& media) {
     std::string one;
     JsonWriter json(one);
-    this->media(media, json);
+    this->write_media(media, json);
     if (one.empty()) return;
     if (!parts_.empty()) parts_ += ',';
     parts_ += one;
   }
 
-  void media(const MediaPart& media, JsonWriter& json) {
+  void write_media(const MediaPart& media, JsonWriter& json) {
     using Source = MediaPart::Source;
     if (media.source == Source::file_id && request_.format != kFormat) {
       return refuse("file_id", "a file id belongs to one provider");
@@ -326,7 +321,7 @@ class RequestEncoder {
     return media.kind == MediaKind::image ? Text::plain("image/jpeg") : default_mime(media.kind);
   }
 
-  void part(const Message&, const RawPart& raw) {
+  void write_part(const Message&, const RawPart& raw) {
     if (raw.owner == kFormat) {
       if (!parts_.empty()) parts_ += ',';
       parts_ += raw.json;
@@ -337,7 +332,7 @@ class RequestEncoder {
 
   // --- tools and settings
 
-  void tools() {
+  void write_tools() {
     bool any = false;
     for (const Tool& tool : request_.tools) {
       if (tool.kind == Tool::Kind::server && may_be_left_out(request_, tool)) {
@@ -360,12 +355,12 @@ class RequestEncoder {
                                               custom ? CallKind::custom : CallKind::function)));
       json_.optional("description", tool.description);
       json_.optional_raw("parametersJsonSchema",
-                         custom ? JsonSlice(kWrappedInputSchema) : useful(tool.schema));
+                         custom ? JsonSlice(kWrappedInputSchema) : useful_schema(tool.schema));
       json_.end_object();
     }
     if (!any) return;
     json_.end_array().end_object().end_array();
-    if (request_.tool_choice) tool_choice(*request_.tool_choice);
+    if (request_.tool_choice) write_tool_choice(*request_.tool_choice);
     if (request_.parallel_tool_calls == false) {
       lose(translation_, Loss::Class::degrade, "parallel_tool_calls");
     }
@@ -373,7 +368,7 @@ class RequestEncoder {
 
   // Gemini refuses an object type without properties; a function without arguments leaves its
   // schema out.
-  static JsonSlice useful(JsonSlice schema) {
+  static JsonSlice useful_schema(JsonSlice schema) {
     if (schema.empty()) return {};
     const JsonSlice properties = member(schema, "properties");
     std::string compact;
@@ -384,7 +379,7 @@ class RequestEncoder {
     return bare && !more ? JsonSlice() : schema;
   }
 
-  void tool_choice(const ToolChoice& choice) {
+  void write_tool_choice(const ToolChoice& choice) {
     using Mode = ToolChoice::Mode;
     std::string_view mode = "AUTO";
     if (choice.mode == Mode::none) mode = "NONE";
@@ -407,7 +402,7 @@ class RequestEncoder {
     json_.end_object().end_object();
   }
 
-  void generation_config() {
+  void write_settings() {
     const Sampling& s = request_.sampling;
     std::string config;
     JsonWriter json(config);
@@ -431,7 +426,7 @@ class RequestEncoder {
       json.member("responseMimeType", "application/json");
       json.optional_raw("responseJsonSchema", request_.output->schema);
     }
-    thinking_config(json);
+    write_thinking(json);
     json.end_object();
     if (config != "{}") json_.member_raw("generationConfig", config);
     if (!s.logit_bias.empty()) lose(translation_, Loss::Class::drop, "logit_bias");
@@ -439,7 +434,7 @@ class RequestEncoder {
     if (!request_.user.empty()) lose(translation_, Loss::Class::drop, "user");
   }
 
-  void thinking_config(JsonWriter& json) {
+  void write_thinking(JsonWriter& json) {
     const Reasoning& reasoning = request_.reasoning;
     const auto effort = effort_of(reasoning);
     const bool thinks = effort && *effort != Reasoning::Effort::none;

@@ -10,7 +10,7 @@ namespace llm_proxy::openai_chat {
 
 namespace {
 
-class ChatObserver : public ReplyObserver {
+class Observer : public ReplyObserver {
  public:
   void on_stream_event(std::string_view event, std::string_view data) override {
     usage_only_ = false;
@@ -115,7 +115,7 @@ class ChatObserver : public ReplyObserver {
 }  // namespace
 
 std::unique_ptr<ReplyObserver> make_observer() {
-  return std::make_unique<ChatObserver>();
+  return std::make_unique<Observer>();
 }
 
 }  // namespace llm_proxy::openai_chat

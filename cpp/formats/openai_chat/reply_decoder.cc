@@ -83,7 +83,7 @@ namespace {
 // comes while a call is unfinished, are held back, so that parts come one after the other.
 //
 //   fresh ─► started ─► finished          any ─► failed (an error event was given)
-class ChatReplyDecoder : public ReplyDecoder {
+class Decoder : public ReplyDecoder {
  public:
   Result<void> on_whole(std::string_view body, EventSink& sink) override {
     if (!valid_utf8(body)) return garbled("not valid UTF-8");
@@ -575,7 +575,7 @@ class ChatReplyDecoder : public ReplyDecoder {
 }  // namespace
 
 std::unique_ptr<ReplyDecoder> make_reply_decoder(const Translation&) {
-  return std::make_unique<ChatReplyDecoder>();
+  return std::make_unique<Decoder>();
 }
 
 }  // namespace llm_proxy::openai_chat

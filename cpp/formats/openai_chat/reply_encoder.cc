@@ -54,9 +54,9 @@ void write_seal(const Seal& seal, bool has_text, std::size_t length, std::size_t
 }
 
 // What both reply encoders know of the part that is open.
-class ChatReplyEncoder : public ReplyEncoder {
+class EncoderBase : public ReplyEncoder {
  public:
-  explicit ChatReplyEncoder(const EncodeContext& context) : context_(context) {}
+  explicit EncoderBase(const EncodeContext& context) : context_(context) {}
 
  protected:
   enum class Place : std::uint8_t { nowhere, content, reasoning, refusal, call, custom_call };
@@ -149,9 +149,9 @@ class ChatReplyEncoder : public ReplyEncoder {
 
 // A reply as chat.completion.chunk events. Everything of a chunk but its delta is the same for all:
 // made once.
-class StreamEncoder : public ChatReplyEncoder {
+class StreamEncoder : public EncoderBase {
  public:
-  using ChatReplyEncoder::ChatReplyEncoder;
+  using EncoderBase::EncoderBase;
 
   void keep_alive() override { out_ += ": keep-alive\n\n"; }
 
@@ -306,9 +306,9 @@ class StreamEncoder : public ChatReplyEncoder {
 };
 
 // A reply as one chat.completion, written on Finish.
-class WholeEncoder : public ChatReplyEncoder {
+class WholeEncoder : public EncoderBase {
  public:
-  using ChatReplyEncoder::ChatReplyEncoder;
+  using EncoderBase::EncoderBase;
 
   void keep_alive() override {}
 

@@ -5,6 +5,7 @@
 #include "formats/shared/ids.h"
 #include "formats/shared/losses.h"
 #include "formats/shared/reasoning.h"
+#include "formats/shared/same_format.h"
 #include "formats/shared/tool_names.h"
 #include "json/reader.h"
 #include "json/scan.h"
@@ -18,16 +19,19 @@ namespace {
 class RequestEncoder {
  public:
   RequestEncoder(const Request& request, Translation& translation, std::string& out)
-      : request_(request), translation_(translation), json_(out) {}
+      : request_(request),
+        translation_(translation),
+        json_(out),
+        model_(upstream_model(request, translation)) {}
 
   Result<void> run() {
-    if (request_.format == kFormat && !request_.members.empty()) {
+    if (keeps_format(request_, kFormat)) {
       write_again();
       return {};
     }
     if (Result<void> rest = lose_rest(request_, translation_); !rest) return rest;
     json_.begin_object();
-    json_.member("model", model());
+    json_.member("model", model_);
     write_messages();
     write_tools();
     write_settings();
@@ -37,10 +41,6 @@ class RequestEncoder {
   }
 
  private:
-  Text model() const {
-    return translation_.upstream_model.empty() ? request_.model
-                                               : Text::plain(translation_.upstream_model);
-  }
   void lose(Loss::Class what, std::string_view field, std::string_view note = {}) {
     llm_proxy::lose(translation_, what, field, note);
   }
@@ -49,21 +49,10 @@ class RequestEncoder {
     if (refusal_.message.empty()) refusal_ = refusal_of(field, why);
   }
 
-  // The same format: every member as it stood, but for the model.
   void write_again() {
-    json_.begin_object();
-    bool has_model = false;
-    for (const auto& [key, value] : request_.members) {
-      json_.key(Text::plain(key));
-      if (key == "model") {
-        has_model = true;
-        json_.string(model());
-      } else {
-        json_.raw(value);
-      }
-    }
-    if (!has_model) json_.member("model", model());
-    json_.end_object();
+    write_same_format(
+        request_, "messages", /*foreign=*/false, json_,
+        [this](JsonWriter& json) { json.member("model", model_); }, [](JsonSlice) {});
   }
 
   // --- messages
@@ -498,6 +487,7 @@ class RequestEncoder {
   const Request& request_;
   Translation& translation_;
   JsonWriter json_;
+  const Text model_;
   Error refusal_;
 };
 

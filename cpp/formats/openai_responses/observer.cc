@@ -25,14 +25,14 @@ class Observer final : public ReplyObserver {
     } else if (type == "response.completed" || type == "response.incomplete" ||
                type == "response.failed") {
       if (parsed.response.empty() && !read_event(data, parsed)) return;
-      final(parsed.response);
+      read_final(parsed.response);
       terminated_ = true;
     }
   }
 
   void on_whole(std::string_view body) override {
     if (is_error(body)) error_ = decode_stream_error(body);
-    final(body);
+    read_final(body);
     terminated_ = true;
     meaningful_ = !member(body, "output").empty();
   }
@@ -44,7 +44,7 @@ class Observer final : public ReplyObserver {
     return !error.empty() && error.front() == '{' && member(source, "output").empty();
   }
 
-  void final(JsonSlice source) {
+  void read_final(JsonSlice source) {
     ResponseObject response;
     if (!read_response(source, response)) return;
     if (!response.usage.empty()) usage_ = read_usage(response.usage);

@@ -175,7 +175,7 @@ class Decoder final : public ReplyDecoder {
       return garbled("The upstream's answer is no response object.");
     }
     start(response);
-    if (!(response.status == "failed")) items_of(response.output);
+    if (!(response.status == "failed")) add_items(response.output);
     return finish(response);
   }
 
@@ -184,7 +184,7 @@ class Decoder final : public ReplyDecoder {
     sink_ = &sink;
     if (terminated_ || data == "[DONE]") return {};
     if (!valid_utf8(data)) return garbled("The upstream sent a stream event that is not UTF-8.");
-    return take(data, event);
+    return read_chunk(data, event);
   }
 
   Result<void> on_stream_end(EventSink& sink) override {
@@ -198,7 +198,7 @@ class Decoder final : public ReplyDecoder {
     std::string data;
   };
 
-  Result<void> take(std::string_view data, std::string_view event_line) {
+  Result<void> read_chunk(std::string_view data, std::string_view event_line) {
     StreamEvent event;
     if (!read_event(data, event))
       return garbled("The upstream sent a stream event that is not JSON.");
@@ -210,7 +210,7 @@ class Decoder final : public ReplyDecoder {
     }
     if (type == "response.completed" || type == "response.incomplete" ||
         type == "response.failed" || type == "response.done") {
-      return terminal(event);
+      return on_terminal(event);
     }
     if (type == "response.created" || type == "response.in_progress" || type == "response.queued") {
       ResponseObject response;
@@ -227,7 +227,7 @@ class Decoder final : public ReplyDecoder {
       held_.push_back({event.output_index, std::string(data)});
       return {};
     }
-    item_event(type, event);
+    on_item_event(type, event);
     if (open_index_ < 0) return replay();
     return {};
   }
@@ -245,14 +245,14 @@ class Decoder final : public ReplyDecoder {
         StreamEvent event;
         read_event(held.data, event);
         std::string room;
-        item_event(event.type.decode_in(room), event);
+        on_item_event(event.type.decode_in(room), event);
       }
       if (open_index_ == index) break;
     }
     return {};
   }
 
-  void item_event(std::string_view type, const StreamEvent& event) {
+  void on_item_event(std::string_view type, const StreamEvent& event) {
     constexpr std::string_view kPrefix = "response.";
     if (type.substr(0, kPrefix.size()) != kPrefix) return;
     type.remove_prefix(kPrefix.size());
@@ -261,29 +261,29 @@ class Decoder final : public ReplyDecoder {
       if (read_item(event.item, item)) open_item(event.output_index, item);
       return;
     }
-    if (type == "output_item.done") return item_done(event);
+    if (type == "output_item.done") return on_item_done(event);
     if (open_index_ < 0) open_index_ = event.output_index;
     if (type == "output_text.delta") {
-      content(PartKind::text, event.content_index, event.delta);
+      add_content(PartKind::text, event.content_index, event.delta);
     } else if (type == "output_text.done") {
-      if (!said(PartKind::text, event.content_index))
-        content(PartKind::text, event.content_index, event.text);
+      if (!has_said(PartKind::text, event.content_index))
+        add_content(PartKind::text, event.content_index, event.text);
     } else if (type == "refusal.delta") {
-      content(PartKind::refusal, event.content_index, event.delta);
+      add_content(PartKind::refusal, event.content_index, event.delta);
     } else if (type == "refusal.done") {
-      if (!said(PartKind::refusal, event.content_index)) {
-        content(PartKind::refusal, event.content_index, event.refusal);
+      if (!has_said(PartKind::refusal, event.content_index)) {
+        add_content(PartKind::refusal, event.content_index, event.refusal);
       }
     } else if (type == "function_call_arguments.delta" || type == "custom_tool_call_input.delta") {
-      if (open_ == Open::call) delta(event.delta);
+      if (open_ == Open::call) give(event.delta);
     } else if (type == "function_call_arguments.done") {
-      if (open_ == Open::call && !part_said_) delta(event.arguments);
+      if (open_ == Open::call && !part_said_) give(event.arguments);
     } else if (type == "custom_tool_call_input.done") {
-      if (open_ == Open::call && !part_said_) delta(event.input);
+      if (open_ == Open::call && !part_said_) give(event.input);
     } else if (type == "reasoning_summary_text.delta") {
-      thought(event.summary_index, event.delta);
+      add_thought(event.summary_index, event.delta);
     } else if (type == "reasoning_text.delta") {
-      thought(event.content_index, event.delta);
+      add_thought(event.content_index, event.delta);
     } else if (type == "output_text.annotation.added") {
       if (open_ == Open::content)
         sink_->on_event(PartAnnotation{part_ - 1, kFormat, event.annotation});
@@ -317,29 +317,29 @@ class Decoder final : public ReplyDecoder {
     called_ = true;
   }
 
-  void item_done(const StreamEvent& event) {
+  void on_item_done(const StreamEvent& event) {
     OutputItem item;
     if (!read_item(event.item, item)) return;
     if (open_index_ < 0) open_item(event.output_index, item);
-    complete(item, event.item);
+    complete_item(item, event.item);
   }
 
   // The rest of an item whose final state is known.
-  void complete(const OutputItem& item, JsonSlice source) {
+  void complete_item(const OutputItem& item, JsonSlice source) {
     if (item.type == "message") {
-      if (!spoke_) contents(item);
+      if (!spoke_) add_contents(item);
     } else if (item.type == "function_call" || item.type == "custom_tool_call") {
       if (open_ != Open::call) open_call(item);
       if (!part_said_) {
-        delta(!item.arguments_object.empty() ? Text::plain(item.arguments_object)
-              : item.type == "function_call" ? item.arguments
-                                             : item.input);
+        give(!item.arguments_object.empty() ? Text::plain(item.arguments_object)
+             : item.type == "function_call" ? item.arguments
+                                            : item.input);
       }
     } else if (item.type == "reasoning") {
       if (open_ != Open::thinking) {
         open_part(PartStart{.kind = PartKind::thinking, .item_id = item.id}, Open::thinking);
       }
-      if (!part_said_) thoughts(item);
+      if (!part_said_) add_thoughts(item);
       if (!item.encrypted.empty()) {
         told_.push_back(hash(item.encrypted));
         sink_->on_event(PartSeal{part_ - 1, Seal{kFormat, item.encrypted, item.id}});
@@ -355,7 +355,7 @@ class Decoder final : public ReplyDecoder {
     close_item();
   }
 
-  void contents(const OutputItem& item) {
+  void add_contents(const OutputItem& item) {
     JsonReader json(item.content);
     if (json.kind() != JsonKind::array) return;
     json.begin_array();
@@ -364,15 +364,15 @@ class Decoder final : public ReplyDecoder {
       if (!json.object(piece)) return;
       const Text refusal = string_member(piece, "refusal");
       if (refusal.empty()) {
-        content(PartKind::text, index, string_member(piece, "text"));
-        annotations(piece);
+        add_content(PartKind::text, index, string_member(piece, "text"));
+        give_annotations(piece);
       } else {
-        content(PartKind::refusal, index, refusal);
+        add_content(PartKind::refusal, index, refusal);
       }
     }
   }
 
-  void annotations(JsonSlice piece) {
+  void give_annotations(JsonSlice piece) {
     JsonReader json(llm_proxy::member(piece, "annotations"));
     if (open_ != Open::content || json.kind() != JsonKind::array) return;
     json.begin_array();
@@ -383,7 +383,7 @@ class Decoder final : public ReplyDecoder {
     }
   }
 
-  void thoughts(const OutputItem& item) {
+  void add_thoughts(const OutputItem& item) {
     std::int64_t index = 0;
     for (const JsonSlice list : {item.summary, item.content}) {
       JsonReader json(list);
@@ -392,13 +392,13 @@ class Decoder final : public ReplyDecoder {
       while (json.next_item()) {
         JsonSlice piece;
         if (!json.object(piece)) return;
-        thought(index++, string_member(piece, "text"));
+        add_thought(index++, string_member(piece, "text"));
       }
       if (index > 0) return;
     }
   }
 
-  void items_of(JsonSlice output) {
+  void add_items(JsonSlice output) {
     JsonReader json(output);
     if (json.kind() != JsonKind::array) return;
     json.begin_array();
@@ -408,7 +408,7 @@ class Decoder final : public ReplyDecoder {
       OutputItem item;
       if (!read_item(source, item)) continue;
       open_item(index, item);
-      complete(item, source);
+      complete_item(item, source);
     }
   }
 
@@ -435,17 +435,17 @@ class Decoder final : public ReplyDecoder {
     open_index_ = -1;
   }
 
-  void delta(Text text) {
+  void give(Text text) {
     if (text.empty()) return;
     part_said_ = true;
     sink_->on_event(PartDelta{part_ - 1, text});
   }
 
-  bool said(PartKind kind, std::int64_t index) const {
+  bool has_said(PartKind kind, std::int64_t index) const {
     return open_ == Open::content && kind_ == kind && last_piece_ == index && part_said_;
   }
 
-  void content(PartKind kind, std::int64_t index, Text text) {
+  void add_content(PartKind kind, std::int64_t index, Text text) {
     if (text.empty()) return;
     if (open_ != Open::content || kind_ != kind || last_piece_ != index) {
       open_part(
@@ -455,15 +455,15 @@ class Decoder final : public ReplyDecoder {
       last_piece_ = index;
     }
     spoke_ = true;
-    delta(text);
+    give(text);
   }
 
-  void thought(std::int64_t index, Text text) {
+  void add_thought(std::int64_t index, Text text) {
     if (text.empty()) return;
     if (open_ != Open::thinking) open_part(PartStart{.kind = PartKind::thinking}, Open::thinking);
-    if (part_said_ && last_piece_ != index) delta(Text::plain("\n\n"));
+    if (part_said_ && last_piece_ != index) give(Text::plain("\n\n"));
     last_piece_ = index;
-    delta(text);
+    give(text);
   }
 
   // --- begin and end
@@ -479,7 +479,7 @@ class Decoder final : public ReplyDecoder {
     sink_->on_event(std::move(error));
   }
 
-  Result<void> terminal(const StreamEvent& event) {
+  Result<void> on_terminal(const StreamEvent& event) {
     ResponseObject response;
     if (!read_response(event.response, response)) {
       return garbled("The upstream's final event has no response.");
@@ -491,7 +491,7 @@ class Decoder final : public ReplyDecoder {
       if (auto replayed = replay(); !replayed) return replayed;
       if (open_index_ >= 0) close_item();
     }
-    if (!items_seen_ && !(response.status == "failed")) items_of(response.output);
+    if (!items_seen_ && !(response.status == "failed")) add_items(response.output);
     return finish(response, told_.empty() ? std::vector<Seal>() : sealed_anew(response.output));
   }
 

@@ -65,10 +65,10 @@ class Encoder final : public ReplyEncoder {
     created_ = start.created != 0 ? start.created : context_.now;
     make_echo();
     for (const std::string_view type : {"response.created", "response.in_progress"}) {
-      if (!begin(type)) return;
+      if (!begin_event(type)) return;
       out_ += ",\"response\":";
-      response("in_progress", {}, nullptr);
-      end();
+      write_response("in_progress", {}, nullptr);
+      end_event();
     }
   }
 
@@ -82,7 +82,7 @@ class Encoder final : public ReplyEncoder {
       case PartKind::tool_call:
         return open_call(part);
       case PartKind::raw:
-        if (part.owner == kFormat) raw_item(part.raw);
+        if (part.owner == kFormat) write_raw_item(part.raw);
         return;
       default:
         return;
@@ -94,23 +94,23 @@ class Encoder final : public ReplyEncoder {
     switch (open_) {
       case Open::message:
         delta.text.escape_to(text_);
-        return piece(
+        return tell_piece(
             kind_ == PartKind::refusal ? "response.refusal.delta" : "response.output_text.delta",
             delta.text);
       case Open::reasoning:
-        if (text_.empty() && begin("response.reasoning_summary_part.added")) {
-          place();
+        if (text_.empty() && begin_event("response.reasoning_summary_part.added")) {
+          write_place();
           out_ += R"(,"summary_index":0,"part":{"type":"summary_text","text":""})";
-          end();
+          end_event();
         }
         delta.text.escape_to(text_);
-        return piece("response.reasoning_summary_text.delta", delta.text);
+        return tell_piece("response.reasoning_summary_text.delta", delta.text);
       case Open::call:
         delta.text.escape_to(text_);
-        return piece("response.function_call_arguments.delta", delta.text);
+        return tell_piece("response.function_call_arguments.delta", delta.text);
       case Open::custom:
         delta.text.escape_to(text_);
-        return piece("response.custom_tool_call_input.delta", delta.text);
+        return tell_piece("response.custom_tool_call_input.delta", delta.text);
       case Open::wrapped:
       case Open::tool_search:
         delta.text.decode_to(text_);
@@ -132,14 +132,14 @@ class Encoder final : public ReplyEncoder {
     if (open_ != Open::message || kind_ != PartKind::text || annotation.owner != kFormat) return;
     std::string json;
     compact_to(annotation.json, json);
-    if (begin("response.output_text.annotation.added")) {
-      place();
-      content_place();
+    if (begin_event("response.output_text.annotation.added")) {
+      write_place();
+      write_content_place();
       out_ += ",\"annotation_index\":";
-      number(annotation_count_);
+      write_number(annotation_count_);
       out_ += ",\"annotation\":";
       out_ += json;
-      end();
+      end_event();
     }
     ++annotation_count_;
     if (!annotations_.empty()) annotations_ += ',';
@@ -172,10 +172,10 @@ class Encoder final : public ReplyEncoder {
     const std::string_view status = reason.empty() ? "completed" : "incomplete";
     close_item(status);
     ended_ = true;
-    if (begin(reason.empty() ? "response.completed" : "response.incomplete"))
+    if (begin_event(reason.empty() ? "response.completed" : "response.incomplete"))
       out_ += ",\"response\":";
-    response(status, reason, nullptr);
-    if (streamed_) end();
+    write_response(status, reason, nullptr);
+    if (streamed_) end_event();
   }
 
   void on(const Error& error) {
@@ -188,12 +188,12 @@ class Encoder final : public ReplyEncoder {
     close_item("incomplete");
     ended_ = true;
     if (!started_) {
-      begin("error");
+      begin_event("error");
       out_ += ',';
       std::string body;
       encode_error(error, body);
       out_.append(body, 1, body.size() - 2);
-      end();
+      end_event();
     }
     if (echo_.empty()) {
       id_ = made_id("resp_", context_.reply_seed, 0);
@@ -201,10 +201,10 @@ class Encoder final : public ReplyEncoder {
       if (context_.request != nullptr) model_ = context_.request->model.decode();
       make_echo();
     }
-    begin("response.failed");
+    begin_event("response.failed");
     out_ += ",\"response\":";
-    response("failed", {}, &error);
-    end();
+    write_response("failed", {}, &error);
+    end_event();
   }
 
   // --- items
@@ -219,46 +219,47 @@ class Encoder final : public ReplyEncoder {
       item_id_ = fitting_item_id("msg_", part.item_id);
       contents_.clear();
       content_count_ = 0;
-      added([&] { message_item("in_progress"); });
+      tell_added([&] { write_message_item("in_progress"); });
     }
     kind_ = part.kind;
     content_open_ = true;
     text_.clear();
     annotations_.clear();
     annotation_count_ = 0;
-    if (begin("response.content_part.added")) {
-      place();
-      content_place();
+    if (begin_event("response.content_part.added")) {
+      write_place();
+      write_content_place();
       out_ += ",\"part\":";
-      content_part(out_, {});
-      end();
+      write_content_part(out_, {});
+      end_event();
     }
   }
 
   void close_content() {
     if (!content_open_) return;
     content_open_ = false;
-    if (begin(kind_ == PartKind::refusal ? "response.refusal.done" : "response.output_text.done")) {
-      place();
-      content_place();
+    if (begin_event(kind_ == PartKind::refusal ? "response.refusal.done"
+                                               : "response.output_text.done")) {
+      write_place();
+      write_content_place();
       out_ += kind_ == PartKind::refusal ? ",\"refusal\":\"" : ",\"text\":\"";
       out_ += text_;
       out_ += kind_ == PartKind::refusal ? "\"" : "\",\"logprobs\":[]";
-      end();
+      end_event();
     }
-    if (begin("response.content_part.done")) {
-      place();
-      content_place();
+    if (begin_event("response.content_part.done")) {
+      write_place();
+      write_content_place();
       out_ += ",\"part\":";
-      content_part(out_, text_);
-      end();
+      write_content_part(out_, text_);
+      end_event();
     }
     if (!contents_.empty()) contents_ += ',';
-    content_part(contents_, text_);
+    write_content_part(contents_, text_);
     ++content_count_;
   }
 
-  void content_part(std::string& out, std::string_view text) {
+  void write_content_part(std::string& out, std::string_view text) {
     if (kind_ == PartKind::refusal) {
       out += R"({"type":"refusal","refusal":")";
       out += text;
@@ -272,7 +273,7 @@ class Encoder final : public ReplyEncoder {
     out += R"(],"logprobs":[]})";
   }
 
-  void message_item(std::string_view status) {
+  void write_message_item(std::string_view status) {
     item_ = R"({"id":")";
     item_ += item_id_;
     item_ += R"(","type":"message","status":")";
@@ -294,10 +295,10 @@ class Encoder final : public ReplyEncoder {
     item_id_ = fitting_item_id("rs_", part.item_id);
     text_.clear();
     seal_.clear();
-    added([&] { reasoning_item(); });
+    tell_added([&] { write_reasoning_item(); });
   }
 
-  void reasoning_item() {
+  void write_reasoning_item() {
     item_ = R"({"id":")";
     item_ += item_id_;
     item_ += R"(","type":"reasoning","summary":[)";
@@ -343,7 +344,7 @@ class Encoder final : public ReplyEncoder {
                                : mapped_id(part.call_id, kCallIds);
     Text::plain(id).escape_to(call_id_);
     text_.clear();
-    added([&] { call_item("in_progress"); });
+    tell_added([&] { write_call_item("in_progress"); });
   }
 
   // Is `name` the client's own tool search, which its calls name by their type?
@@ -353,7 +354,7 @@ class Encoder final : public ReplyEncoder {
                        [](const Tool& tool) { return tool.type == kToolSearch; });
   }
 
-  void call_item(std::string_view status) {
+  void write_call_item(std::string_view status) {
     item_ = R"({"id":")";
     item_ += item_id_;
     if (open_ == Open::tool_search) {
@@ -383,17 +384,17 @@ class Encoder final : public ReplyEncoder {
     item_ += "\"}";
   }
 
-  void raw_item(JsonSlice raw) {
+  void write_raw_item(JsonSlice raw) {
     item_.clear();
     compact_to(raw, item_);
     for (const std::string_view type :
          {"response.output_item.added", "response.output_item.done"}) {
-      if (!begin(type)) break;
+      if (!begin_event(type)) break;
       out_ += ",\"output_index\":";
-      number(output_index_);
+      write_number(output_index_);
       out_ += ",\"item\":";
       out_ += item_;
-      end();
+      end_event();
     }
     keep_item();
   }
@@ -405,68 +406,69 @@ class Encoder final : public ReplyEncoder {
         return;
       case Open::message:
         close_content();
-        message_item(status);
+        write_message_item(status);
         break;
       case Open::reasoning:
         if (!text_.empty()) close_summary();
-        reasoning_item();
+        write_reasoning_item();
         break;
       case Open::wrapped: {
         const std::string input = unwrapped_input(text_);
         text_.clear();
         Text::plain(input).escape_to(text_);
-        if (!text_.empty()) piece("response.custom_tool_call_input.delta", Text::escaped(text_));
+        if (!text_.empty())
+          tell_piece("response.custom_tool_call_input.delta", Text::escaped(text_));
         close_call("response.custom_tool_call_input.done", "input");
-        call_item(status);
+        write_call_item(status);
         break;
       }
       case Open::custom:
         close_call("response.custom_tool_call_input.done", "input");
-        call_item(status);
+        write_call_item(status);
         break;
       case Open::tool_search:
-        call_item(status);
+        write_call_item(status);
         break;
       case Open::call:
         if (text_.find_first_not_of(" \t\r\n") == std::string::npos) {
           text_ = "{}";
-          piece("response.function_call_arguments.delta", Text::escaped(text_));
+          tell_piece("response.function_call_arguments.delta", Text::escaped(text_));
         }
         close_call("response.function_call_arguments.done", "arguments");
-        call_item(status);
+        write_call_item(status);
         break;
     }
     open_ = Open::nothing;
-    if (begin("response.output_item.done")) {
+    if (begin_event("response.output_item.done")) {
       out_ += ",\"output_index\":";
-      number(output_index_);
+      write_number(output_index_);
       out_ += ",\"item\":";
       out_ += item_;
-      end();
+      end_event();
     }
     keep_item();
   }
 
   void close_summary() {
-    if (begin("response.reasoning_summary_text.done")) {
-      place();
+    if (begin_event("response.reasoning_summary_text.done")) {
+      write_place();
       out_ += R"(,"summary_index":0,"text":")";
       out_ += text_;
       out_ += '"';
-      end();
+      end_event();
     }
-    if (begin("response.reasoning_summary_part.done")) {
-      place();
+    if (begin_event("response.reasoning_summary_part.done")) {
+      write_place();
       out_ += R"(,"summary_index":0,"part":{"type":"summary_text","text":")";
       out_ += text_;
       out_ += "\"}";
-      end();
+      end_event();
     }
   }
 
   void close_call(std::string_view type, std::string_view key) {
-    if (!begin(type)) return;
-    place();
+    if (!begin_event(type)) return;
+    write_place();
     if (key == "arguments") {
       out_ += R"(,"name":")";
       out_ += name_;
@@ -477,7 +479,7 @@ class Encoder final : public ReplyEncoder {
     out_ += "\":\"";
     out_ += text_;
     out_ += '"';
-    end();
+    end_event();
   }
 
   void keep_item() {
@@ -487,14 +489,14 @@ class Encoder final : public ReplyEncoder {
   }
 
   template <typename Build>
-  void added(Build build) {
+  void tell_added(Build build) {
     build();
-    if (!begin("response.output_item.added")) return;
+    if (!begin_event("response.output_item.added")) return;
     out_ += ",\"output_index\":";
-    number(output_index_);
+    write_number(output_index_);
     out_ += ",\"item\":";
     out_ += item_;
-    end();
+    end_event();
   }
 
   std::string fitting_item_id(std::string_view prefix, Text id) const {
@@ -507,46 +509,46 @@ class Encoder final : public ReplyEncoder {
   // --- frames
 
   // Opens an event; false when nothing is streamed.
-  bool begin(std::string_view type) {
+  bool begin_event(std::string_view type) {
     if (!streamed_) return false;
     out_ += "event: ";
     out_ += type;
     out_ += "\ndata: {\"type\":\"";
     out_ += type;
     out_ += "\",\"sequence_number\":";
-    number(sequence_++);
+    write_number(sequence_++);
     return true;
   }
 
-  void end() { out_ += "}\n\n"; }
+  void end_event() { out_ += "}\n\n"; }
 
-  void number(std::uint64_t value) {
+  void write_number(std::uint64_t value) {
     char digits[24];
     out_.append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
   }
 
-  void place() {
+  void write_place() {
     out_ += ",\"item_id\":\"";
     out_ += item_id_;
     out_ += "\",\"output_index\":";
-    number(output_index_);
+    write_number(output_index_);
   }
 
-  void content_place() {
+  void write_content_place() {
     out_ += ",\"content_index\":";
-    number(content_count_);
+    write_number(content_count_);
   }
 
-  void piece(std::string_view type, Text delta) {
-    if (!begin(type)) return;
-    place();
-    if (open_ == Open::message) content_place();
+  void tell_piece(std::string_view type, Text delta) {
+    if (!begin_event(type)) return;
+    write_place();
+    if (open_ == Open::message) write_content_place();
     if (open_ == Open::reasoning) out_ += ",\"summary_index\":0";
     out_ += ",\"delta\":\"";
     delta.escape_to(out_);
     out_ += '"';
     if (open_ == Open::message && kind_ == PartKind::text) out_ += ",\"logprobs\":[]";
-    end();
+    end_event();
   }
 
   // --- the response object
@@ -595,7 +597,7 @@ class Encoder final : public ReplyEncoder {
     echo_.erase(0, 1);
   }
 
-  void response(std::string_view status, std::string_view incomplete, const Error* error) {
+  void write_response(std::string_view status, std::string_view incomplete, const Error* error) {
     JsonWriter json(out_);
     out_ += "{";
     json.member("id", std::string_view(id_)).member("object", "response");
@@ -618,14 +620,14 @@ class Encoder final : public ReplyEncoder {
     out_ += "],";
     out_ += echo_;
     if (status == "completed" || status == "incomplete") {
-      usage(json);
+      write_usage(json);
     } else {
       json.member_null("usage");
     }
     out_ += '}';
   }
 
-  void usage(JsonWriter& json) {
+  void write_usage(JsonWriter& json) {
     const std::int64_t in = usage_.input.value_or(0), out = usage_.output.value_or(0);
     json.key("usage").begin_object().member("input_tokens", in);
     json.key("input_tokens_details").begin_object();

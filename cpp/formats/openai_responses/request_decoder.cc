@@ -25,7 +25,7 @@ class RequestDecoder {
       while (json_.next_key(key)) {
         const std::string_view name = stable(key);
         const std::size_t start = json_.position();
-        if (!member(name)) {
+        if (!read_setting(name)) {
           json_.skip();
           const JsonSlice value = json_.since(start);
           if (value != "null") request_.rest.emplace_back(name, value);
@@ -72,11 +72,11 @@ class RequestDecoder {
   }
 
   // False: not ours, nothing was taken.
-  bool member(std::string_view key) {
+  bool read_setting(std::string_view key) {
     if (json_.kind() == JsonKind::null) return key != "input" && json_.null();
     Sampling& sampling = request_.sampling;
     if (key == "model") return json_.string(request_.model), true;
-    if (key == "input") return input(), true;
+    if (key == "input") return read_messages(), true;
     if (key == "instructions") {
       if (json_.kind() != JsonKind::string) return false;
       return json_.string(instructions_), true;
@@ -84,11 +84,11 @@ class RequestDecoder {
     if (key == "tools") {
       // What the conversation loaded on its way stands last: the list grows at its end.
       const auto loaded = static_cast<std::ptrdiff_t>(request_.tools.size());
-      tools(false);
+      read_tools(false);
       std::rotate(request_.tools.begin(), request_.tools.begin() + loaded, request_.tools.end());
       return true;
     }
-    if (key == "tool_choice") return tool_choice();
+    if (key == "tool_choice") return read_tool_choice();
     if (key == "stream") return json_.boolean(request_.stream), true;
     if (key == "temperature") return json_.number(sampling.temperature), true;
     if (key == "top_p") return json_.number(sampling.top_p), true;
@@ -99,9 +99,9 @@ class RequestDecoder {
       return json_.boolean(request_.parallel_tool_calls.emplace()), true;
     }
     if (key == "previous_response_id") return json_.string(request_.previous_response_id), true;
-    if (key == "conversation") return conversation(), true;
-    if (key == "reasoning") return reasoning(), true;
-    if (key == "text") return text(), true;
+    if (key == "conversation") return read_conversation(), true;
+    if (key == "reasoning") return read_reasoning(), true;
+    if (key == "text") return read_text_settings(), true;
     if (key == "safety_identifier") return json_.string(request_.user), true;
     if (key == "user") {
       Text user;
@@ -112,7 +112,7 @@ class RequestDecoder {
     return false;
   }
 
-  void conversation() {
+  void read_conversation() {
     if (json_.kind() == JsonKind::string) {
       json_.string(request_.conversation);
       return;
@@ -121,7 +121,7 @@ class RequestDecoder {
     if (json_.object(object)) request_.conversation = string_member(object, "id");
   }
 
-  void reasoning() {
+  void read_reasoning() {
     std::string_view key;
     if (!json_.begin_object()) return;
     while (json_.next_key(key)) {
@@ -134,19 +134,19 @@ class RequestDecoder {
     }
   }
 
-  void text() {
+  void read_text_settings() {
     std::string_view key;
     if (!json_.begin_object()) return;
     while (json_.next_key(key)) {
       if (key == "verbosity") {
         json_.maybe_string(request_.verbosity);
       } else if (key == "format" && json_.kind() == JsonKind::object) {
-        output_format();
+        read_output_format();
       }
     }
   }
 
-  void output_format() {
+  void read_output_format() {
     OutputFormat format;
     Text type;
     std::string_view key;
@@ -172,12 +172,12 @@ class RequestDecoder {
   // --- tools
 
   // `loaded`: named by an earlier tool search, so offered whatever defer_loading says.
-  void tools(bool loaded) {
+  void read_tools(bool loaded) {
     if (!json_.begin_array()) return;
-    while (json_.next_item()) tool({}, loaded);
+    while (json_.next_item()) read_tool({}, loaded);
   }
 
-  void tool(Text tool_namespace, bool loaded) {
+  void read_tool(Text tool_namespace, bool loaded) {
     const std::size_t start = json_.position();
     Tool tool;
     tool.owner = kFormat;
@@ -197,7 +197,7 @@ class RequestDecoder {
         json_.boolean(tool.strict.emplace());
       if (key == "defer_loading" && json_.kind() == JsonKind::boolean) json_.boolean(tool.deferred);
       if (key == "tools" && json_.kind() == JsonKind::array) json_.value(group);
-      if (key == "function" && json_.kind() == JsonKind::object) nested_function(tool);
+      if (key == "function" && json_.kind() == JsonKind::object) read_function(tool);
     }
     tool.source = json_.since(start);
     tool.type = request_.unescaped(type).bytes();
@@ -207,7 +207,7 @@ class RequestDecoder {
       JsonReader members(group);
       std::swap(members, json_);
       if (json_.begin_array()) {
-        while (json_.next_item()) this->tool(tool.name, loaded);
+        while (json_.next_item()) this->read_tool(tool.name, loaded);
       }
       const bool good = json_.finish();
       std::swap(members, json_);
@@ -241,7 +241,7 @@ class RequestDecoder {
   }
 
   // Chat's nesting, which some clients send here.
-  void nested_function(Tool& tool) {
+  void read_function(Tool& tool) {
     std::string_view key;
     json_.begin_object();
     while (json_.next_key(key)) {
@@ -251,7 +251,7 @@ class RequestDecoder {
     }
   }
 
-  bool tool_choice() {
+  bool read_tool_choice() {
     ToolChoice choice;
     if (json_.kind() == JsonKind::string) {
       Text mode;
@@ -298,7 +298,7 @@ class RequestDecoder {
 
   // --- items
 
-  void input() {
+  void read_messages() {
     if (json_.kind() == JsonKind::string) {
       Message message;
       json_.string(message.parts.emplace_back(TextPart{}).emplace<TextPart>().text);
@@ -306,7 +306,7 @@ class RequestDecoder {
       return;
     }
     if (!json_.begin_array()) return;
-    while (json_.next_item()) item();
+    while (json_.next_item()) read_message();
   }
 
   struct Item {
@@ -317,7 +317,7 @@ class RequestDecoder {
     std::vector<Text> summary;
   };
 
-  void item() {
+  void read_message() {
     if (json_.kind() == JsonKind::string) {  // a bare string among the items
       Message message;
       const std::size_t start = json_.position();
@@ -339,7 +339,7 @@ class RequestDecoder {
       } else if (key == "role") {
         json_.string(item.role);
       } else if (key == "content") {
-        parts(item.content);
+        read_content(item.content);
       } else if (key == "id") {
         json_.maybe_string(item.id);
       } else if (key == "call_id") {
@@ -357,9 +357,9 @@ class RequestDecoder {
       } else if (key == "input") {
         json_.maybe_string(item.input);
       } else if (key == "output") {
-        parts(item.output);
+        read_content(item.output);
       } else if (key == "summary") {
-        summary(item.summary);
+        read_summary(item.summary);
       } else if (key == "encrypted_content") {
         json_.maybe_string(item.encrypted);
       } else if (key == "phase") {
@@ -368,7 +368,7 @@ class RequestDecoder {
         json_.maybe_string(item.execution);
       } else if (key == "tools" && json_.kind() == JsonKind::array &&
                  (item.type == "additional_tools" || item.type == "tool_search_output")) {
-        tools(true);
+        read_tools(true);
       } else if (key == "tools" && json_.kind() == JsonKind::array) {
         json_.value(late_tools_);  // `type` may still come
       }
@@ -377,14 +377,14 @@ class RequestDecoder {
     Message message;
     message.source = json_.since(start);
     message.phase = item.phase;
-    place(item, message);
+    add_item(item, message);
     request_.messages.push_back(std::move(message));
   }
 
-  void place(Item& item, Message& message) {
+  void add_item(Item& item, Message& message) {
     const Text& type = item.type;
     if (type.empty() || type == "message") {
-      message.role = role(item.role);
+      message.role = role_of(item.role);
       message.parts = std::move(item.content);
     } else if (type == "function_call" || type == "custom_tool_call") {
       message.role = Role::assistant;
@@ -408,7 +408,7 @@ class RequestDecoder {
       message.parts.push_back(std::move(result));
     } else if (type == "reasoning") {
       message.role = Role::assistant;
-      message.parts.push_back(thinking(item));
+      message.parts.push_back(thinking_part(item));
     } else if (type == "additional_tools") {
       message.role = Role::developer;  // its tools are in Request::tools; nothing is said
       read_late_tools();
@@ -423,7 +423,7 @@ class RequestDecoder {
       message.role = Role::tool;
       read_late_tools();
       ToolResultPart result{.call_id = item.call_id};
-      result.content.push_back(TextPart{.text = found_tools(message.source)});
+      result.content.push_back(TextPart{.text = read_found_tools(message.source)});
       message.parts.push_back(std::move(result));
     } else {
       message.role = Role::assistant;
@@ -435,7 +435,7 @@ class RequestDecoder {
     if (late_tools_.empty()) return;
     JsonReader late(late_tools_);
     std::swap(late, json_);
-    tools(true);
+    read_tools(true);
     const bool good = json_.finish();
     std::swap(late, json_);
     if (!good) json_.fail("must list tools");
@@ -443,7 +443,7 @@ class RequestDecoder {
   }
 
   // What a tool search found, as the text of its result.
-  Text found_tools(JsonSlice item) {
+  Text read_found_tools(JsonSlice item) {
     std::string names;
     JsonReader json(llm_proxy::member(item, "tools"));
     if (json.kind() == JsonKind::array && json.begin_array()) {
@@ -457,7 +457,7 @@ class RequestDecoder {
     return request_.own(names.empty() ? "No tools found." : "Tools loaded: " + names);
   }
 
-  Part thinking(Item& item) {
+  Part thinking_part(Item& item) {
     ThinkingPart part;
     std::vector<Text> pieces = item.summary;
     if (pieces.empty()) {
@@ -484,7 +484,7 @@ class RequestDecoder {
     return part;
   }
 
-  Role role(Text word) {
+  Role role_of(Text word) {
     if (word == "assistant") return Role::assistant;
     if (word == "system") return Role::system;
     if (word == "developer") return Role::developer;
@@ -493,7 +493,7 @@ class RequestDecoder {
     return Role::user;
   }
 
-  void summary(std::vector<Text>& out) {
+  void read_summary(std::vector<Text>& out) {
     if (json_.kind() != JsonKind::array) return;
     json_.begin_array();
     while (json_.next_item()) {
@@ -503,7 +503,7 @@ class RequestDecoder {
     }
   }
 
-  void parts(std::vector<Part>& out) {
+  void read_content(std::vector<Part>& out) {
     if (json_.kind() == JsonKind::string) {
       Text text;
       json_.string(text);
@@ -512,10 +512,10 @@ class RequestDecoder {
     }
     if (json_.kind() != JsonKind::array) return;
     json_.begin_array();
-    while (json_.next_item()) part(out);
+    while (json_.next_item()) read_part(out);
   }
 
-  void part(std::vector<Part>& out) {
+  void read_part(std::vector<Part>& out) {
     if (json_.kind() == JsonKind::string) {
       Text text;
       json_.string(text);
@@ -558,9 +558,9 @@ class RequestDecoder {
     }
     if (json_.failed()) return;
     if (type == "input_image" || type == "image_url") {
-      out.push_back(media(MediaKind::image, image_url, file_id, {}, {}, detail));
+      out.push_back(media_part(MediaKind::image, image_url, file_id, {}, {}, detail));
     } else if (type == "input_file") {
-      out.push_back(media(MediaKind::document, file_data, file_id, file_url, filename, {}));
+      out.push_back(media_part(MediaKind::document, file_data, file_id, file_url, filename, {}));
     } else if (type == "refusal") {
       out.push_back(RefusalPart{refusal});
     } else if (type == "input_text" || type == "output_text" || type == "text" ||
@@ -572,7 +572,8 @@ class RequestDecoder {
     }
   }
 
-  Part media(MediaKind kind, Text inline_data, Text file_id, Text url, Text filename, Text detail) {
+  Part media_part(MediaKind kind, Text inline_data, Text file_id, Text url, Text filename,
+                  Text detail) {
     MediaPart part{.kind = kind, .filename = filename, .detail = detail};
     if (!inline_data.empty()) {
       inline_data = request_.unescaped(inline_data);

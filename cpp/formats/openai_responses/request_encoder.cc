@@ -7,6 +7,7 @@
 #include "formats/shared/ids.h"
 #include "formats/shared/losses.h"
 #include "formats/shared/reasoning.h"
+#include "formats/shared/same_format.h"
 #include "formats/shared/seals.h"
 #include "formats/shared/tool_names.h"
 #include "json/reader.h"
@@ -20,22 +21,29 @@ namespace {
 class RequestEncoder {
  public:
   RequestEncoder(const Request& request, Translation& translation, std::string& out)
-      : request_(request), translation_(translation), json_(out) {}
+      : request_(request),
+        translation_(translation),
+        json_(out),
+        model_(upstream_model(request, translation)) {}
 
   Result<void> run() {
-    if (request_.format == kFormat) return same_format();
+    if (keeps_format(request_, kFormat)) {
+      write_again();
+      return {};
+    }
     if (auto lost = lose_rest(request_, translation_); !lost) return lost;
     name_tools();
     json_.begin_object();
-    json_.member("model", std::string_view(translation_.upstream_model));
-    const std::size_t first = instructions();
+    json_.member("model", model_);
+    const std::size_t first = write_system();
     json_.key("input").begin_array();
-    for (std::size_t i = first; i < request_.messages.size(); ++i) message(request_.messages[i]);
+    for (std::size_t i = first; i < request_.messages.size(); ++i)
+      write_message(request_.messages[i]);
     json_.end_array();
-    tools();
-    output();
-    reasoning();
-    sampling();
+    write_tools();
+    write_output_format();
+    write_reasoning();
+    write_settings();
     json_.member_bool("store", false);
     if (request_.stream) json_.member_bool("stream", true);
     json_.end_object();
@@ -44,30 +52,17 @@ class RequestEncoder {
   }
 
  private:
-  // Everything as it stood but the model; reasoning another provider sealed stays out.
-  Result<void> same_format() {
-    bool foreign = false;
-    for (const Message& message : request_.messages)
-      foreign = foreign || is_foreign(message, kFormat);
-    json_.begin_object();
-    bool has_model = false;
-    for (const auto& [key, value] : request_.members) {
-      if (key == "model") {
-        has_model = true;
-        json_.member("model", std::string_view(translation_.upstream_model));
-      } else if (key == "input" && foreign) {
-        json_.key("input").begin_array();
-        for (const Message& message : request_.messages) {
-          if (!message.source.empty() && !is_foreign(message, kFormat)) json_.raw(message.source);
-        }
-        json_.end_array();
-      } else {
-        json_.key(Text::plain(key)).raw(value);
-      }
-    }
-    if (!has_model) json_.member("model", std::string_view(translation_.upstream_model));
-    json_.end_object();
-    return {};
+  void write_again() {
+    write_same_format(
+        request_, "input", holds_foreign(request_, kFormat), json_,
+        [this](JsonWriter& json) { json.member("model", model_); },
+        [this](JsonSlice) {
+          json_.begin_array();
+          for (const Message& message : request_.messages) {
+            if (!message.source.empty() && !is_foreign(message, kFormat)) json_.raw(message.source);
+          }
+          json_.end_array();
+        });
   }
 
   void refuse(std::string_view field, std::string_view why) {
@@ -88,7 +83,7 @@ class RequestEncoder {
   }
 
   // The leading system text; the index of the first message behind it.
-  std::size_t instructions() {
+  std::size_t write_system() {
     std::size_t end = 0;
     bool any = false;
     while (end < request_.messages.size() && is_system(request_.messages[end].role)) {
@@ -109,9 +104,9 @@ class RequestEncoder {
     return end;
   }
 
-  void message(const Message& message) {
+  void write_message(const Message& message) {
     for (const Part& part : message.parts) {
-      std::visit([&](const auto& value) { this->part(message, value); }, part);
+      std::visit([&](const auto& value) { this->write_part(message, value); }, part);
     }
     close_message();
   }
@@ -135,7 +130,7 @@ class RequestEncoder {
     json_.end_array().end_object();
   }
 
-  void part(const Message& message, const TextPart& text) {
+  void write_part(const Message& message, const TextPart& text) {
     if (text.text.empty()) return;
     open_message(message);
     const bool said = message.role == Role::assistant;
@@ -145,21 +140,21 @@ class RequestEncoder {
     json_.end_object();
   }
 
-  void part(const Message& message, const RefusalPart& refusal) {
+  void write_part(const Message& message, const RefusalPart& refusal) {
     open_message(message);
     json_.begin_object().member("type", "refusal").member("refusal", refusal.text).end_object();
   }
 
-  void part(const Message& message, const MediaPart& media) {
+  void write_part(const Message& message, const MediaPart& media) {
     if (message.role == Role::assistant) {
       lose(translation_, Loss::Class::degrade, "assistant media");
       return;
     }
     open_message(message);
-    this->media(media);
+    this->write_media(media);
   }
 
-  void media(const MediaPart& media) {
+  void write_media(const MediaPart& media) {
     using Source = MediaPart::Source;
     if (media.source == Source::file_id)
       return refuse("file_id", "a file id belongs to one provider");
@@ -193,7 +188,7 @@ class RequestEncoder {
     json_.append(";base64,").append(media.data).end_string();
   }
 
-  void part(const Message&, const ThinkingPart& thinking) {
+  void write_part(const Message&, const ThinkingPart& thinking) {
     if (thinking.seal.empty() || thinking.seal.maker != kFormat) return;
     close_message();
     json_.begin_object().member("type", "reasoning");
@@ -208,7 +203,7 @@ class RequestEncoder {
     json_.end_array().member("encrypted_content", thinking.seal.token).end_object();
   }
 
-  void part(const Message&, const ToolCallPart& call) {
+  void write_part(const Message&, const ToolCallPart& call) {
     close_message();
     const bool custom = call.kind == CallKind::custom;
     json_.begin_object().member("type", custom ? "custom_tool_call" : "function_call");
@@ -225,7 +220,7 @@ class RequestEncoder {
     json_.end_object();
   }
 
-  void part(const Message&, const ToolResultPart& result) {
+  void write_part(const Message&, const ToolResultPart& result) {
     close_message();
     json_.begin_object();
     json_.member("type", result.kind == CallKind::custom ? "custom_tool_call_output"
@@ -247,7 +242,7 @@ class RequestEncoder {
           json_.begin_object().member("type", "input_text");
           json_.member("text", Text::escaped(text)).end_object();
         } else if (const auto* picture = std::get_if<MediaPart>(&part)) {
-          media(*picture);
+          write_media(*picture);
         }
       }
       json_.end_array();
@@ -256,11 +251,11 @@ class RequestEncoder {
     if (result.is_error) lose(translation_, Loss::Class::drop, "is_error");
   }
 
-  void part(const Message&, const RawPart& raw) {
+  void write_part(const Message&, const RawPart& raw) {
     lose(translation_, Loss::Class::degrade, "server tool items", raw.type);
   }
 
-  void tools() {
+  void write_tools() {
     bool any = false;
     for (std::size_t i = 0; i < request_.tools.size(); ++i) {
       const Tool& tool = request_.tools[i];
@@ -289,13 +284,13 @@ class RequestEncoder {
     }
     if (!any) return;
     json_.end_array();
-    if (request_.tool_choice) tool_choice(*request_.tool_choice);
+    if (request_.tool_choice) write_tool_choice(*request_.tool_choice);
     if (request_.parallel_tool_calls) {
       json_.member_bool("parallel_tool_calls", *request_.parallel_tool_calls);
     }
   }
 
-  void tool_choice(const ToolChoice& choice) {
+  void write_tool_choice(const ToolChoice& choice) {
     const auto named = [&](Text name) {
       for (const Tool& tool : request_.tools) {
         if (tool.name == name.decode() && tool.kind == Tool::Kind::custom) {
@@ -336,7 +331,7 @@ class RequestEncoder {
     }
   }
 
-  void output() {
+  void write_output_format() {
     if (!request_.output && request_.verbosity.empty()) return;
     json_.key("text").begin_object();
     if (request_.output && request_.output->kind != OutputFormat::Kind::text) {
@@ -357,7 +352,7 @@ class RequestEncoder {
     json_.end_object();
   }
 
-  void reasoning() {
+  void write_reasoning() {
     const auto effort = effort_of(request_.reasoning);
     const bool visible = request_.reasoning.visible.value_or(false);
     const bool thinks = effort && *effort != Reasoning::Effort::none;
@@ -384,7 +379,7 @@ class RequestEncoder {
     json_.end_array();
   }
 
-  void sampling() {
+  void write_settings() {
     const Sampling& s = request_.sampling;
     json_.optional_raw("temperature", s.temperature).optional_raw("top_p", s.top_p);
     if (!s.top_logprobs.empty()) json_.member_raw("top_logprobs", s.top_logprobs);
@@ -417,6 +412,7 @@ class RequestEncoder {
   const Request& request_;
   Translation& translation_;
   JsonWriter json_;
+  const Text model_;
   std::vector<std::string> names_;
   std::optional<Error> refused_;
   bool message_open_ = false;

@@ -46,6 +46,11 @@ bool is_foreign(const Message& message, WireFormat own) {
   });
 }
 
+bool holds_foreign(const Request& request, WireFormat own) {
+  return std::any_of(request.messages.begin(), request.messages.end(),
+                     [own](const Message& message) { return is_foreign(message, own); });
+}
+
 OpenedSeal opened_seal(Text token, WireFormat field_format) {
   OpenedSeal opened;
   opened.seal.maker = field_format;

@@ -28,5 +28,7 @@ bool carries_seals(WireFormat format, std::string_view body);
 
 // Whether it holds thinking that another provider than that of `own` has sealed.
 bool is_foreign(const Message& message, WireFormat own);
+// Whether any of its messages does.
+bool holds_foreign(const Request& request, WireFormat own);
 
 }  // namespace llm_proxy
