@@ -26,7 +26,7 @@ from llm_proxy.contracts.exceptions import ServiceUnavailableError
 if TYPE_CHECKING:
     import httpx
 
-    from llm_proxy.contracts.app_config import AppConfig, BackendConfig
+    from llm_proxy.backends.app_config import AppConfig, BackendConfig
     from llm_proxy.contracts.requests import ConnectorChatCompletionsRequest
     from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseEnvelope
 

@@ -8,14 +8,11 @@ import json
 import logging
 import sys
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from importlib.metadata import entry_points
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_proxy import _core
-from llm_proxy.admin.bridge import AdminBridge
 from llm_proxy.lane_watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -26,33 +23,56 @@ logger = logging.getLogger("llm_proxy")
 
 # How soon a busy Python thread lets another one run: what a plugin that computes costs the rest.
 SWITCH_SECONDS = 0.001
-RING_PLUGINS = "llm_proxy_plugins"
+
+Spawn = Callable[[Coroutine[Any, Any, Any]], Any]
+# Where the proxy listens now, as a URL without a path, and a client key for it or None.
+Address = Callable[[], tuple[str, str | None]]
+
+
+class Rings(Protocol):
+    """The ring plugins of a server (`llm_proxy.rings.runtime.ring_plugins.RingPlugins`)."""
+
+    manager: PluginManager | None
+
+    @property
+    def configured(self) -> bool: ...
+    async def start(
+        self, lane: _core.Lane, backends: Collection[Any], address: Address
+    ) -> PluginManager: ...
+    def publish_to(self, publish: Callable[[_core.RingHost | None], None] | None) -> None: ...
+    async def reload(
+        self, enable: Collection[str], options: Mapping[str, Any], backends: Collection[Any]
+    ) -> None: ...
+    async def close(self) -> None: ...
+
+
+class AdminApi(Protocol):
+    """The admin API of a server (`llm_proxy.admin.bridge.AdminBridge`)."""
+
+    def serve(self, *request: Any) -> None: ...
 
 
 class Server:
     """The C++ engine with its Python half: the lane, the ring plugins, the Python backends.
 
-    `config` is the engine's snapshot (`llm_proxy.config.snapshot`), as JSON or a mapping.
-    `plugins_dir` holds the manifest of ring plugins; `plugins` names built-in ones to run ("stock":
-    the usual set, "all": every one). Without either no request meets Python. `plugin_options`:
-    `config`, `state_file`, `tenants` of the PluginManager. `app_config` is what Python backends are
-    configured with; without it there are none. Signals are the caller's business.
+    `config` is the engine's snapshot (`llm_proxy.config.snapshot`), as JSON or a mapping. `rings`
+    holds the ring plugins; `admin` makes the admin API; `app_config` is what Python backends are
+    configured with. Without one of them the server does without that part.
+    `llm_proxy.assembly.make_server` puts a whole proxy together. Signals are the caller's business.
     """
 
     def __init__(
         self,
         config: str | Mapping[str, Any],
         *,
-        plugins_dir: str | Path | None = None,
-        plugins: Collection[str] = (),
-        plugin_options: Mapping[str, Any] | None = None,
+        rings: Rings | None = None,
+        admin: Callable[[Server, Spawn], AdminApi] | None = None,
         app_config: Mapping[str, Any] | None = None,
         drain_seconds: float | None = None,
     ) -> None:
         self._config = config if isinstance(config, str) else json.dumps(config)
-        self._plugins_dir = plugins_dir
-        self._enable = tuple(plugins)
-        self._plugin_options = dict(plugin_options or {})
+        self._rings = rings
+        self._admin = admin
         self._app_config = app_config
         self._drain_seconds = (
             _drain_seconds(self._config) if drain_seconds is None else drain_seconds
@@ -63,7 +83,6 @@ class Server:
         self._bridge: BackendBridge | None = None
         self._retired: set[BackendBridge] = set()  # still serve requests that began with them
         self._switch = 0.0
-        self.plugins: PluginManager | None = None
         # Reads the configuration anew and reloads with it; set by whoever knows where it stands.
         self.reread: Callable[[], Awaitable[Collection[str]]] | None = None
 
@@ -78,22 +97,21 @@ class Server:
         self._watchdog = Watchdog(self._lane.lag, interrupt=self._lane.interrupt)
         self._watchdog.start()
         try:
-            admin = AdminBridge(self, self._lane.start_task)
-            rings = await self._load_rings(self._lane)
+            rings = None
+            if self._rings is not None and self._rings.configured:
+                rings = (await self._start_rings(self._rings, self._lane)).host()
             backends = self._load_backends(self._lane)
             self._engine = _core.Server(
                 self._for_engine(self._config, self._bridge),
                 rings,
                 backends,
-                _core.AdminHost(self._lane, admin.serve),
+                self._admin_host(self._lane),
             )
-            if self.plugins is not None:
-                self.plugins.publish = self._engine.set_rings
+            self._publish_to(self._engine)
             self._engine.start()
         except BaseException:
             self._engine = None
-            if self.plugins is not None:
-                self.plugins.publish = None
+            self._publish_to(None)
             await self._close_python()
             raise
         return self
@@ -121,8 +139,7 @@ class Server:
             raise
         finally:
             engine.join()
-            if self.plugins is not None:
-                self.plugins.publish = None
+            self._publish_to(None)
             del engine  # and with it the hosts: generations retire on the lane, below
             await self._close_python()
 
@@ -131,8 +148,8 @@ class Server:
         for bridge in bridges - {None}:
             assert bridge is not None
             await bridge.close()
-        if self.plugins is not None:
-            await self.plugins.close()
+        if self._rings is not None:
+            await self._rings.close()
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None
@@ -143,51 +160,44 @@ class Server:
 
     # ---- what it serves with
 
-    async def _load_rings(self, lane: _core.Lane) -> _core.RingHost | None:
-        configured = self._plugins_dir is not None or self._enable
-        if not configured and not entry_points(group=RING_PLUGINS):
-            return None
-        self.plugins = await self._make_rings(lane)
-        return self.plugins.host()
-
-    async def _make_rings(self, lane: _core.Lane) -> PluginManager:
-        from llm_proxy.rings.runtime.manager import PluginManager
-
-        made = PluginManager(self._plugins_dir, enable=self._enable, **self._plugin_options)
-        made.bind(lane)
-        made.set_backends(json.loads(self._config).get("backends") or ())
-        made.services.send = self._send
-        await made.load_plugins()
-        return made
+    @property
+    def plugins(self) -> PluginManager | None:
+        """The manager of the ring plugins; None: none is configured and nobody has asked yet."""
+        return None if self._rings is None else self._rings.manager
 
     async def ring_plugins(self) -> PluginManager:
-        """The manager of the ring plugins; made now, with none running, if none was configured."""
-        if self.plugins is None:
+        """The manager of the ring plugins; made now, with none running, if none was configured.
+
+        RuntimeError: the server does not run, or was made without `rings`.
+        """
+        if self._rings is None:
+            raise RuntimeError("this server was made without ring plugins")
+        if self._rings.manager is None:
             if self._lane is None or self._engine is None:
                 raise RuntimeError("the server does not run")
-            made = await self._make_rings(self._lane)
-            if self.plugins is None:
-                self.plugins = made
-                self.plugins.publish = self._engine.set_rings
-        return self.plugins
+            await self._start_rings(self._rings, self._lane)
+            self._publish_to(self._engine)
+        assert self._rings.manager is not None
+        return self._rings.manager
 
-    async def _send(self, body: dict[str, Any]) -> dict[str, Any]:
-        """A chat request of a plugin's own, through this proxy as any client's."""
-        import httpx
+    async def _start_rings(self, rings: Rings, lane: _core.Lane) -> PluginManager:
+        return await rings.start(lane, self._backends(), self._address)
 
-        from llm_proxy.rings.builtin.marketplace.shadow_traffic import HEADER
+    def _publish_to(self, engine: _core.Server | None) -> None:
+        if self._rings is not None:
+            self._rings.publish_to(None if engine is None else engine.set_rings)
 
-        headers = {HEADER: "1"}
-        keys = json.loads(self._config).get("client_keys") or ()
-        if keys:
-            headers["authorization"] = f"Bearer {keys[0]}"
-        url = f"http://{_own_address(self._config)}:{self.port}/v1/chat/completions"
-        async with httpx.AsyncClient(trust_env=False, timeout=300) as http:
-            response = await http.post(url, json=body, headers=headers)
-        if response.status_code >= 400:
-            raise RuntimeError(f"{response.status_code}: {response.text[:200]}")
-        reply: dict[str, Any] = response.json()
-        return reply
+    def _backends(self) -> Collection[Any]:
+        return json.loads(self._config).get("backends") or ()
+
+    def _address(self) -> tuple[str, str | None]:
+        keys = json.loads(self._config).get("client_keys") or (None,)
+        return f"http://{_own_address(self._config)}:{self.port}", keys[0]
+
+    def _admin_host(self, lane: _core.Lane) -> _core.AdminHost | None:
+        if self._admin is None:
+            return None
+        return _core.AdminHost(lane, self._admin(self, lane.start_task).serve)
 
     def _load_backends(self, lane: _core.Lane) -> _core.BackendHost | None:
         if self._app_config is None:
@@ -251,15 +261,11 @@ class Server:
         To be called behind `reload`. SwapRefused says what is wrong; the old ones stay. The
         directory and the state file are the process's own and stay as well.
         """
-        options = {**self._plugin_options, **(plugin_options or {})}
-        if self.plugins is not None or plugins or self._plugins_dir is not None:
-            await (await self.ring_plugins()).reconfigure(
-                tuple(plugins),
-                options.get("config"),
-                options.get("tenants"),
-                json.loads(self._config).get("backends") or (),
-            )
-        self._enable, self._plugin_options = tuple(plugins), options
+        if self._rings is None:
+            return
+        if plugins or self._rings.configured:
+            await self.ring_plugins()
+        await self._rings.reload(plugins, plugin_options or {}, self._backends())
 
     # ---- what it says
 

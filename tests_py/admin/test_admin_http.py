@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from llm_proxy.assembly import make_server
 from llm_proxy.server import Server
 from repo import ROOT
 from rings.test_all_at_once import CHAT, CONFIG
@@ -45,7 +46,7 @@ CHANGE = [
 
 
 async def test_only_an_admins_key_changes_anything_and_a_clients_only_reads() -> None:
-    async with Server(KEYS, plugins=[MAX]) as server, http_of(server) as http:
+    async with make_server(KEYS, plugins=[MAX]) as server, http_of(server) as http:
         for method, path in READ + CHANGE:
             for key in ("", "wrong", "bos", "bossy"):
                 refused = await http.request(method, path, headers=bearer(key))
@@ -67,7 +68,7 @@ async def test_only_an_admins_key_changes_anything_and_a_clients_only_reads() ->
 
 async def test_without_admin_keys_nobody_changes_a_proxy_that_others_use() -> None:
     config = {**CONFIG, "client_keys": ["client"]}
-    async with Server(config, plugins=[MAX]) as server, http_of(server) as http:
+    async with make_server(config, plugins=[MAX]) as server, http_of(server) as http:
         for key, status in (("", 401), ("client", 403)):
             answer = await http.post("/api/v1/plugins/hot-swap", headers=bearer(key))
             assert answer.status_code == status
@@ -87,14 +88,14 @@ async def test_without_admin_keys_nobody_changes_a_proxy_that_others_use() -> No
 async def test_the_only_user_of_a_machine_needs_no_key_but_a_web_page_is_not_him(
     headers: dict[str, str], status: int
 ) -> None:
-    async with Server(CONFIG, plugins=[MAX]) as server, http_of(server) as http:
+    async with make_server(CONFIG, plugins=[MAX]) as server, http_of(server) as http:
         answer = await http.post("/api/v1/plugins/hot-swap", headers=headers)
         assert answer.status_code == status
 
 
 async def test_a_clients_key_cannot_be_an_admins() -> None:
     with pytest.raises(OSError, match="admin_keys"):
-        async with Server({**CONFIG, "client_keys": ["same"], "admin_keys": ["same"]}):
+        async with make_server({**CONFIG, "client_keys": ["same"], "admin_keys": ["same"]}):
             pass
 
 
@@ -102,7 +103,10 @@ async def test_each_route_answers_as_the_clients_expect(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("x = 1\n")
     row = {"name": "a/b", "hook": "pre_flight", "entrypoint": "bad:run", "allow_inprocess": True}
     name = quote(MAX)
-    async with Server(CONFIG, plugins_dir=tmp_path, plugins=[MAX]) as server, http_of(server) as h:
+    async with (
+        make_server(CONFIG, plugins_dir=tmp_path, plugins=[MAX]) as server,
+        http_of(server) as h,
+    ):
 
         async def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
             answer = await h.request(method, f"/api/v1/plugins{path}", json=body)
@@ -151,7 +155,7 @@ async def test_each_route_answers_as_the_clients_expect(tmp_path: Path) -> None:
 
 async def test_a_proxy_without_plugins_lists_them_and_switches_one_on() -> None:
     body = {**CHAT, "max_tokens": 99999}
-    async with Server(CONFIG) as server, http_of(server) as http:
+    async with make_server(CONFIG) as server, http_of(server) as http:
         assert server.plugins is None
         listed = (await http.get("/api/v1/plugins")).json()["plugins"]
         assert {row["problem"] for row in listed} == {"disabled"}
@@ -167,7 +171,7 @@ async def test_prometheus_reads_every_plugin_whatever_its_name(tmp_path: Path) -
     (tmp_path / "odd.py").write_text("async def run(ctx):\n    pass\n")
     row = {"name": name, "hook": "pre_flight", "entrypoint": "odd:run"}
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": [row]}))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server, http_of(server) as http:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server, http_of(server) as http:
         await http.post("/v1/chat/completions", json=CHAT)
         answer = await http.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -188,7 +192,10 @@ async def test_a_change_that_has_begun_is_finished_when_its_client_leaves(tmp_pa
         "        await asyncio.sleep(0.05)\n"
     )
     row = {"name": "slow", "hook": "pre_flight", "entrypoint": "slow:Slow", "allow_inprocess": True}
-    async with Server(CONFIG, plugins_dir=tmp_path, plugins=[MAX]) as server, http_of(server) as h:
+    async with (
+        make_server(CONFIG, plugins_dir=tmp_path, plugins=[MAX]) as server,
+        http_of(server) as h,
+    ):
         await h.get("/api/v1/plugins")  # the application is there
         asked = asyncio.create_task(h.post("/api/v1/plugins/install", json=row))
         await asyncio.sleep(0.02)
@@ -205,7 +212,7 @@ async def test_a_change_that_has_begun_is_finished_when_its_client_leaves(tmp_pa
 async def test_the_page_lists_every_route_and_who_may_use_it() -> None:
     page = (ROOT / "docs" / "admin_api.md").read_text()
     rows = re.findall(r"^\| ([A-Z]+) \| `(/\S+)` \| (\w+) \|", page, re.M)
-    async with Server(KEYS, plugins=[MAX]) as server, http_of(server) as http:
+    async with make_server(KEYS, plugins=[MAX]) as server, http_of(server) as http:
         schema = await http.get("/api/v1/openapi.json", headers=bearer("boss"))
         served = {
             (method.upper(), path.replace(":path", ""))
@@ -220,7 +227,7 @@ async def test_the_page_lists_every_route_and_who_may_use_it() -> None:
 
 
 async def test_the_timeline_tells_what_each_plugin_took_in_the_last_requests() -> None:
-    async with Server(CONFIG, plugins=["stock"]) as server, http_of(server) as http:
+    async with make_server(CONFIG, plugins=["stock"]) as server, http_of(server) as http:
         for stream in (False, True):
             said = [{"role": "user", "content": f"Streamed: {stream}"}]  # not from the cache
             body = {"model": "m", "messages": said, "stream": stream}
@@ -248,7 +255,7 @@ async def test_the_timeline_tells_what_each_plugin_took_in_the_last_requests() -
 
 
 async def test_the_timeline_keeps_the_last_hundred_and_shows_twenty() -> None:
-    async with Server(CONFIG, plugins=[MAX]) as server, http_of(server) as http:
+    async with make_server(CONFIG, plugins=[MAX]) as server, http_of(server) as http:
         for _ in range(103):
             await http.post("/v1/chat/completions", json=CHAT)
         assert server.plugins is not None
@@ -261,7 +268,7 @@ async def test_the_timeline_keeps_the_last_hundred_and_shows_twenty() -> None:
 
 
 async def test_changes_without_a_directory_add_up() -> None:
-    async with Server(CONFIG) as server, http_of(server) as http:
+    async with make_server(CONFIG) as server, http_of(server) as http:
         for name in (MAX, AB):
             await http.post("/api/v1/plugins/toggle", json={"name": name, "enabled": True})
         listed = (await http.get("/api/v1/plugins")).json()["plugins"]

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llm_proxy.backends.app_config import LoggingConfig
 from llm_proxy.backends.plugin_api import PluginHttpCaptureContext
 from llm_proxy.backends.runtime.capture.boundary_client import (
     STREAM_LIMIT,
@@ -21,7 +22,6 @@ from llm_proxy.backends.runtime.capture.plugin_client import (
     build_capture_aware_async_client,
     capture_http_response,
 )
-from llm_proxy.contracts.app_config import LoggingConfig
 from llm_proxy.contracts.requests import ConnectorRequestContext
 
 CONTEXT = ConnectorRequestContext(

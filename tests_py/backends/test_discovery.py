@@ -13,7 +13,7 @@ from llm_proxy.backends.plugin_api import BackendPluginDefinition, PluginCompati
 from llm_proxy.backends.registry import CORE_BACKEND_NAMES, BackendRegistry
 from llm_proxy.backends.runtime import discovery
 from llm_proxy.backends.runtime import discovery_state as state
-from llm_proxy.backends.services import ServiceCollection
+from llm_proxy.backends.runtime.services import ServiceCollection
 
 
 class Entry:

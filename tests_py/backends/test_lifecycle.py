@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from llm_proxy.backends.app_config import AppConfig
 from llm_proxy.backends.base import LLMBackend
 from llm_proxy.backends.registry import BackendRegistry
 from llm_proxy.backends.runtime.factory import BackendFactory
 from llm_proxy.backends.runtime.lifecycle import MAX_BACKENDS, REST_SECONDS, BackendLifecycleManager
-from llm_proxy.backends.services import ServiceCollection
+from llm_proxy.backends.runtime.services import ServiceCollection
 from llm_proxy.contracts import exceptions as errors
-from llm_proxy.contracts.app_config import AppConfig
 from llm_proxy.contracts.services import IServiceProvider
 from llm_proxy.testing import BackendProbe
 

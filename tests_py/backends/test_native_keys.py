@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from llm_proxy.backends.app_config import AppConfig
 from llm_proxy.backends.registry import BackendRegistry
 from llm_proxy.backends.runtime.native_keys import NativeKeys, with_native_rows
-from llm_proxy.contracts.app_config import AppConfig
 from llm_proxy.contracts.exceptions import AuthenticationError, BackendError
 from llm_proxy.native import NEVER, Credentials, NativeBackend, NativeSpec
 

@@ -29,6 +29,7 @@ from e2e.test_client_gone import leave_after
 from e2e.test_python_backend import FRONTENDS
 from e2e.test_soak import left_behind, settled
 from e2e.upstream import Stall, Upstream, stream
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 
@@ -60,7 +61,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
             "response_store": {"entries": 50, "bytes": 1_000_000},  # full at once: what grows leaks
         }
         own = {"trouble": {"api_url": url or "http://127.0.0.1:1/v1"}}
-        async with Server(snapshot, app_config={"backends": own}) as server:
+        async with make_server(snapshot, app_config={"backends": own}) as server:
             yield server
         backend_discovery.reset_backend_discovery_state()
 

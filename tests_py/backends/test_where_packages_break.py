@@ -35,6 +35,7 @@ from e2e.conftest import Proxy
 from e2e.test_client_gone import leave_after
 from e2e.test_python_backend import FRONTENDS
 from e2e.upstream import Received, Reply, Stall, Upstream, stream, whole
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.backends.runtime.http_client import build_backend_client
 from llm_proxy.backends.translation import TranslationService, begin_exchange
@@ -65,7 +66,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
             "backends": rows,
         }
         own = {name: {"api_key": "k", "api_url": url} for name in NAMES}
-        async with Server(snapshot, app_config={"backends": own}) as server:
+        async with make_server(snapshot, app_config={"backends": own}) as server:
             yield server
         backend_discovery.reset_backend_discovery_state()
 

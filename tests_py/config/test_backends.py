@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_proxy.backends.app_config import AppConfig
 from llm_proxy.backends.catalog import CATALOG, QUIRKS, Row
 from llm_proxy.config.errors import ConfigError
 from llm_proxy.config.load import Sources, load
@@ -15,7 +16,6 @@ from llm_proxy.config.plugin_view import plugin_view
 from llm_proxy.config.routes import unconfigured
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.contracts.app_config import AppConfig
 
 KEYED = [row for row in CATALOG.values() if row.key_env and row.base_url]
 

@@ -9,6 +9,7 @@ import pytest
 
 from e2e.test_selectors import settings_of
 from e2e.upstream import Received, Reply, Upstream, error
+from llm_proxy.assembly import make_server
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.server import Server
 from repo import ROOT
@@ -34,7 +35,7 @@ PROMPT = [{"role": "user", "content": "Tell me a story of some length, please, a
 def served_by(upstream: Upstream) -> Server:
     """The page's own configuration, with every provider at one address."""
     text = re.sub(r"\{api_key: ([\w-]+)\}", rf"{{api_key: \1, api_url: '{upstream.url}'}}", CONFIG)
-    return Server(snapshot(settings_of(text)))
+    return make_server(snapshot(settings_of(text)))
 
 
 def leg_of(request: Received) -> str:

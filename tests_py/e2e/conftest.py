@@ -15,6 +15,7 @@ import pytest
 
 import planted
 from e2e.upstream import Upstream
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.server import Server
@@ -69,7 +70,7 @@ def start_proxy() -> StartProxy:
         settings = load(
             Sources(environment={**QUIET, **environment_for(upstream, backend), **environment})
         )
-        async with Server(snapshot(settings)) as server:
+        async with make_server(snapshot(settings)) as server:
             yield Proxy(server.port, server=server)
 
     return start

@@ -15,9 +15,9 @@ import pytest
 from e2e.answers import Answer
 from e2e.test_python_backend import FRONTENDS
 from e2e.upstream import Upstream, answering
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.registry import backend_registry
 from llm_proxy.backends.runtime.discovery import discover_backends
-from llm_proxy.server import Server
 from src.connectors.anthropic import AnthropicBackend
 from src.connectors.base import LLMBackend
 from src.connectors.contracts import ConnectorChatCompletionsRequest
@@ -46,7 +46,7 @@ async def serving(
     }
     try:
         async with (
-            Server(snapshot, app_config={"backends": {"mine": config}}) as server,
+            make_server(snapshot, app_config={"backends": {"mine": config}}) as server,
             Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as http,
         ):
             yield http

@@ -21,10 +21,10 @@ from e2e.answers import Answer
 from e2e.conftest import QUIET
 from e2e.test_failover import FORMATS, Body, Format, Heard, giving
 from e2e.upstream import Received, Reply, Upstream, stream, whole
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.catalog import CATALOG, QUIRKS, Row
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 ANSWER = Answer("the answer, Zażółć 你好", model="as-sent")
 KEY = planted.key("row")
@@ -115,7 +115,7 @@ async def serving(
     file = tmp_path / "proxy.yaml"
     file.write_text(json.dumps({"backends": sections}))
     settings = load(Sources(environment={**QUIET, **environment}, config_file=file))
-    async with Server(snapshot(settings)) as server:
+    async with make_server(snapshot(settings)) as server:
         yield f"http://127.0.0.1:{server.port}"
 
 

@@ -14,9 +14,9 @@ import pytest
 from e2e.answers import TEXT
 from e2e.conftest import QUIET
 from e2e.upstream import Upstream, answering, error
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 KEYS = ["first-key-of-the-pool", "second-key-of-the-pool"]
 CHAT = {"model": "openai:m", "messages": [{"role": "user", "content": "Hello"}]}
@@ -31,7 +31,7 @@ async def serving(
     file.write_text(json.dumps({"backends": {"openai": openai}, **config}))
     settings = load(Sources(environment=QUIET, config_file=file))
     async with (
-        Server(snapshot(settings)) as server,
+        make_server(snapshot(settings)) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as http,
     ):
         yield http

@@ -32,9 +32,9 @@ from e2e.answers import (
 )
 from e2e.conftest import QUIET
 from e2e.upstream import Close, Received, Reply, Reset, Upstream, Wait, error, stream, whole
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 Body = dict[str, Any]
 
@@ -200,7 +200,9 @@ async def route(
         }
         file = tmp_path / "proxy.yaml"
         file.write_text(json.dumps(config))
-        async with Server(snapshot(load(Sources(environment=QUIET, config_file=file)))) as server:
+        async with make_server(
+            snapshot(load(Sources(environment=QUIET, config_file=file)))
+        ) as server:
             url = f"http://127.0.0.1:{server.port}"
             yield Setup(form, spoken, primary, fallback, url, streamed)
 
@@ -372,7 +374,7 @@ async def test_headers_about_the_attempts_can_be_switched_off(tmp_path: Path) ->
     file = tmp_path / "proxy.yaml"
     file.write_text("failure_handling: {reply_headers: false}\n")
     async with (
-        Server(snapshot(load(Sources(environment=QUIET, config_file=file)))) as server,
+        make_server(snapshot(load(Sources(environment=QUIET, config_file=file)))) as server,
         httpx.AsyncClient() as http,
     ):
         got = await http.post(
@@ -413,7 +415,7 @@ async def test_with_failure_handling_off_a_client_gets_what_the_provider_said(
         file = tmp_path / "proxy.yaml"
         file.write_text(json.dumps(config))
         async with (
-            Server(snapshot(load(Sources(environment=QUIET, config_file=file)))) as server,
+            make_server(snapshot(load(Sources(environment=QUIET, config_file=file)))) as server,
             httpx.AsyncClient() as http,
         ):
             url = f"http://127.0.0.1:{server.port}"

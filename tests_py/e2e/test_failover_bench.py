@@ -20,9 +20,9 @@ import pytest
 from e2e.answers import Answer, chat_stream, chat_whole
 from e2e.conftest import QUIET
 from e2e.upstream import Close, Received, Reply, Reset, Stall, Step, Upstream, error, stream, whole
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 WORDS = " ".join(f"token{i}" for i in range(60))
 FIRST, SECOND = Answer(WORDS, model="model-a"), Answer(WORDS, model="model-b", output_tokens=61)
@@ -130,7 +130,9 @@ async def bench(
         }
         file = tmp_path / "proxy.yaml"
         file.write_text(json.dumps(made))
-        async with Server(snapshot(load(Sources(environment=QUIET, config_file=file)))) as server:
+        async with make_server(
+            snapshot(load(Sources(environment=QUIET, config_file=file)))
+        ) as server:
             yield Bench(primary, fallback, f"http://127.0.0.1:{server.port}", times=times)
 
 

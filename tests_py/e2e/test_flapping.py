@@ -17,9 +17,9 @@ import planted
 from e2e.answers import TEXT, chat_stream
 from e2e.conftest import QUIET
 from e2e.upstream import Close, Received, Reply, Reset, Upstream, answering, error, stream, whole
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 REQUESTS = int(os.environ.get("LLM_PROXY_FLAPPING_REQUESTS", "1500"))
 AT_ONCE = 24
@@ -69,7 +69,9 @@ async def test_a_flapping_upstream_costs_no_request_its_end(tmp_path: Path) -> N
         }
         file = tmp_path / "proxy.yaml"
         file.write_text(json.dumps(config))
-        async with Server(snapshot(load(Sources(environment=QUIET, config_file=file)))) as server:
+        async with make_server(
+            snapshot(load(Sources(environment=QUIET, config_file=file)))
+        ) as server:
             url = f"http://127.0.0.1:{server.port}"
             outcomes: Counter[str] = Counter()
             slowest = 0.0

@@ -16,9 +16,9 @@ import pytest
 from e2e.answers import TEXT
 from e2e.conftest import QUIET
 from e2e.upstream import Received, Reply, Upstream, answering, error, whole
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 OPENAI = {"object": "list", "data": [{"id": "gpt-a", "object": "model"}, {"id": "gpt-b"}]}
 ANTHROPIC = {"data": [{"type": "model", "id": "claude-a"}], "has_more": False}
@@ -50,7 +50,7 @@ async def serving(tmp_path: Path, **config: Any) -> AsyncIterator[httpx.AsyncCli
     file.write_text(json.dumps(config))
     settings = load(Sources(environment=QUIET, config_file=file))
     async with (
-        Server(snapshot(settings)) as server,
+        make_server(snapshot(settings)) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as http,
     ):
         yield http

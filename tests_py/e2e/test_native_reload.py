@@ -13,6 +13,7 @@ import pytest
 
 from backends.packages import install_example
 from e2e.test_native_backend import Provider, chat
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 from llm_proxy.testing import Received, ScriptedUpstream
@@ -76,7 +77,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         account: Account, first_byte: float = FIRST_BYTE
     ) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
         async with (
-            Server(snapshot(first_byte), app_config=account.settings) as server,
+            make_server(snapshot(first_byte), app_config=account.settings) as server,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client,
         ):
             yield server, client

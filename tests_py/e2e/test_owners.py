@@ -12,9 +12,9 @@ from e2e.answers import TEXT
 from e2e.conftest import QUIET, Proxy, StartProxy
 from e2e.upstream import Received, Reply, Upstream, answering, whole
 from e2e.wire import ASKS, Said, ask, bearer
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 ANN, BOB = "127.0.0.2", "127.0.0.3"
 TRUSTED = {"API_KEYS": "ann-key,bob-key", "TRUSTED_IPS": "127.0.0.0/8"}
@@ -310,7 +310,7 @@ async def test_ids_are_128_bits_that_no_other_id_tells(start_proxy: StartProxy) 
 async def test_an_address_is_not_given_what_was_cached_for_another(frontend: str) -> None:
     path, body = ASKS[frontend]
     settings = load(Sources(environment={**QUIET, "LLM_BACKEND": "echo", **TRUSTED}))
-    async with Server(snapshot(settings), plugins=["WAF-Aware Cache Lookup"]) as server:
+    async with make_server(snapshot(settings), plugins=["WAF-Aware Cache Lookup"]) as server:
         proxy = Proxy(server.port)
         # Whatever a client may write to be taken for another.
         for number, fields in enumerate(([], [("x-session-id", "the same")], [bearer("the same")])):

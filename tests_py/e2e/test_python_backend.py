@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from backends.packages import install_example
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 
@@ -30,7 +31,7 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     install_example(tmp_path, "parrot_backend")
     monkeypatch.syspath_prepend(str(tmp_path))
     backend_discovery.reset_backend_discovery_state()
-    async with Server(SNAPSHOT, app_config={"backends": {"parrot": {}}}) as running:
+    async with make_server(SNAPSHOT, app_config={"backends": {"parrot": {}}}) as running:
         yield running
     backend_discovery.reset_backend_discovery_state()
 

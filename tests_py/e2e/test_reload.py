@@ -17,13 +17,13 @@ from backends.packages import install_example
 from e2e.answers import TEXT, chat_stream, chat_whole
 from e2e.conftest import QUIET, Proxy, program
 from e2e.upstream import Received, Reply, Upstream, Wait, answering, stream, whole
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.cli.serve import JsonLines
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.plan import AT_START
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.config.table import BY_PATH
-from llm_proxy.server import Server
 
 CHAT: dict[str, Any] = {"model": "fast", "messages": [{"role": "user", "content": "Hello"}]}
 REQUESTS = 200
@@ -73,7 +73,7 @@ async def test_reloads_drop_no_request_and_none_sees_half_of_a_configuration(
         configs = [generation(upstream, number, tmp_path) for number in range(10)]
         limits = httpx.Limits(max_connections=None)
         async with (
-            Server(configs[0]) as server,
+            make_server(configs[0]) as server,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{server.port}", timeout=30, limits=limits
             ) as http,
@@ -107,7 +107,7 @@ async def test_a_configuration_the_engine_refuses_changes_nothing(tmp_path: Path
     async with Upstream(answering(TEXT)) as upstream:
         good = generation(upstream, 1, tmp_path)
         async with (
-            Server(good) as server,
+            make_server(good) as server,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http,
         ):
             for wrong in (
@@ -126,7 +126,7 @@ async def test_what_rests_goes_on_resting_after_a_reload(tmp_path: Path) -> None
     async with Upstream(lambda _: limited) as upstream:
         config = generation(upstream, 1, tmp_path)
         async with (
-            Server(config) as server,
+            make_server(config) as server,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http,
         ):
             assert (await http.post("/v1/chat/completions", json=CHAT)).status_code == 429
@@ -166,7 +166,7 @@ def parrot_config(number: int) -> dict[str, Any]:
 @pytest.mark.usefixtures("parrot")
 async def test_python_backends_get_the_new_configuration_and_finish_what_they_began() -> None:
     async with (
-        Server(ECHO) as server,
+        make_server(ECHO) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as http,
     ):
         server.reload(PARROT, parrot_config(1))  # none was there when the process started
@@ -198,7 +198,7 @@ async def test_python_backends_get_the_new_configuration_and_finish_what_they_be
 
 
 async def test_ring_plugins_follow_the_configuration() -> None:
-    async with Server(ECHO) as server:
+    async with make_server(ECHO) as server:
         await server.reload_plugins(("Max Tokens Enforcer",), {"config": {"priority_mode": True}})
         manager = server.plugins
         assert manager is not None

@@ -17,10 +17,10 @@ from e2e.answers import Answer
 from e2e.conftest import QUIET
 from e2e.test_failover import FORMATS, Format, giving
 from e2e.upstream import Received, Reply, Upstream, Wait, error, stream
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 CHAT = FORMATS["chat"]
 NAMES = ("left", "right", "third")
@@ -64,7 +64,7 @@ async def providers(form: Format = CHAT, extra: str = "") -> AsyncIterator[Provi
             for name, upstream in upstreams.items()
         )
         settings = settings_of(f"default_backend: left\nbackends:\n{rows}{extra}")
-        async with Server(snapshot(settings)) as server:
+        async with make_server(snapshot(settings)) as server:
             yield Providers(form, f"http://127.0.0.1:{server.port}", upstreams)
 
 
@@ -302,7 +302,7 @@ async def test_affinity_keeps_a_session_to_one_instance_and_one_key() -> None:
             f" api_key: [{name}-1, {name}-2, {name}-3]}}\n"
             for name in NAMES
         )
-        async with Server(snapshot(settings_of(f"backends:\n{rows}"))) as server:
+        async with make_server(snapshot(settings_of(f"backends:\n{rows}"))) as server:
             url = f"http://127.0.0.1:{server.port}/v1/chat/completions"
 
             async def asked(model: str, session: str) -> tuple[str, str]:

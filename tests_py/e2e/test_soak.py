@@ -20,6 +20,7 @@ import pytest
 
 from backends.packages import install_example
 from e2e.soak_load import CLIENTS
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.runtime import discovery as backend_discovery
 from llm_proxy.server import Server
 
@@ -95,7 +96,7 @@ async def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.Monkey
     backend_discovery.reset_backend_discovery_state()
     async with (
         load() as others,
-        Server(snapshot(others.upstream), app_config={"backends": {"parrot": {}}}) as server,
+        make_server(snapshot(others.upstream), app_config={"backends": {"parrot": {}}}) as server,
     ):
         await others.run(server.port, 1500)  # pools, caches and arenas reach their size
         await settled(server)

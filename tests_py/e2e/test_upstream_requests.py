@@ -13,9 +13,9 @@ from e2e.answers import TEXT
 from e2e.conftest import Proxy, StartProxy
 from e2e.upstream import Received, Reply, Upstream, answering, whole
 from e2e.wire import ASKS, ask, bearer
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 GEMINI = {"contents": [{"parts": [{"text": "a"}]}]}
 # As they stand in a request's path, where they are decoded once.
@@ -281,7 +281,7 @@ async def test_no_field_of_a_client_s_gives_the_provider_s_key_another_meaning(
                 }
             )
         )
-        async with Server(snapshot(load(Sources(config_file=file)))) as server:
+        async with make_server(snapshot(load(Sources(config_file=file)))) as server:
             fields = [("accept", "application/json"), ("x-kept", "kept"), field]
             if field[0] != "authorization":
                 fields.append(bearer("the-right-key"))

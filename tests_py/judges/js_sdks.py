@@ -21,9 +21,9 @@ from e2e.conftest import QUIET, environment_for
 from e2e.test_every_pair import CLIENTS, DATA_URL, PICTURE, QUESTION, READERS, RESULT, SCHEMA, heard
 from e2e.test_sdks import facts
 from e2e.upstream import Received, Reply, Upstream, answering
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.server import Server
 
 PACKAGES = ("openai@7.55.0", "@anthropic-ai/sdk@1.11.0", "@google/genai@3.1.0")
 SCRIPT = Path(__file__).with_suffix(".mjs")
@@ -67,7 +67,7 @@ async def run(folder: Path, backend: str) -> tuple[list[dict[str, Any]], list[Re
     }
     async with Upstream(provider) as upstream:
         environment = {**QUIET, **environment_for(upstream, backend)}
-        async with Server(snapshot(load(Sources(environment=environment)))) as server:
+        async with make_server(snapshot(load(Sources(environment=environment)))) as server:
             url = f"http://127.0.0.1:{server.port}"
             process = await asyncio.create_subprocess_exec(
                 "node",

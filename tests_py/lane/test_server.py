@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.runtime.manager import RequiredPluginMissing
 from llm_proxy.server import Server
 
@@ -118,7 +119,7 @@ def answer_of(response: httpx.Response) -> str:
 async def test_it_serves_twice_in_one_process_and_leaves_no_thread() -> None:
     before = threading.active_count()
     for _ in range(2):
-        async with Server(CONFIG) as server:
+        async with make_server(CONFIG) as server:
             assert "hello" in answer_of(await ask(server))
     assert threading.active_count() == before
     assert server.port == 0
@@ -126,17 +127,17 @@ async def test_it_serves_twice_in_one_process_and_leaves_no_thread() -> None:
 
 async def test_a_wrong_configuration_is_refused_and_can_be_followed_by_a_right_one() -> None:
     with pytest.raises(ValueError, match="nonsense"):
-        await Server({**CONFIG, "nonsense": 1}).__aenter__()
-    async with Server(CONFIG) as server:
+        await make_server({**CONFIG, "nonsense": 1}).__aenter__()
+    async with make_server(CONFIG) as server:
         with pytest.raises(ValueError, match="nonsense"):
             server.reload({**CONFIG, "nonsense": 1})
         assert "hello" in answer_of(await ask(server))
 
 
 async def test_an_address_in_use_is_an_oserror() -> None:
-    async with Server(CONFIG) as server:
+    async with make_server(CONFIG) as server:
         with pytest.raises(OSError, match=str(server.port)):
-            await Server({**CONFIG, "port": server.port}).__aenter__()
+            await make_server({**CONFIG, "port": server.port}).__aenter__()
 
 
 async def test_plugins_of_every_kind_run_in_one_chain(plugins: Any) -> None:
@@ -145,7 +146,7 @@ async def test_plugins_of_every_kind_run_in_one_chain(plugins: Any) -> None:
         row("functions:shouts", "pre_flight"),
         row("classes:Guard", "routing", config={"word": "secret"}),
     )
-    async with Server(CONFIG, plugins_dir=directory) as server:
+    async with make_server(CONFIG, plugins_dir=directory) as server:
         assert "HELLO" in answer_of(await ask(server))
         assert server.plugins is not None
         stats = server.plugins.get_plugin_stats()
@@ -158,7 +159,7 @@ async def test_plugins_of_every_kind_run_in_one_chain(plugins: Any) -> None:
 
 async def test_a_block_reaches_each_client_in_its_own_error_format(plugins: Any) -> None:
     directory = plugins(row("classes:Guard", config={"word": "hello"}))
-    async with Server(CONFIG, plugins_dir=directory) as server, client(server) as http:
+    async with make_server(CONFIG, plugins_dir=directory) as server, client(server) as http:
         openai = await http.post("/v1/chat/completions", json=chat())
         anthropic = await http.post("/v1/messages", json=chat(max_tokens=9))
         streamed = await http.post("/v1/chat/completions", json=chat(stream=True))
@@ -173,7 +174,7 @@ async def test_a_block_reaches_each_client_in_its_own_error_format(plugins: Any)
 
 async def test_a_cache_hit_answers_whole_and_streamed_in_each_format(plugins: Any) -> None:
     directory = plugins(row("classes:Cache"))
-    async with Server(CONFIG, plugins_dir=directory) as server, client(server) as http:
+    async with make_server(CONFIG, plugins_dir=directory) as server, client(server) as http:
         whole = await http.post("/v1/chat/completions", json=chat())
         streamed = await http.post("/v1/chat/completions", json=chat(stream=True))
         anthropic = await http.post("/v1/messages", json=chat(max_tokens=9))
@@ -185,7 +186,7 @@ async def test_a_cache_hit_answers_whole_and_streamed_in_each_format(plugins: An
 
 async def test_a_reply_plugin_changes_the_reply_of_each_format(plugins: Any) -> None:
     directory = plugins(row("classes:Rewriter", "post_flight"))
-    async with Server(CONFIG, plugins_dir=directory) as server, client(server) as http:
+    async with make_server(CONFIG, plugins_dir=directory) as server, client(server) as http:
         openai = await http.post("/v1/chat/completions", json=chat())
         anthropic = await http.post("/v1/messages", json=chat(max_tokens=9))
     assert "goodbye" in answer_of(openai)
@@ -194,7 +195,7 @@ async def test_a_reply_plugin_changes_the_reply_of_each_format(plugins: Any) -> 
 
 async def test_a_modified_request_keeps_what_no_plugin_touched(plugins: Any) -> None:
     directory = plugins(row("functions:shouts"))
-    async with Server(CONFIG, plugins_dir=directory) as server, client(server) as http:
+    async with make_server(CONFIG, plugins_dir=directory) as server, client(server) as http:
         response = await http.post("/v1/messages", json=chat(max_tokens=9))
     assert "HELLO" in response.json()["content"][0]["text"]
 
@@ -212,7 +213,7 @@ async def test_a_modified_request_keeps_what_no_plugin_touched(plugins: Any) -> 
 async def test_a_failing_plugin_follows_its_fail_policy(
     plugins: Any, entry: dict[str, Any], status: int
 ) -> None:
-    async with Server(CONFIG, plugins_dir=plugins(entry)) as server:
+    async with make_server(CONFIG, plugins_dir=plugins(entry)) as server:
         response = await ask(server)
     assert response.status_code == status
     assert "inside" not in response.text
@@ -228,7 +229,7 @@ async def test_one_bad_entry_affects_no_other(plugins: Any) -> None:
         row("../outside:thing"),
         row("functions:shouts"),
     )
-    async with Server(CONFIG, plugins_dir=directory) as server:
+    async with make_server(CONFIG, plugins_dir=directory) as server:
         assert "HELLO" in answer_of(await ask(server))
         assert server.plugins is not None
         listed = {meta["name"]: meta for meta in server.plugins.list_plugins()}
@@ -242,19 +243,19 @@ async def test_a_required_plugin_that_cannot_be_loaded_keeps_the_server_from_sta
 ) -> None:
     directory = plugins(row("functions:missing", required=True))
     with pytest.raises(RequiredPluginMissing, match="missing"):
-        await Server(CONFIG, plugins_dir=directory).__aenter__()
+        await make_server(CONFIG, plugins_dir=directory).__aenter__()
 
 
 async def test_a_plugin_that_blocks_the_loop_does_not_stop_the_server(plugins: Any) -> None:
     directory = plugins(row("functions:computes"))
-    async with Server(CONFIG, plugins_dir=directory) as server:
+    async with make_server(CONFIG, plugins_dir=directory) as server:
         slow, fast = await asyncio.gather(ask(server), ask(server))
     assert (slow.status_code, fast.status_code) == (200, 200)
 
 
 async def test_a_client_that_leaves_ends_its_plugins(plugins: Any) -> None:
     directory = plugins(row("functions:sleeps", timeout_ms=60_000))
-    async with Server(CONFIG, plugins_dir=directory) as server:
+    async with make_server(CONFIG, plugins_dir=directory) as server:
         with pytest.raises(httpx.ReadTimeout):
             async with client(server) as http:
                 await http.post("/v1/chat/completions", json=chat(), timeout=0.2)

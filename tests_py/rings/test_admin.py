@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_proxy.admin import plugin_answers as admin
-from llm_proxy.server import Server
+from llm_proxy.assembly import make_server
 from rings.test_all_at_once import CONFIG
 
 MAX = "Max Tokens Enforcer"
@@ -29,7 +29,7 @@ MAX = "Max Tokens Enforcer"
 async def test_settings_are_held_to_the_plugins_schema(
     tmp_path: Path, name: str, config: dict[str, Any], status: int, said: str
 ) -> None:
-    async with Server(CONFIG, plugins_dir=tmp_path, plugins=[MAX]) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path, plugins=[MAX]) as server:
         assert server.plugins is not None
         answer = await admin.configure(server.plugins, name, config)
         instance = server.plugins.generation.entries[0].instance
@@ -41,7 +41,7 @@ async def test_settings_are_held_to_the_plugins_schema(
 async def test_each_route_answers_as_the_clients_expect(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("x = 1\n")
     row = {"name": "a/b", "hook": "pre_flight", "entrypoint": "bad:run", "allow_inprocess": True}
-    async with Server(CONFIG, plugins_dir=tmp_path, plugins=[MAX]) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path, plugins=[MAX]) as server:
         manager = server.plugins
         assert manager is not None
         assert (await admin.rollback(manager))[0] == 409

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.runtime.manifest import built_in
 from llm_proxy.server import Server
 
@@ -48,7 +49,7 @@ async def test_every_plugin_at_once_serves_every_frontend(frontend: str, stream:
         path = path.replace("generateContent", "streamGenerateContent?alt=sse")
     elif stream:
         body = {**body, "stream": True}
-    async with Server(CONFIG, plugins=["all"]) as server:
+    async with make_server(CONFIG, plugins=["all"]) as server:
         response = await ask(server, path, body)
         plugins = server.plugins
         assert plugins is not None
@@ -69,12 +70,12 @@ async def test_every_plugin_at_once_serves_every_frontend(frontend: str, stream:
 
 
 async def test_a_fresh_server_lists_nothing_and_runs_no_python() -> None:
-    async with Server(CONFIG) as server:
+    async with make_server(CONFIG) as server:
         assert server.plugins is None
 
 
 async def test_the_stock_set_runs_and_the_rest_is_listed_as_disabled(tmp_path: Path) -> None:
-    async with Server(CONFIG, plugins=["stock"]) as server:
+    async with make_server(CONFIG, plugins=["stock"]) as server:
         assert server.plugins is not None
         loaded = {meta["name"] for meta in server.plugins.list_plugins() if meta["loaded"]}
         problems = {meta["problem"] for meta in server.plugins.list_plugins() if not meta["loaded"]}
@@ -88,7 +89,7 @@ async def test_a_directorys_row_without_an_entrypoint_configures_the_built_in(
 ) -> None:
     rows = [{"name": "Topic Blocklist", "config": {"topics": ["dear world"]}}]
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         response = await ask(server, "/v1/chat/completions", CHAT)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "topic_blocked"
@@ -97,7 +98,7 @@ async def test_a_directorys_row_without_an_entrypoint_configures_the_built_in(
 async def test_personal_data_leaves_as_a_token_and_comes_back_to_its_owner() -> None:
     secret = "write to ann@example.org please"
     body = {"model": "m", "messages": [{"role": "user", "content": secret}]}
-    async with Server(CONFIG, plugins=["PII Neural Masker"]) as server:
+    async with make_server(CONFIG, plugins=["PII Neural Masker"]) as server:
         whole = await ask(server, "/v1/chat/completions", body)
         streamed = await ask(server, "/v1/chat/completions", {**body, "stream": True})
     for answer in (whole, streamed):
@@ -107,7 +108,7 @@ async def test_personal_data_leaves_as_a_token_and_comes_back_to_its_owner() -> 
 
 async def test_the_cache_serves_the_second_request_of_the_same_tenant_only() -> None:
     config = {**CONFIG, "client_keys": ["key-a", "key-b"]}
-    async with Server(config, plugins=["WAF-Aware Cache Lookup"]) as server:
+    async with make_server(config, plugins=["WAF-Aware Cache Lookup"]) as server:
         seen = []
         for key, more in (("key-a", {}), ("key-a", {}), ("key-b", {}), ("key-a", {"stream": True})):
             response = await ask(
@@ -124,7 +125,7 @@ async def test_the_cache_serves_the_second_request_of_the_same_tenant_only() -> 
 async def test_shadow_traffic_really_asks_the_second_model(tmp_path: Path) -> None:
     rows = [{"name": "Shadow Traffic", "config": {"shadow_model": "other", "sample_rate": 1.0}}]
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         await ask(server, "/v1/chat/completions", CHAT)
         assert server.plugins is not None
         (entry,) = server.plugins.generation.entries

@@ -11,6 +11,7 @@ import pytest
 
 from e2e.answers import Answer
 from e2e.upstream import Received, Reply, Upstream, answering
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.context import PluginContext
 from llm_proxy.server import Server
 from rings.test_all_at_once import CHAT, CONFIG, until
@@ -79,7 +80,7 @@ async def test_the_endpoint_a_router_names_is_asked_and_its_module_hears_of_it(
     rows = [row("routing", "select_endpoint")]
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
     async with Upstream() as one, Upstream() as other:
-        async with Server(two_backends(one, other), plugins_dir=tmp_path) as server:
+        async with make_server(two_backends(one, other), plugins_dir=tmp_path) as server:
             assert server.plugins is not None
             stats = server.plugins.generation.entries[0].call.__globals__["_endpoint_stats"]
             base = f"http://127.0.0.1:{server.port}"
@@ -105,7 +106,7 @@ async def test_a_router_that_names_no_backend_sends_the_request_to_none(tmp_path
     rows = [row("routing", "select_endpoint")]
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
     async with Upstream() as one, Upstream() as other:
-        async with Server(two_backends(one, other), plugins_dir=tmp_path) as server:
+        async with make_server(two_backends(one, other), plugins_dir=tmp_path) as server:
             base = f"http://127.0.0.1:{server.port}"
             async with httpx.AsyncClient(trust_env=False, base_url=base, timeout=20) as http:
                 answer = await http.post("/v1/chat/completions", json=CHAT)

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.answers import Answer
 from e2e.upstream import Upstream, answering
-from llm_proxy.server import Server
+from llm_proxy.assembly import make_server
 from rings.conftest import completion
 from rings.test_all_at_once import CONFIG
 from rings.test_streams import ENDS, FRONTENDS, SAID, serving, text_of, told
@@ -70,7 +70,7 @@ async def test_a_block_of_every_ring_has_its_status_kind_and_words_in_the_client
     (tmp_path / "blocks.py").write_text(BLOCKS)
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": ROWS}))
     async with (
-        Server(CONFIG, plugins_dir=tmp_path) as server,
+        make_server(CONFIG, plugins_dir=tmp_path) as server,
         httpx.AsyncClient(
             trust_env=False, base_url=f"http://127.0.0.1:{server.port}", timeout=20
         ) as http,
@@ -101,7 +101,7 @@ async def test_the_access_log_says_which_plugin_blocked_and_why(ring: str, tmp_p
     config = {**CONFIG, "access_log": True, "access_log_path": str(log)}
     blocked = {"stream": False}, {"stream": True}
     async with (
-        Server(config, plugins_dir=tmp_path) as server,
+        make_server(config, plugins_dir=tmp_path) as server,
         httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{server.port}") as http,
     ):
         for more in blocked:

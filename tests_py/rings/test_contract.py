@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.context import PluginContext
 from llm_proxy.rings.sdk import PluginHook
 from llm_proxy.server import Server
@@ -144,7 +145,7 @@ async def test_each_action_does_at_each_ring_what_the_table_says(
 ) -> None:
     wrong = []
     async with (
-        Server(CONFIG, plugins_dir=doers) as server,
+        make_server(CONFIG, plugins_dir=doers) as server,
         httpx.AsyncClient(trust_env=False, timeout=20) as http,
     ):
         for action, expected in CELLS.items():
@@ -292,7 +293,7 @@ async def third(tmp_path: Path) -> AsyncIterator[tuple[Server, httpx.AsyncClient
     for name, source in THIRD.items():
         write(tmp_path, name, source)
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": THIRD_ROWS}))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         base = f"http://127.0.0.1:{server.port}"
         async with httpx.AsyncClient(trust_env=False, base_url=base, timeout=20) as http:
             yield server, http

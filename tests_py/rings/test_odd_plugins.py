@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.runtime import loader
 from llm_proxy.rings.runtime.manager import PluginManager
 from llm_proxy.rings.runtime.swap import SwapRefused
 from llm_proxy.rings.sdk import PluginHook
-from llm_proxy.server import Server
 from rings.test_all_at_once import CONFIG
 from rings.test_swap import WORKS, answer, entry, files
 
@@ -124,7 +124,7 @@ async def test_nothing_a_plugin_leaves_behind_breaks_the_proxy(tmp_path: Path, r
     rows = [{"name": r, "hook": r, "entrypoint": f"odd:{r}", "fail_policy": "open"} for r in RINGS]
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
     wrong = []
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         base = f"http://127.0.0.1:{server.port}"
         async with httpx.AsyncClient(trust_env=False, base_url=base, timeout=5) as http:
             for deed in DEEDS:
@@ -218,7 +218,7 @@ async def test_a_plugin_that_ends_loads_or_hangs_its_host_is_refused(
     monkeypatch.setattr(loader, "ON_LOAD_STEP_SECONDS", 0.2)
     (tmp_path / "mine.py").write_text(WORKS.format("first"))
     (tmp_path / "bad.py").write_text(source)
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins: PluginManager | None = server.plugins
         assert plugins is not None
         await plugins.install_plugin(entry("mine"))
@@ -236,7 +236,7 @@ async def test_a_plugin_that_ends_loads_or_hangs_its_host_is_refused(
         assert said in str(refused.value)
         assert (files(tmp_path), plugins.generation) == (before, served)
         assert "dear first" in await answer(server)
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         assert "dear first" in await answer(server)
 
 
@@ -251,7 +251,7 @@ async def test_a_proxy_starts_without_what_hangs_or_ends_it(
         (tmp_path / f"bad{number}.py").write_text(LOADS[name][0])
         rows.append({**entry(f"bad{number}"), "name": name})
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         assert server.plugins is not None
         for name in names:
             meta = server.plugins.get_plugin(name)

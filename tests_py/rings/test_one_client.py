@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llm_proxy.assembly import make_server
 from llm_proxy.server import Server
 from rings.test_all_at_once import CONFIG, TEXT
 
@@ -45,7 +46,7 @@ async def guarded(
     (folder / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
     keyed = {**CONFIG, "client_keys": [MINE, THEIRS, THIRD], **config}
     async with (
-        Server(keyed, plugins_dir=folder) as server,
+        make_server(keyed, plugins_dir=folder) as server,
         httpx.AsyncClient(
             trust_env=False, base_url=f"http://127.0.0.1:{server.port}", timeout=30
         ) as http,
@@ -164,7 +165,7 @@ async def test_the_limits_are_the_same_in_every_format(tmp_path: Path, path: str
 
 async def test_without_plugins_a_number_that_nobody_can_hold_is_refused_as_well() -> None:
     async with (
-        Server(CONFIG) as server,
+        make_server(CONFIG) as server,
         httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{server.port}") as http,
     ):
         for path, body in {**ELSEWHERE, "/v1/chat/completions": chat_body()[:-1]}.items():

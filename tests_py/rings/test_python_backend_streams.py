@@ -10,8 +10,8 @@ import pytest
 
 from backends.packages import install_example
 from e2e.test_python_backend import SNAPSHOT
+from llm_proxy.assembly import make_server
 from llm_proxy.backends.runtime import discovery as backend_discovery
-from llm_proxy.server import Server
 from rings.test_streams import BLOCKS, ENDS, FRONTENDS, MASKER, REPLACES, text_of, told
 
 
@@ -35,7 +35,7 @@ async def test_it_is_like_any_others(parrot_package: Path, frontend: str, what: 
     (folder / "manifest.yaml").write_text(json.dumps({"plugins": [row] if source else []}))
     said = "dear world, write to ann@example.org"
     async with (
-        Server(
+        make_server(
             SNAPSHOT,
             plugins_dir=folder,
             plugins=[MASKER] if what == "masked" else [],

@@ -10,6 +10,7 @@ import pytest
 
 from e2e.answers import Answer
 from e2e.upstream import Upstream, answering
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.runtime.swap import SwapRefused
 from llm_proxy.server import Server
 from rings.test_all_at_once import CHAT, CONFIG, ask
@@ -24,7 +25,7 @@ def loaded(server: Server) -> set[str]:
 
 
 async def test_a_reload_refreshes_names_settings_tenants_and_backends() -> None:
-    async with Server(CONFIG, plugins=[MAX]) as server:
+    async with make_server(CONFIG, plugins=[MAX]) as server:
         assert loaded(server) == {MAX}
         assert server.plugins is not None
         backends = [*CONFIG["backends"], {**CONFIG["backends"][0], "name": "echo.2"}]
@@ -43,7 +44,7 @@ async def test_a_reload_that_is_refused_leaves_the_old_plugins_and_settings(tmp_
     manifest = tmp_path / "manifest.yaml"
     manifest.write_text(json.dumps({"plugins": [{"name": MAX}]}))
     options: dict[str, Any] = {"config": {"a": 1}}
-    async with Server(CONFIG, plugins_dir=tmp_path, plugin_options=options) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path, plugin_options=options) as server:
         row = {"name": "broken", "hook": "pre_flight", "entrypoint": "nowhere:run"}
         manifest.write_text(json.dumps({"plugins": [{"name": MAX}, row]}))
         with pytest.raises(SwapRefused, match="broken"):
@@ -55,7 +56,7 @@ async def test_a_reload_that_is_refused_leaves_the_old_plugins_and_settings(tmp_
 
 
 async def test_a_reload_gives_a_server_that_had_none_its_first_plugins() -> None:
-    async with Server(CONFIG) as server:
+    async with make_server(CONFIG) as server:
         await server.reload_plugins()
         assert server.plugins is None
         await server.reload_plugins([MAX])

@@ -15,6 +15,7 @@ import pytest
 from e2e.answers import Answer, Call, chat_stream
 from e2e.conftest import environment_for
 from e2e.upstream import Received, Reply, Stall, Upstream, Wait, answering, stream
+from llm_proxy.assembly import make_server
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.snapshot import snapshot
 from llm_proxy.server import Server
@@ -102,7 +103,7 @@ async def serving(
     (folder / "manifest.yaml").write_text(json.dumps({"plugins": rows or []}))
     environment = {**QUIET, **environment_for(upstream, backend), **options.pop("settings", {})}
     settings = snapshot(load(Sources(environment=environment)))
-    async with Server(settings, plugins_dir=folder, **options) as server:
+    async with make_server(settings, plugins_dir=folder, **options) as server:
         base = f"http://127.0.0.1:{server.port}"
         async with httpx.AsyncClient(trust_env=False, base_url=base, timeout=20) as http:
             yield server, http

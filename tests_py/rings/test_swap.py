@@ -9,6 +9,7 @@ import httpx
 import pytest
 import yaml
 
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.runtime.gate import compute_plugin_sha256
 from llm_proxy.rings.runtime.swap import SwapRefused
 from llm_proxy.server import Server
@@ -42,7 +43,7 @@ async def answer(server: Server) -> str:
 
 
 async def test_the_stock_set_can_be_swapped_toggled_and_rolled_back(tmp_path: Path) -> None:
-    async with Server(CONFIG, plugins_dir=tmp_path, plugins=["stock"]) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path, plugins=["stock"]) as server:
         plugins = server.plugins
         assert plugins is not None
         await plugins.hot_swap()
@@ -54,12 +55,12 @@ async def test_the_stock_set_can_be_swapped_toggled_and_rolled_back(tmp_path: Pa
         meta = plugins.get_plugin("A/B Model Router")
         assert meta is not None and not meta["loaded"]
         assert not await plugins.toggle_plugin("nobody", True)
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         assert server.plugins is not None
         meta = server.plugins.get_plugin("A/B Model Router")
         assert meta is not None and not meta["loaded"]  # what was rolled back stays so
         assert await server.plugins.toggle_plugin("A/B Model Router", True)
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         assert server.plugins is not None
         meta = server.plugins.get_plugin("A/B Model Router")
         assert meta is not None and meta["loaded"]  # the switch outlives the process
@@ -67,7 +68,7 @@ async def test_the_stock_set_can_be_swapped_toggled_and_rolled_back(tmp_path: Pa
 
 async def test_a_plugin_is_installed_and_removed_under_load(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WORKS.format("installed"))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         running = True
@@ -93,7 +94,7 @@ async def test_a_plugin_is_installed_and_removed_under_load(tmp_path: Path) -> N
 async def test_a_refused_install_leaves_everything_as_it_was(tmp_path: Path, bad: str) -> None:
     (tmp_path / "mine.py").write_text(WORKS.format("first"))
     (tmp_path / f"{bad}.py").write_text(BAD[bad])
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         await plugins.install_plugin(entry("mine"))
@@ -102,7 +103,7 @@ async def test_a_refused_install_leaves_everything_as_it_was(tmp_path: Path, bad
             await plugins.install_plugin(entry(bad))
         assert files(tmp_path) == before
         assert "dear first" in await answer(server)
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         assert "dear first" in await answer(server)
 
 
@@ -110,7 +111,7 @@ async def test_an_installed_file_is_pinned_and_no_other_is_loaded_for_it(tmp_pat
     source = tmp_path / "mine.py"
     source.write_text(WORKS.format("first"))
     pin = compute_plugin_sha256(source.read_text())
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         wrong = {**entry("mine"), "sha256": "0" * 64}
@@ -124,7 +125,7 @@ async def test_an_installed_file_is_pinned_and_no_other_is_loaded_for_it(tmp_pat
         with pytest.raises(SwapRefused, match="mine' is not the file that was pinned"):
             await plugins.hot_swap()
         assert "dear first" in await answer(server)
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         assert server.plugins is not None
         meta = server.plugins.get_plugin("mine")
         assert meta is not None and "not the file that was pinned" in meta["problem"]
@@ -140,7 +141,7 @@ async def test_old_plugins_are_unloaded_after_the_swap_that_forgets_them(tmp_pat
         "        self.state.extra.setdefault('unloaded', []).append(1)\n"
     )
     (tmp_path / "mine.py").write_text(source)
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         await plugins.install_plugin(entry("mine"))
@@ -152,7 +153,7 @@ async def test_old_plugins_are_unloaded_after_the_swap_that_forgets_them(tmp_pat
 async def test_changes_at_once_keep_each_other_and_what_was_written_by_hand(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         (tmp_path / f"{name}.py").write_text(WORKS.format(name))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         await asyncio.gather(
@@ -170,7 +171,7 @@ async def test_changes_at_once_keep_each_other_and_what_was_written_by_hand(tmp_
 
 async def test_a_rollback_takes_the_files_back_too(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WORKS.format("installed"))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         await plugins.toggle_plugin("Tool Guard", True)
@@ -193,7 +194,7 @@ async def test_files_that_cannot_be_read_are_left_alone_and_named(tmp_path: Path
     (tmp_path / "installed").mkdir()
     broken = tmp_path / "installed/manifest.yaml"
     broken.write_text("plugins: [")
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         assert "cannot be read" in str(plugins.list_plugins())
@@ -205,7 +206,7 @@ async def test_files_that_cannot_be_read_are_left_alone_and_named(tmp_path: Path
 
 async def test_a_connection_that_waits_keeps_no_old_plugins_loaded(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WORKS.format("first"))
-    async with Server({**CONFIG, "workers": 2}, plugins_dir=tmp_path) as server:
+    async with make_server({**CONFIG, "workers": 2}, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         base = f"http://127.0.0.1:{server.port}"

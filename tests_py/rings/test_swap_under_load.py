@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.runtime.manager import PluginManager
 from llm_proxy.rings.runtime.swap import SwapRefused
 from llm_proxy.rings.runtime.wasm_runner import _check_extism
-from llm_proxy.server import Server
 from repo import ROOT
 from rings.test_all_at_once import until
 
@@ -163,7 +163,7 @@ async def test_no_request_notices_that_the_plugins_change(tmp_path: Path) -> Non
         "backends": [{**backend, "base_url": upstream, "keys": ["k"]}],
     }
     try:
-        async with Server(config, plugins_dir=tmp_path) as server:
+        async with make_server(config, plugins_dir=tmp_path) as server:
             plugins = server.plugins
             assert plugins is not None
             asked = {"proxy": server.port, "rate": RATE, "streams": STREAMS}
@@ -191,7 +191,7 @@ async def test_no_request_notices_that_the_plugins_change(tmp_path: Path) -> Non
     assert set(ends) == {"unloaded"}, ends  # nothing mixed, nothing unloaded while in use
     assert modules() == others
     assert after - before < LEAK_MB
-    async with Server(config, plugins_dir=tmp_path) as server:  # and it starts from its files
+    async with make_server(config, plugins_dir=tmp_path) as server:  # and it starts from its files
         assert server.plugins is not None
         loaded = {meta["name"] for meta in server.plugins.list_plugins() if meta["loaded"]}
         assert {"First", "Mark"} <= loaded

@@ -17,6 +17,7 @@ import pytest
 from e2e.answers import Answer
 from e2e.conftest import PYTHON_PROGRAM, program
 from e2e.upstream import Received, Reply, Upstream, Wait, answering
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.builtin.default import smart_router
 from llm_proxy.server import Server
 from rings.test_all_at_once import CHAT, CONFIG, ask, until
@@ -72,7 +73,7 @@ async def test_the_router_learns_which_backend_is_fast_and_goes_there(tmp_path: 
             for name, at in (("one", one), ("other", other))
         ]
         config = {**CONFIG, "backends": backends, "default_backend": "one"}
-        async with Server(config, plugins_dir=tmp_path) as server:
+        async with make_server(config, plugins_dir=tmp_path) as server:
             for count in range(12):
                 hold.clear()
                 assert (await ask(server, CHAT_PATH, CHAT)).status_code == 200

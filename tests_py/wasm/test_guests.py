@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from llm_proxy import _core
+from llm_proxy.assembly import make_server
 from llm_proxy.rings.context import Headers, PluginContext, Reply
 from llm_proxy.rings.runtime import wasm_runner
 from llm_proxy.rings.runtime.swap import SwapRefused
@@ -32,7 +33,6 @@ from llm_proxy.rings.runtime.wasm_runner import (
     parse_answer,
 )
 from llm_proxy.rings.sdk import PluginHook, PluginResponse
-from llm_proxy.server import Server
 from repo import ROOT
 from rings.conftest import Bench, completion
 from rings.test_all_at_once import CONFIG, ask
@@ -384,7 +384,7 @@ async def test_one_guest_is_swapped_while_the_others_stay(tmp_path: Path) -> Non
     shutil.copy(EXAMPLES / "word_guard.wasm", guest)
     config = {"words": ["dear"], "action": "mask", "mode": "loop"}
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": [row(config=config)]}))
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         body = {"model": "m", "messages": [{"role": "user", "content": "Oh dear"}]}
@@ -483,7 +483,7 @@ async def test_the_word_guard_blocks_and_masks_over_http(tmp_path: Path, fronten
     ]
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
     body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]}
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         for text, status, said in (
             ("the SwordFish", 400, "The word 'swordfish' is not allowed here"),
             ("My DEAR friend 🎈 Straße", 200, "My **** friend 🎈 ******"),
@@ -500,7 +500,7 @@ async def test_the_secret_filter_cleans_replies_over_http(tmp_path: Path) -> Non
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": [row(hook="post_flight")]}))
     key = "sk-abcdefghijklmnopqrstuvwxyz"
     body = chat(f"the key is {key}, the word sk-short")
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         text = (await ask(server, "/v1/chat/completions", body)).text
     assert key not in text
     assert "the key is [removed], the word sk-short" in text
@@ -513,7 +513,7 @@ async def test_a_guest_may_hold_streams_and_replace_them(tmp_path: Path, stream:
     made = row(hook="post_flight", stream=stream)
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": [made]}))
     key = "sk-abcdefghijklmnopqrstuvwxyz"
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         body = chat(f"the key is {key}", stream=True)
         text = (await ask(server, "/v1/chat/completions", body)).text
         assert server.plugins is not None
@@ -527,7 +527,7 @@ async def test_a_guest_is_installed_configured_and_removed_over_http(tmp_path: P
     shutil.copy(EXAMPLES / "word_guard.wasm", tmp_path / "wasm/guest.wasm")
     body = chat("the swordfish")
     path = "/v1/chat/completions"
-    async with Server(CONFIG, plugins_dir=tmp_path) as server:
+    async with make_server(CONFIG, plugins_dir=tmp_path) as server:
         made = row(config={"words": ["swordfish"]})
         assert (await ask(server, "/api/v1/plugins/install", made)).status_code == 200
         assert (await ask(server, path, body)).status_code == 400

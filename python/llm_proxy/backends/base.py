@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from llm_proxy.contracts.app_config import AppConfig
+    from llm_proxy.backends.app_config import AppConfig
     from llm_proxy.contracts.processors import IResponseProcessor
     from llm_proxy.contracts.requests import ConnectorChatCompletionsRequest
     from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseEnvelope

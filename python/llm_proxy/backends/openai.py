@@ -32,7 +32,7 @@ from llm_proxy.contracts.responses import (
 if TYPE_CHECKING:
     import httpx
 
-    from llm_proxy.contracts.app_config import AppConfig
+    from llm_proxy.backends.app_config import AppConfig
     from llm_proxy.contracts.identity import IAppIdentityConfig
     from llm_proxy.contracts.processors import IResponseProcessor
 

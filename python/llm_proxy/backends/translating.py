@@ -14,7 +14,7 @@ from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseHan
 if TYPE_CHECKING:
     import httpx
 
-    from llm_proxy.contracts.app_config import AppConfig
+    from llm_proxy.backends.app_config import AppConfig
     from llm_proxy.contracts.identity import IAppIdentityConfig
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from llm_proxy.backends.runtime.failure import seconds
 from llm_proxy.contracts.exceptions import (
     APITimeoutError,
     AuthenticationError,
@@ -223,3 +222,11 @@ def _finishes(chunk: Mapping[str, Any]) -> bool:
 
 def cut(who: str) -> BackendError:
     return BackendError(f"The stream of {who} ended before its end.", code="stream_cut")
+
+
+def seconds(value: Any) -> float | None:
+    """A waiting time as a number, never below 0; None for what is no number."""
+    try:
+        return None if value is None else max(0.0, float(value))
+    except (TypeError, ValueError):
+        return None

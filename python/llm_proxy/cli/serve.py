@@ -16,6 +16,7 @@ import sys
 from datetime import datetime, timezone
 
 from llm_proxy import __version__, _core
+from llm_proxy.assembly import make_server
 from llm_proxy.cli.commands import Configuration
 from llm_proxy.cli.loop import run
 from llm_proxy.config.errors import ConfigError
@@ -116,7 +117,7 @@ class Reread:
 def server_of(settings: Settings) -> Server:
     """The server that these settings describe, not yet started."""
     made = plan(settings)
-    return Server(
+    return make_server(
         made.config,
         plugins_dir=made.plugins_dir,
         plugins=made.plugins,

@@ -19,7 +19,7 @@ from llm_proxy.backends.catalog import (
     OtherFormat,
     Row,
 )
-from llm_proxy.backends.runtime.discovery_state import is_login_family
+from llm_proxy.backends.login_families import is_login_family
 from llm_proxy.config.errors import Problem, nearest
 from llm_proxy.config.settings import Backend, Origin
 from llm_proxy.config.table import BACKEND_BY_PATH, BACKEND_SETTINGS, Value

@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_proxy._core import ProxyRules
 from llm_proxy.backends.catalog import PERSONAL_BACKENDS
-from llm_proxy.backends.runtime.discovery_state import second_logins
+from llm_proxy.backends.login_families import second_logins
 from llm_proxy.config.backends import SectionValues, make_backends, pick_default
 from llm_proxy.config.errors import ConfigError, Problem, nearest
 from llm_proxy.config.routes import engine_problem

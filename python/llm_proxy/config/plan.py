@@ -9,7 +9,6 @@ from typing import Any
 from llm_proxy.config.plugin_view import plugin_view
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
-from llm_proxy.rings.services.store import MEMORY
 
 # Read when the process starts; a change waits for the next start.
 AT_START = (
@@ -48,14 +47,15 @@ class Plan:
 
 def plan(settings: Settings) -> Plan:
     hosted = any(backend.kind == "python" for backend in settings.backends)
+    state_file = settings.text("plugins.state_file")
     return Plan(
         snapshot(settings),
         settings.text("plugins.directory") or None,
         settings.texts("plugins.enabled"),
         {
             "config": settings.mapping("plugins.config"),
-            "state_file": settings.text("plugins.state_file") or MEMORY,
             "tenants": settings.mapping("plugins.tenants"),
+            **({"state_file": state_file} if state_file else {}),
         },
         plugin_view(settings) if hosted else None,
     )

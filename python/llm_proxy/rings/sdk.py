@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("plugin_sdk")
 
+# Packages name their ring plugins in this group of entry points.
+ENTRY_POINT_GROUP = "llm_proxy_plugins"
+
 
 class PluginHook(Enum):
     """The five rings, in the order they run."""

@@ -36,7 +36,7 @@ from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseEnv
 if TYPE_CHECKING:
     import httpx
 
-    from llm_proxy.contracts.app_config import AppConfig
+    from llm_proxy.backends.app_config import AppConfig
 
 logger = logging.getLogger(__name__)
 

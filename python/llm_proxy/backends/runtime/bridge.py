@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import AsyncGeneratorType
 from typing import Any, Protocol
 
+from llm_proxy.backends.app_config import AppConfig, BackendConfig
 from llm_proxy.backends.cancellation import SessionCancellationCoordinator
 from llm_proxy.backends.registry import BackendRegistry, backend_registry
 from llm_proxy.backends.runtime import http_proxies
@@ -38,9 +39,8 @@ from llm_proxy.backends.runtime.reply import (
     folded,
     reply_headers,
 )
-from llm_proxy.backends.services import ServiceCollection, ServiceProvider
+from llm_proxy.backends.runtime.services import ServiceCollection, ServiceProvider
 from llm_proxy.backends.translation import TranslationService, begin_exchange, canonical_request
-from llm_proxy.contracts.app_config import AppConfig, BackendConfig
 from llm_proxy.contracts.exceptions import InvalidRequestError
 from llm_proxy.contracts.identity import IAppIdentityConfig, IConfig
 from llm_proxy.contracts.requests import ConnectorChatCompletionsRequest, ConnectorRequestContext

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from llm_proxy.backends.app_config import AppConfig
 from llm_proxy.backends.runtime.dispatch import takes_canonical_request
 from llm_proxy.backends.translation import TranslationService
-from llm_proxy.contracts.app_config import AppConfig
 
 # How the proxy calls a `chat_completions` that takes no canonical request.
 _LEGACY = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from llm_proxy.backends.login_families import is_login_family, normalize_backend_name
 
 if TYPE_CHECKING:
     from llm_proxy.backends.plugin_api import PluginPostBuildHook
@@ -32,11 +34,6 @@ class PluginMetadataRecord:
 _metadata: dict[str, PluginMetadataRecord] = {}
 _hooks: dict[str, PluginPostBuildHook] = {}
 _skipped_oauth: list[str] = []
-
-
-def normalize_backend_name(name: str) -> str:
-    """The connector part of a backend name, in lower case with dashes."""
-    return name.strip().lower().replace("_", "-").split(".", 1)[0].split(":", 1)[0]
 
 
 @lru_cache(maxsize=1)
@@ -63,27 +60,8 @@ def _oauth_entry_points() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(entry for entry in entries if entry.group == "llm_proxy_backends")
 
 
-def is_login_family(name: str) -> bool:
-    """Of the `x-oauth` or `x-oauth-y` shape: a personal login, of which there is one."""
-    normal = normalize_backend_name(name)
-    return normal.endswith("-oauth") or "-oauth-" in normal
-
-
 def is_extracted_backend_name(name: str) -> bool:
     return is_login_family(name) or normalize_backend_name(name) in get_extracted_backend_names()
-
-
-def second_logins(connectors: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The instances (name → connector) that follow another one of the same login family, each with
-    the one that was there first."""
-    first: dict[str, str] = {}
-    late = []
-    for name, connector in connectors.items():
-        if is_login_family(connector):
-            kept = first.setdefault(normalize_backend_name(connector), name)
-            if kept != name:
-                late.append((name, kept))
-    return late
 
 
 def filter_oauth_style_backend_names(names: Iterable[str]) -> list[str]:

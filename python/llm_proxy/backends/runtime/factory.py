@@ -16,8 +16,8 @@ from llm_proxy.contracts.exceptions import RoutingError
 if TYPE_CHECKING:
     import httpx
 
+    from llm_proxy.backends.app_config import AppConfig, BackendConfig
     from llm_proxy.backends.translation import TranslationService
-    from llm_proxy.contracts.app_config import AppConfig, BackendConfig
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_proxy.backends.runtime.lifecycle import START_FAILED
+from llm_proxy.backends.upstream import seconds
 from llm_proxy.contracts.exceptions import BackendError, LLMProxyError, ResponsesProtocolError
 from llm_proxy.contracts.responses import ResponseEnvelope, StreamingResponseEnvelope
 from llm_proxy.import_problem import import_problem
@@ -164,13 +165,6 @@ def _retry_after(headers: Any) -> float | None:
         return None
     found = (value for name, value in headers.items() if str(name).lower() == "retry-after")
     return seconds(next(found, None))
-
-
-def seconds(value: Any) -> float | None:
-    try:
-        return None if value is None else max(0.0, float(value))
-    except (TypeError, ValueError):
-        return None
 
 
 def failure_in_envelope(envelope: ResponseEnvelope | StreamingResponseEnvelope) -> Failure | None:

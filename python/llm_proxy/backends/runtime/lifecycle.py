@@ -19,7 +19,7 @@ from llm_proxy.contracts.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from llm_proxy.contracts.app_config import AppConfig, BackendConfig
+    from llm_proxy.backends.app_config import AppConfig, BackendConfig
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from llm_proxy.backends.catalog import AUTH_OF_FORMAT, Format
 from llm_proxy.contracts.exceptions import APITimeoutError, BackendError
 
 if TYPE_CHECKING:
+    from llm_proxy.backends.app_config import AppConfig
     from llm_proxy.backends.registry import BackendRegistry
-    from llm_proxy.contracts.app_config import AppConfig
     from llm_proxy.native import Credentials, NativeSpec
 
 logger = logging.getLogger(__name__)

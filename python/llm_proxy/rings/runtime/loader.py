@@ -25,12 +25,12 @@ from llm_proxy.rings.runtime.engine import (
 )
 from llm_proxy.rings.runtime.gate import PluginSecurityError, ast_scan, compute_plugin_sha256
 from llm_proxy.rings.runtime.host_steps import source_around, steps_for
-from llm_proxy.rings.runtime.manifest import ENTRY_POINT_GROUP, ManifestEntry
+from llm_proxy.rings.runtime.manifest import ManifestEntry
 from llm_proxy.rings.runtime.patience import aside, on_loop
 from llm_proxy.rings.runtime.rehearsal import rehearse
 from llm_proxy.rings.runtime.warmup import import_ahead, source_of
 from llm_proxy.rings.runtime.wasm_runner import WasmLimits, WasmPlugin, WasmRunner
-from llm_proxy.rings.sdk import BasePlugin, PluginHook, attach, share
+from llm_proxy.rings.sdk import ENTRY_POINT_GROUP, BasePlugin, PluginHook, attach, share
 
 IMPORT_SECONDS = 30.0
 ON_LOAD_SECONDS = 30.0

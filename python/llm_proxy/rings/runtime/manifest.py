@@ -12,9 +12,8 @@ from typing import Any
 import yaml
 
 from llm_proxy.rings.runtime.swap import Edits
-from llm_proxy.rings.sdk import PluginHook
+from llm_proxy.rings.sdk import ENTRY_POINT_GROUP, PluginHook
 
-ENTRY_POINT_GROUP = "llm_proxy_plugins"
 BUILT_IN = Path(__file__).parent.parent / "builtin" / "manifest.yaml"
 STOCK = "stock"  # among the names to enable: what the built-in manifest enables
 ALL = "all"

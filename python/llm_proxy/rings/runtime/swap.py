@@ -13,10 +13,12 @@ from typing import Any
 
 import yaml
 
+from llm_proxy.rings.services.host import SHADOW_HEADER
+
 INSTALLED = Path("installed/manifest.yaml")
 OVERRIDES = Path("overrides.yaml")
 HEALTH_SECONDS = 10.0
-HEALTH_HEADERS = {"x-llm-proxy-health-check": "1", "x-llm-proxy-shadow": "1"}
+HEALTH_HEADERS = {"x-llm-proxy-health-check": "1", SHADOW_HEADER: "1"}
 HEALTH_REQUEST = json.dumps(
     {
         "model": "health-check",

@@ -86,6 +86,8 @@ class PoolStore:
 
 
 Send = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+# Marks a request that a plugin makes itself, so that no plugin answers it with another one.
+SHADOW_HEADER = "x-llm-proxy-shadow"
 
 
 class Services:

@@ -1,4 +1,4 @@
-from llm_proxy.contracts.app_config import (
+from llm_proxy.backends.app_config import (
     AppConfig,
     AppIdentityConfig,
     AuthConfig,

@@ -1,3 +1,3 @@
-from llm_proxy.backends.services import ServiceCollection, ServiceProvider
+from llm_proxy.backends.runtime.services import ServiceCollection, ServiceProvider
 
 __all__ = ["ServiceCollection", "ServiceProvider"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llm_proxy.backends.runtime.capture.wire_capture import set_wire_capture
 
 if TYPE_CHECKING:
-    from llm_proxy.contracts.app_config import LoggingConfig
+    from llm_proxy.backends.app_config import LoggingConfig
 
 # Waiting lines; beyond it lines are dropped and counted rather than kept in memory.
 _QUEUE = 1000

@@ -10,9 +10,9 @@ from typing import Any
 from llm_proxy.rings.context import PluginContext
 from llm_proxy.rings.sdk import BasePlugin, PluginHook, PluginResponse
 from llm_proxy.rings.services.chat import generates, messages_of, reply_messages, text_of
+from llm_proxy.rings.services.host import SHADOW_HEADER
 
 MAX_UNDER_WAY = 16
-HEADER = "x-llm-proxy-shadow"
 
 
 class ShadowTraffic(BasePlugin):
@@ -40,7 +40,7 @@ class ShadowTraffic(BasePlugin):
             or random.random() >= self.sample_rate
         ):
             return PluginResponse.passthrough()
-        if ctx.request is not None and HEADER in ctx.request.headers:
+        if ctx.request is not None and SHADOW_HEADER in ctx.request.headers:
             return PluginResponse.passthrough()  # a shadow casts none
         if len(self._running) >= MAX_UNDER_WAY:
             self._skipped += 1

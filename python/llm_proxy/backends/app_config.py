@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from llm_proxy.backends.login_families import second_logins
+from llm_proxy.backends.registry import backend_registry
+from llm_proxy.contracts.exceptions import ConfigurationError
 from llm_proxy.contracts.listings import BackendCapabilityDescriptor
 
 DEFAULT_TITLE = "llm-interactive-proxy"
@@ -260,8 +263,6 @@ class AppConfig(BaseModel):
         """A backend that is registered but not configured has an empty configuration, not none."""
         if not isinstance(value, Mapping):
             return value
-        from llm_proxy.backends.registry import backend_registry
-
         _one_login_a_family(value)
         configured = {spelling for name in value for spelling in (name, name.replace("_", "-"))}
         absent = [
@@ -312,9 +313,6 @@ class AppConfig(BaseModel):
 
 
 def _one_login_a_family(backends: Mapping[str, Any]) -> None:
-    from llm_proxy.backends.runtime.discovery_state import second_logins
-    from llm_proxy.contracts.exceptions import ConfigurationError
-
     configs = {name: value for name, value in backends.items() if isinstance(value, Mapping)}
     connectors = {name: str(value.get("connector") or name) for name, value in configs.items()}
     for name, kept in second_logins(connectors):

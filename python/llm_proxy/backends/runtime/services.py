@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from llm_proxy.backends.runtime.discovery_state import get_plugin_post_build_hooks
 from llm_proxy.contracts.exceptions import ServiceResolutionError
 from llm_proxy.contracts.services import IServiceProvider, ServiceLifetime
 
@@ -158,8 +159,6 @@ def run_plugin_post_build_hooks(provider: IServiceProvider) -> None:
 
     A hook that raises is warned about, not fatal.
     """
-    from llm_proxy.backends.runtime.discovery_state import get_plugin_post_build_hooks
-
     for name, hook in get_plugin_post_build_hooks():
         try:
             hook(provider)
