@@ -469,17 +469,33 @@ async def test_closing_the_client_closes_its_sockets() -> None:
 
 
 @pytest.mark.parametrize("place", [httpx.AsyncHTTPTransport, httpcore.AsyncConnectionPool])
-async def test_a_test_that_stands_in_for_httpx_is_heard(
-    place: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("make", [build_backend_client, build_capture_aware_async_client])
+async def test_what_has_wrapped_httpx_sees_the_requests_of_clients_made_after_it(
+    place: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracing wraps httpx's transport, and the tests of a plugin put a stand-in there."""
+
+    async def stands_in(self: Any, request: Any) -> Any:
+        raise httpcore.ReadError("stood in")
+
+    monkeypatch.setattr(place, "handle_async_request", stands_in)
+    async with make() as client:
+        with pytest.raises((httpx.ReadError, httpcore.ReadError), match="stood in"):
+            await client.get("http://127.0.0.1:1/")
+        monkeypatch.undo()
+        with pytest.raises(httpx.ConnectError):
+            await client.get("http://127.0.0.1:1/")
+
+
+async def test_how_a_client_sends_is_decided_when_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def stands_in(self: Any, request: Any) -> Any:
         raise httpcore.ReadError("stood in")
 
     async with build_backend_client() as client:
+        monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", stands_in)
         with pytest.raises(httpx.ConnectError):
-            await client.get("http://127.0.0.1:1/")
-        monkeypatch.setattr(place, "handle_async_request", stands_in)
-        with pytest.raises((httpx.ReadError, httpcore.ReadError), match="stood in"):
             await client.get("http://127.0.0.1:1/")
 
 

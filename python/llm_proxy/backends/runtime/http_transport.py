@@ -38,9 +38,9 @@ _NOT_IN_VALUES = re.compile(rb"[\x00\r\n]")
 _NOT_IN_TARGETS = re.compile(rb"[\x00-\x20\x7f]")
 
 
-# Tests put something of their own in these places, and mean every request.
-_PLACES: tuple[Any, ...] = (httpx.AsyncHTTPTransport, httpcore.AsyncConnectionPool)
-_THERE_AT_FIRST = [kind.handle_async_request for kind in _PLACES]
+# What wraps httpx to see its requests, as tracing does, wraps one of these methods.
+_SENDERS: tuple[Any, ...] = (httpx.AsyncHTTPTransport, httpcore.AsyncConnectionPool)
+_UNWRAPPED = [kind.handle_async_request for kind in _SENDERS]
 
 
 def direct_transport(
@@ -55,6 +55,8 @@ def direct_transport(
     """What an `httpx.AsyncClient` with these settings would send its requests by.
 
     `proxies` leads out of this network; without it `trust_env` asks for the rules of this process.
+    Where something has wrapped httpx's own way to send by now, the transport sends all requests
+    that way, so that the wrapper sees them. This is decided here, once.
     """
     limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)
     trust: dict[str, Any] = {"verify": verify, "cert": cert, "trust_env": trust_env}
@@ -66,6 +68,7 @@ def direct_transport(
         tls=functools.partial(httpx.create_ssl_context, **trust),
         http2=http2,
         proxies=proxies,
+        direct=[kind.handle_async_request for kind in _SENDERS] == _UNWRAPPED,
     )
 
 
@@ -82,9 +85,9 @@ class BackendTransport(httpx.AsyncBaseTransport):
     """A pool of HTTP/1.1 connections, with the limits, timeouts and errors of httpx's own.
 
     `otherwise` makes the transport for what is not HTTP/1.1 without frills: other schemes, upgrades
-    and tunnels, requests that want to be traced, with `http2` whatever TLS may negotiate, and all
-    of it while a test stands in for httpx. It is told the `proxy` where `proxies` names one for a
-    request, and is made once for each of them.
+    and tunnels, requests that want to be traced, with `http2` whatever TLS may negotiate, and
+    without `direct` every request. It is told the `proxy` where `proxies` names one for a request,
+    and is made once for each of them.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class BackendTransport(httpx.AsyncBaseTransport):
         tls: Callable[[], ssl.SSLContext],
         http2: bool = False,
         proxies: ProxyRules = DIRECT,
+        direct: bool = True,
     ) -> None:
+        self._direct = direct
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._make_other = otherwise
         self._others: dict[tuple[str, int] | None, httpx.AsyncBaseTransport] = {}
@@ -179,11 +184,11 @@ class BackendTransport(httpx.AsyncBaseTransport):
     def _speaks(self, request: httpx.Request) -> bool:
         scheme = request.url.scheme
         return (
-            (scheme == "http" or (scheme == "https" and not self._http2))
+            self._direct
+            and (scheme == "http" or (scheme == "https" and not self._http2))
             and request.method != "CONNECT"
             and "upgrade" not in request.headers
             and "trace" not in request.extensions
-            and [kind.handle_async_request for kind in _PLACES] == _THERE_AT_FIRST
             and isinstance(request.stream, httpx.AsyncByteStream)
         )
 
