@@ -393,14 +393,15 @@ class PluginManager:
         missing = [key for key in ("name", "hook", "entrypoint") if not entry.get(key)]
         if missing:
             raise ValueError(f"missing: {', '.join(missing)}")
-        await self.hot_swap(lambda edits: edits.with_installed(self._pinned(entry)))
+        row = self._pinned(entry)
+        await self.hot_swap(lambda edits: edits.with_installed(row))
+        if isinstance(entry, MutableMapping) and "sha256" in row:
+            entry["sha256"] = row["sha256"]  # whoever installs hears of it, once it is installed
         return True
 
     def _pinned(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """The entry with the SHA-256 of its file: no other will ever be loaded for it."""
         pin = entry.get("sha256") or digest_of(parse_row(entry, "installed"), self.plugins_dir)
-        if pin and isinstance(entry, MutableMapping):
-            entry["sha256"] = pin  # whoever installs hears of it
         return {**entry, "sha256": pin} if pin else dict(entry)
 
     async def uninstall_plugin(self, name: str) -> bool:
