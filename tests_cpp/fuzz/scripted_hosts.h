@@ -21,11 +21,15 @@ class ScriptedRingSession final : public RingSession {
   explicit ScriptedRingSession(std::function<bool(RingVerdict&)> at_once)
       : at_once_(std::move(at_once)) {}
 
+  Result<void> check_request() override { return {}; }
   void run_request(Done done) override { wait(std::move(done)); }
   void run_chunk(std::string, Done done) override { wait(std::move(done)); }
   void run_reply(RingReply, Done done) override { wait(std::move(done)); }
   void run_background(RingOutcome) override {}
-  std::chrono::milliseconds patience(Ring) const override { return std::chrono::seconds(5); }
+  std::chrono::milliseconds patience(Ring, std::size_t) const override {
+    return std::chrono::seconds(5);
+  }
+  bool is_busy() const override { return false; }
   RingVerdict overdue(Ring) override {
     done_ = nullptr;
     RingVerdict verdict;
