@@ -183,4 +183,4 @@ async def test_every_line_of_the_log_is_an_object_where_that_is_wanted(tmp_path:
     assert all(re.fullmatch(r"[-\d]{10}T[:\d]{8}\.\d{3}Z", line["time"]) for line in lines)
     complaint = next(line for line in lines if line["logger"] == "llm_proxy.engine")
     assert complaint["level"] == "warning"
-    assert complaint["message"].startswith("cannot accept: ")
+    assert complaint["message"].startswith("cannot accept connections: ")
