@@ -31,7 +31,7 @@ struct Timeouts {
   std::chrono::milliseconds connect{5'000};
   std::chrono::milliseconds first_byte{300'000};
   std::chrono::milliseconds stream_idle{300'000};
-  std::chrono::milliseconds drain{30'000};
+  std::chrono::milliseconds drain{10'000};
   std::chrono::milliseconds first_token{0};      // of a stream, until its first output; 0: any time
   std::chrono::milliseconds keep_alive{10'000};  // silence before we send the format's keep-alive
   std::chrono::milliseconds upstream_idle{60'000};  // a pooled connection nobody uses

@@ -407,6 +407,23 @@ void Exchange::on_client_gone() {
   session_ = nullptr;
 }
 
+void Exchange::on_server_stops() {
+  if (session_ == nullptr) return;
+  const Error error{ErrorKind::unavailable, "the proxy is stopping: send the request again"};
+  if (!ring_stream_ && lane_->relay && lane_->relay->streaming()) {
+    lane_->relay->on_failure(error);  // in the words of the stream that has begun
+    return;
+  }
+  ring_deadline_.disarm();
+  ring_waiting_ = false;
+  if (side_) side_->cancel();
+  only_lane_.stop();
+  for (const auto& lane : racers_) lane->stop();
+  if (ring_) ring_->cancel();
+  admin_call_.reset();
+  refuse_stream(error);
+}
+
 // The client has heard nothing for a while. Once the reply has begun, its relay knows the format's
 // sign of life; before, a comment will do, and commits nothing.
 void Exchange::on_keep_alive() {

@@ -53,6 +53,8 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void on_client_gone();
   // The reply has begun: writes its format's sign of life, if it has one. Commits nothing.
   void say_alive() { on_keep_alive(); }
+  // The server stops and has waited long enough: ends the reply with the format's error.
+  void on_server_stops();
   void on_written();     // what write_stream() could not take at once is written
   void on_reply_sent();  // all of it
 

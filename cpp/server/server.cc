@@ -195,7 +195,7 @@ void Server::drain(std::chrono::milliseconds deadline, Callback<void()> on_drain
         seat.context->cut_all();
         return;
       }
-      seat.context->cut_after(deadline);
+      seat.context->stop_after(deadline);
     });
   }
 }

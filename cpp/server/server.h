@@ -55,7 +55,8 @@ class Server {
   // Publishes new rings; same rule.
   void set_rings(std::shared_ptr<RingHost> rings);
 
-  // Stops accepting, lets exchanges finish until the deadline, then cuts the rest. `on_drained` is
+  // Stops accepting and lets exchanges finish until the deadline; what is left then ends with its
+  // format's error, and is cut if its client does not read that. `on_drained` is
   // called on a worker thread, once, when nothing is left; then `join` returns quickly. Calling it
   // again with 0 cuts at once.
   void drain(std::chrono::milliseconds deadline, Callback<void()> on_drained);

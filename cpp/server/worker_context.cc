@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kRetryTick{50};
 constexpr std::chrono::milliseconds kBuried{1000};
+// What a client has to read the error with which its exchange ends when the server stops.
+constexpr std::chrono::milliseconds kLastWords{500};
 
 }  // namespace
 
@@ -31,7 +33,7 @@ WorkerContext::WorkerContext(Worker& worker, std::shared_ptr<const UpstreamEnvir
       memory_(memory),
       stats_(std::move(stats)),
       admin_(admin),
-      cut_([this] { cut_all(); }),
+      drain_deadline_([this] { on_drain_deadline(); }),
       sweep_([this] { sweep(); }),
       lister_(*this, models) {
   publish(std::move(snapshot));
@@ -105,8 +107,15 @@ void WorkerContext::cut_all() {
   for (const auto& session : sessions) session->cut();
 }
 
-void WorkerContext::cut_after(std::chrono::milliseconds deadline) {
-  if (!sessions_.empty()) worker_.deadlines(deadline).arm(cut_);
+void WorkerContext::stop_after(std::chrono::milliseconds deadline) {
+  if (!sessions_.empty()) worker_.deadlines(deadline).arm(drain_deadline_);
+}
+
+void WorkerContext::on_drain_deadline() {
+  if (std::exchange(stopping_, true)) return cut_all();
+  const std::vector<std::shared_ptr<ClientSession>> sessions(sessions_.begin(), sessions_.end());
+  for (const auto& session : sessions) session->stop();
+  stop_after(kLastWords);
 }
 
 void WorkerContext::check_empty() {

@@ -92,8 +92,10 @@ class WorkerContext {
 
   // Lets sessions end; `on_empty` runs once when none is left.
   void drain(Callback<void()> on_empty);
+  // Cuts every connection now.
   void cut_all();
-  void cut_after(std::chrono::milliseconds deadline);
+  // Ends every exchange with an error after `deadline`, and cuts what is left soon after.
+  void stop_after(std::chrono::milliseconds deadline);
   bool draining() const { return draining_; }
 
   // 32 hex digits: 128 bits of the system's cryptographic generator, which nobody can guess.
@@ -111,6 +113,7 @@ class WorkerContext {
  private:
   void check_empty();
   void end_turn();
+  void on_drain_deadline();
 
   Worker& worker_;
   UpstreamPool pool_;
@@ -131,9 +134,10 @@ class WorkerContext {
   std::vector<std::weak_ptr<ClientSession>> to_flush_;
   std::vector<std::weak_ptr<ClientSession>> flushing_;
   Callback<void()> on_empty_;
-  Deadline cut_;
+  Deadline drain_deadline_;
   Deadline sweep_;
   bool draining_ = false;
+  bool stopping_ = false;  // the exchanges that were left have been told to end
   std::array<unsigned char, 1024> random_;  // not yet used: from random_at_ on
   std::size_t random_at_ = random_.size();
   Counters counters_;

@@ -111,6 +111,13 @@ void ClientSession::drain() {
   if (state_ == State::reading_head && in_.empty()) close();
 }
 
+void ClientSession::stop() {
+  if (state_ == State::lingering || ended_) return;  // it has its answer
+  if (state_ != State::exchanging || !exchange_) return cut();
+  const auto exchange = exchange_;
+  exchange->on_server_stops();
+}
+
 void ClientSession::cut() {
   if (state_ == State::closed) return;
   if (exchange_) exchange_->on_client_gone();

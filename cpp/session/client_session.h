@@ -53,6 +53,9 @@ class ClientSession {
   void start();
   // The server stops: ends now if idle, else after the exchange under way.
   void drain();
+  // The server waits no longer: an exchange under way ends with its format's error, everything else
+  // ends now. What the client does not read in time is cut().
+  void stop();
   // Cuts the connection now.
   void cut();
   // The context has another snapshot: one that waits for its next request lets go of the old.

@@ -314,4 +314,4 @@ def _own_address(config: str) -> str:
 def _drain_seconds(config: str) -> float:
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return float(json.loads(config)["timeouts"]["drain"])
-    return 30.0
+    return 10.0
