@@ -52,7 +52,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   // ---- From the session.
   void on_client_gone();
   // The reply has begun: writes its format's sign of life, if it has one. Commits nothing.
-  void say_alive() { on_keep_alive(); }
+  void on_keep_alive();
   // The server stops and has waited long enough: ends the reply with the format's error.
   void on_server_stops();
   void on_written();     // what write_stream() could not take at once is written
@@ -230,7 +230,6 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   void finish_record();
   std::chrono::microseconds since_began() const;
   std::int64_t unix_now() const;
-  void on_keep_alive();
 
   // Where a ring plugin wrote a chat request, the frontend's own body is no longer the truth; and a
   // reply whose stream is made by us has no bytes to pass on.

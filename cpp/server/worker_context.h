@@ -137,7 +137,7 @@ class WorkerContext {
   Deadline drain_deadline_;
   Deadline sweep_;
   bool draining_ = false;
-  bool stopping_ = false;  // the exchanges that were left have been told to end
+  bool stopping_ = false;                   // the exchanges that were left have been told to end
   std::array<unsigned char, 1024> random_;  // not yet used: from random_at_ on
   std::size_t random_at_ = random_.size();
   Counters counters_;

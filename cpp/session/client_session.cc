@@ -106,11 +106,6 @@ void ClientSession::start() {
   next_request();
 }
 
-void ClientSession::drain() {
-  keep_alive_ = false;
-  if (state_ == State::reading_head && in_.empty()) close();
-}
-
 void ClientSession::stop() {
   if (state_ == State::lingering || ended_) return;  // it has its answer
   if (state_ != State::exchanging || !exchange_) return cut();
@@ -147,10 +142,6 @@ void ClientSession::next_request() {
         session->parse_head();
     });
   }
-}
-
-void ClientSession::renew() {
-  if (state_ == State::reading_head && in_.empty()) snapshot_ = context_.snapshot();
 }
 
 void ClientSession::read() {
@@ -247,7 +238,7 @@ void ClientSession::look_for_client() {
 bool ClientSession::probe_client() {
   if (stream_->writing()) return true;  // that will tell
   if (reply_begun_) {
-    if (exchange_) exchange_->say_alive();
+    if (exchange_) exchange_->on_keep_alive();
     return true;
   }
   // RFC 9110, 15.2: every client of HTTP/1.1 takes interim replies, asked for or not.

@@ -52,14 +52,19 @@ class ClientSession {
 
   void start();
   // The server stops: ends now if idle, else after the exchange under way.
-  void drain();
+  void drain() {
+    keep_alive_ = false;
+    if (state_ == State::reading_head && in_.empty()) close();
+  }
   // The server waits no longer: an exchange under way ends with its format's error, everything else
   // ends now. What the client does not read in time is cut().
   void stop();
   // Cuts the connection now.
   void cut();
   // The context has another snapshot: one that waits for its next request lets go of the old.
-  void renew();
+  void renew() {
+    if (state_ == State::reading_head && in_.empty()) snapshot_ = context_.snapshot();
+  }
 
   // Where the context keeps this session.
   void set_place(Place place) { place_ = place; }
@@ -82,7 +87,6 @@ class ClientSession {
 
   WorkerContext& context() { return context_; }
   ClientRequest& request() { return request_; }
-  bool reply_begun() const { return reply_begun_; }
   std::uint64_t reply_bytes() const { return reply_bytes_; }
 
  private:

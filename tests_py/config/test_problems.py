@@ -196,7 +196,7 @@ def test_many_users_are_not_served_with_one_users_login(tmp_path: Path) -> None:
         (["--port", "x"], ["--port", "'x'"]),
         (["--model-alias", "gpt"], ["--model-alias", "NAME=MODEL"]),
         (["--openai-api-key", "sk-1"], ["OPENAI_API_KEY", "command line"]),
-        (["--openrouter-api-key=sk-1"], ["OPENROUTER_API_KEY", "command line"]),
+        (["--anthropic-api-key=sk-1"], ["ANTHROPIC_API_KEY", "command line"]),
     ],
 )
 def test_a_broken_flag_is_named(argv: list[str], expected: list[str]) -> None:

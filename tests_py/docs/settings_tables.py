@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 
 from llm_proxy.backends.catalog import CATALOG, OAUTH_PACKAGE_BACKENDS, QUIRKS, Row
+from llm_proxy.config import originals
 from llm_proxy.config.table import BACKEND_SETTINGS, SETTINGS, Setting, Value
 from repo import ROOT
 
-PAGES = {name: ROOT / "docs" / f"{name}.md" for name in ("configuration", "backends")}
+PAGES = {
+    name: ROOT / "docs" / f"{name}.md" for name in ("configuration", "backends", "compatibility")
+}
 _PLACE = "<!-- {0} -->\n{1}<!-- /{0} -->"
 
 
@@ -82,7 +85,48 @@ def optional() -> str:
     return ", ".join(f"`{name}`" for name in sorted(OAUTH_PACKAGE_BACKENDS)) + "\n"
 
 
+def same() -> str:
+    """Flags of the originals that are settings here."""
+    of = {flag: s for s in SETTINGS for flag in (*s.flags, *(word for word, _ in s.words))}
+    rows = "".join(
+        f"| `{flag}` | `{of[flag].path}` | {_cell(of[flag].flag_help or of[flag].help)} |\n"
+        for flag in originals.SAME
+        if flag in of
+    )
+    return "| flag | setting | what it does |\n|---|---|---|\n" + rows
+
+
+def as_variables() -> str:
+    rows = (f"| `{flag}` | `{name}` |\n" for flag, name in originals.AS_VARIABLE.items())
+    return "| flag | sets |\n|---|---|\n" + "".join(rows)
+
+
+def ignored() -> str:
+    """What the originals know and this proxy takes without effect, area by area."""
+    out = "| area | why it has no effect | in YAML | flags | variables |\n|---|---|---|---|---|\n"
+    for area in originals.AREAS:
+        options = list(area.options())
+        cells = (
+            [option.path for option in options if not option.path.startswith("(")],
+            [flag for option in options for flag in option.flags],
+            [name for option in options for name in option.variables],
+        )
+        lists = " | ".join(", ".join(f"`{name}`" for name in names) for names in cells)
+        out += f"| {area.title} | {_cell(area.why)} | {lists} |\n"
+    return out
+
+
+def absent() -> str:
+    rows = (f"| `{name}` | {why} |\n" for name, why in originals.BACKENDS.items())
+    keys = (f"| `backends.NAME.{name}` | {why} |\n" for name, why in originals.OF_BACKENDS.items())
+    return "| backend, or key of one | why |\n|---|---|\n" + "".join((*rows, *keys))
+
+
 TABLES = {
+    "absent": absent,
+    "same": same,
+    "as variables": as_variables,
+    "ignored": ignored,
     "settings": settings,
     "backend settings": backend_settings,
     "rows": rows,

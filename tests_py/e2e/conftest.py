@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -104,6 +105,8 @@ async def program(
     assert process.stdout is not None
     try:
         line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        if line.startswith("{"):  # what is logged is JSON, and so is what is printed first
+            line = json.loads(line)["message"]
         found = re.search(r" serves on http://\S+:(\d+)$", line.strip())
         if not found:
             assert process.stderr is not None

@@ -282,10 +282,12 @@ def test_a_required_plugin_that_is_missing_ends_the_program_with_its_name_and_re
     assert "serves on" not in done.stdout
 
 
-async def test_any_other_missing_plugin_is_named_and_the_proxy_serves(tmp_path: Path) -> None:
+async def test_any_other_missing_plugin_can_be_skipped_and_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": BAD_ROWS[1:]}))
     async with (
-        program("--plugins-dir", str(tmp_path), folder=tmp_path) as proxy,
+        program(
+            *("--plugins-dir", str(tmp_path), "--plugins-on-load-error", "skip"), folder=tmp_path
+        ) as proxy,
         httpx.AsyncClient(trust_env=False, timeout=20) as http,
     ):
         reply = await http.post(f"{proxy.url}{CHAT_PATH}", json=CHAT)

@@ -96,6 +96,11 @@ class Row:
     client_headers: bool = True  # a client of the same format may send it headers of its own
     loop_guard: bool = True  # it is told that a proxy asks
     kind: Kind = "http"
+    spare_key_env: str = ""  # read where neither KEY nor a numbered one is set
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.key_env, self.spare_key_env)))
 
     @property
     def timeout_env(self) -> str:
@@ -132,7 +137,7 @@ _ROWS = (
         ("ANTHROPIC_API_BASE_URL",), X_API_KEY, default_model="claude-sonnet-4-5", vendors=("anthropic",)),
     Row("gemini", "Google Gemini", "gemini-generate", "https://generativelanguage.googleapis.com/v1beta",
         "GEMINI_API_KEY", ("GEMINI_API_BASE_URL",), X_GOOG_API_KEY, version_path="/v1beta",
-        default_model="gemini-2.5-flash", vendors=("google",)),
+        default_model="gemini-2.5-flash", vendors=("google",), spare_key_env="GOOGLE_API_KEY"),
     Row("openrouter", "OpenRouter", base_url="https://openrouter.ai/api/v1", key_env="OPENROUTER_API_KEY",
         url_env=("OPENROUTER_API_BASE_URL",), default_model="openai/gpt-5-mini", headers=_APP,
         quirks=("reasoning_details",)),

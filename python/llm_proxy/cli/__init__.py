@@ -1,4 +1,4 @@
-"""The command line: `llm-proxy [flags]`, `llm-proxy config`, `llm-proxy check-config`."""
+"""The command line: `llm-proxy [COMMAND] [flags]`; without a command it serves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status."""
+    """Runs one command; returns its exit status: 2 when something must be set right first."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     from llm_proxy.cli import commands
     from llm_proxy.config.errors import ConfigError
@@ -15,8 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return commands.run(arguments)
     except ConfigError as error:
-        for problem in error.problems:
-            print(f"llm-proxy: {problem}", file=sys.stderr)
+        commands.complain(error.problems)
         return 2
     except BrokenPipeError:
         return 0
+    except KeyboardInterrupt:
+        return 130

@@ -2,74 +2,93 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from llm_proxy import __version__
-from llm_proxy.config.errors import ConfigError, Problem, nearest
+from llm_proxy.cli.arguments import parse
+from llm_proxy.config.environment import Environment, read_env_file
+from llm_proxy.config.errors import ConfigError, Problem, close_to
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.settings import Settings
 
 
 def run(argv: Sequence[str]) -> int:
-    command = argv[0] if argv and not argv[0].startswith("-") else ""
-    rest = argv[1:] if command else argv
-    if command not in COMMANDS:
-        hint = nearest(command, filter(None, COMMANDS))
-        raise ConfigError([Problem("", "", f"no such command: {command}{hint}")])
-    return COMMANDS[command](rest)
+    """Runs the command of these arguments. Raises ConfigError."""
+    arguments = parse(argv)
+    return COMMANDS[arguments.command](arguments)
+
+
+def complain(problems: Iterable[Problem]) -> None:
+    """One line on standard error for each."""
+    for problem in problems:
+        line = " ".join(str(problem).split("\n"))
+        print(f"llm-proxy: {line}", file=sys.stderr)
 
 
 class Configuration:
     """Where this process takes its settings from; `settings()` reads everything anew."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        from llm_proxy.cli.arguments import parse
-
-        self.arguments = parse(argv)
+    def __init__(
+        self,
+        argv: Sequence[str] | argparse.Namespace,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.arguments = argv if isinstance(argv, argparse.Namespace) else parse(argv)
         self._environment = dict(os.environ if environment is None else environment)
 
     def settings(self) -> Settings:
+        """Raises ConfigError."""
         from llm_proxy.config import probe
 
-        file = self.arguments.config or self._environment.get("CONFIG_FILE")
+        arguments = self.arguments
+        env_file = self.env_file()
+        file = arguments.config or Environment(self._environment).over(env_file).get("CONFIG_FILE")
         return load(
             Sources(
-                self.arguments.flags,
+                arguments.flags,
                 self._environment,
-                self.env_file(),
+                env_file,
                 Path(file) if file else None,
                 probe.installed_backends(),
                 probe.answers,
+                arguments.flag_variables,
+                tuple(arguments.ignored_flags),
             )
         )
 
-    def env_file(self) -> dict[str, str]:
+    @property
+    def file(self) -> str:
+        """The YAML file, as it was named; empty: there is none."""
+        named = self.arguments.config or self._environment.get("CONFIG_FILE")
+        return str(named or self.env_file().get("CONFIG_FILE", ""))
+
+    def env_file(self) -> Environment:
+        """The variables of --env-file, or of .env if that is there. Raises ConfigError."""
         given = self.arguments.env_file
-        path = Path(given or ".env")
-        if not path.is_file():
-            if given:
-                raise ConfigError([Problem("--env-file", "", f"there is no file {given}")])
-            return {}
-        from dotenv import dotenv_values
-
-        return {k: v for k, v in dotenv_values(path, interpolate=False).items() if v is not None}
+        if not given and not os.path.isfile(".env"):
+            return Environment({})
+        if given and not os.path.lexists(given):
+            raise ConfigError([Problem("--env-file", "", f"there is no file {given}")])
+        return read_env_file(Path(given or ".env"), given or ".env")
 
 
-def _serve(argv: Sequence[str]) -> int:
-    configuration = Configuration(argv)
-    if configuration.arguments.version:
-        print(f"llm-proxy {__version__}")
-        return 0
+def _serve(arguments: argparse.Namespace) -> int:
     from llm_proxy.cli.serve import serve
 
-    return serve(configuration)
+    return serve(Configuration(arguments))
 
 
-def _config(argv: Sequence[str]) -> int:
-    wanted = [flag for flag in argv if flag in ("--explain", "--schema")]
-    if "--schema" in wanted:
+def _version(arguments: argparse.Namespace) -> int:
+    print(f"llm-proxy {__version__}")
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    if arguments.schema:
         import json
 
         from llm_proxy.config.schema import schema
@@ -78,33 +97,76 @@ def _config(argv: Sequence[str]) -> int:
         return 0
     from llm_proxy.config.explain import explain
 
-    settings = Configuration([flag for flag in argv if flag not in wanted]).settings()
-    print("\n".join(explain(settings)))
+    print("\n".join(explain(Configuration(arguments).settings())))
     return 0
 
 
-def _check_config(argv: Sequence[str]) -> int:
-    settings = Configuration(argv).settings()
+def _check_config(arguments: argparse.Namespace) -> int:
+    """0: all is well; 2: something is wrong or cannot work."""
+    from llm_proxy.cli.plugins import ring_problems
+    from llm_proxy.config.files import unusable
+
+    settings = Configuration(arguments).settings()
+    refused, left_out = ring_problems(settings)
+    wrong = [*settings.doubts, *unusable(settings), *refused]
+    for note in (*settings.notes, *left_out):
+        print(f"note: {note}")
+    if wrong:
+        complain(wrong)
+        return 2
     model = f":{settings.default_model}" if settings.default_model else ""
     print(f"The configuration is good. Default backend: {settings.default_backend}{model}")
-    from llm_proxy.config.routes import unconfigured
-
-    for line in unconfigured(settings):
-        print(f"note: {line}")
     return 0
 
 
-def _plugins(argv: Sequence[str]) -> int:
+def _plugins(arguments: argparse.Namespace) -> int:
     from llm_proxy.cli.plugins import plugins
+    from llm_proxy.config.files import unusable
 
-    words = [word for word in argv[:2] if not word.startswith("-")]
-    return plugins(words, Configuration(argv[len(words) :]).settings())
+    settings = Configuration(arguments).settings()
+    if wrong := [problem for problem in unusable(settings) if problem.key == "plugins.directory"]:
+        raise ConfigError(wrong)
+    return plugins(arguments.words, settings)
 
 
-COMMANDS = {
-    "": _serve,
+def _import(arguments: argparse.Namespace) -> int:
+    from llm_proxy.cli.import_litellm import import_litellm
+
+    words = list(arguments.words)
+    if len(words) != 2:
+        raise ConfigError([Problem("", "", "say `llm-proxy import litellm FILE`")])
+    if words[0] != "litellm":
+        close = close_to(words[0], ["litellm"])
+        message = f"only a configuration of litellm can be imported, not of '{words[0]}'{close}"
+        raise ConfigError([Problem("", "", message)])
+    return import_litellm(Path(words[1]), Path(arguments.output) if arguments.output else None)
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        message = f"the package 'shtab' is needed: {sys.executable} -m pip install shtab"
+        raise ConfigError([Problem("completion", "", message)]) from None
+    from llm_proxy.cli.arguments import parser
+
+    shells = ", ".join(shtab.SUPPORTED_SHELLS)
+    if len(arguments.words) != 1 or arguments.words[0] not in shtab.SUPPORTED_SHELLS:
+        word = arguments.words[0] if arguments.words else ""
+        close = close_to(word, shtab.SUPPORTED_SHELLS)
+        said = f"'{word}' is not a shell this knows{close}; say" if word else "say"
+        message = f"{said} `llm-proxy completion SHELL`, one of {shells}"
+        raise ConfigError([Problem("", "", message)])
+    print(shtab.complete(parser(), arguments.words[0]))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": _serve,
-    "config": _config,
     "check-config": _check_config,
+    "config": _config,
     "plugins": _plugins,
+    "import": _import,
+    "completion": _completion,
+    "version": _version,
 }

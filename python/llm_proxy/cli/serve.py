@@ -12,17 +12,16 @@ import json
 import logging
 import os
 import signal
-import sys
 from datetime import datetime, timezone
 
-from llm_proxy import __version__, _core
+from llm_proxy import _core
 from llm_proxy.assembly import make_server
+from llm_proxy.cli.banner import show
 from llm_proxy.cli.commands import Configuration
 from llm_proxy.cli.loop import run
-from llm_proxy.config.errors import ConfigError
-from llm_proxy.config.explain import describe
+from llm_proxy.config.errors import ConfigError, Problem
+from llm_proxy.config.files import unusable
 from llm_proxy.config.plan import plan, waits_for_a_start
-from llm_proxy.config.routes import unconfigured
 from llm_proxy.config.settings import Settings
 from llm_proxy.server import Server
 
@@ -33,15 +32,18 @@ EXIT_SECONDS = 1.5
 
 
 def serve(configuration: Configuration) -> int:
+    """Serves until a signal comes. Raises ConfigError for what keeps it from starting."""
     settings = configuration.settings()
+    if wrong := list(unusable(settings)):
+        raise ConfigError(wrong)
     for name, value in configuration.env_file().items():
         os.environ.setdefault(name, value)  # plugins look there
-    _log_to(settings)
     try:
-        return run(_serve(configuration, settings))
-    except OSError as error:
-        print(f"llm-proxy: {error}", file=sys.stderr)
-        return 1
+        _log_to(settings)
+    except (OSError, ValueError) as error:
+        where = settings.origins["logging.log_file"].where
+        raise ConfigError([Problem(where, "logging.log_file", str(error))]) from None
+    return run(_serve(configuration, settings))
 
 
 async def _serve(configuration: Configuration, settings: Settings) -> int:
@@ -58,17 +60,54 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
         loop.add_signal_handler(signum, on_stop, signum)
     watch = _core.ExitWatch(signals, settings.seconds("timeouts.drain") + EXIT_SECONDS)
     server = server_of(settings)
-    for line in unconfigured(settings):
-        logger.warning("%s", line)
-    async with server:
+    for doubt in (*settings.notes, *settings.doubts):
+        logger.warning("%s", doubt)
+    await _start(server, settings)
+    try:
         watch.follow(server.lane)
         reread = Reread(configuration, settings, server)
         server.reread = reread
         loop.add_signal_handler(signal.SIGHUP, reread.on_signal)
-        print(banner(settings, server.port, server.anthropic_port), flush=True)
+        show(settings, server, _files(configuration))
         await stop.wait()
         logger.info("Stopping: requests under way may finish; a second signal exits at once.")
+    finally:
+        await server.stop()
     return 0
+
+
+async def _start(server: Server, settings: Settings) -> None:
+    """Raises ConfigError for a plugin that must run and does not, and for an address in use."""
+    try:
+        await server.__aenter__()
+    except OSError as error:
+        raise ConfigError([_not_listening(settings, str(error))]) from None
+    except RuntimeError as error:
+        from llm_proxy.cli.plugins import missing_plugins
+        from llm_proxy.rings.runtime.manager import RequiredPluginMissing
+
+        if not isinstance(error, RequiredPluginMissing):
+            raise
+        raise ConfigError(missing_plugins(settings, error)) from None
+
+
+def _not_listening(settings: Settings, said: str) -> Problem:
+    """What the engine says of an address that it cannot listen on, at the setting that names it."""
+    path = "port"
+    if f":{settings.whole('anthropic_port')}:" in said:
+        path = "anthropic_port"
+    elif "access log" in said:
+        path = "logging.access_log_file"
+    where = settings.origins[path].where or settings.origins["host"].where
+    hint = " Choose another port, or 0 for any free one." if "in use" in said else ""
+    return Problem(where, "" if where.startswith("-") else path, said + hint)
+
+
+def _files(configuration: Configuration) -> list[str]:
+    """The files that settings were read from."""
+    env_file = configuration.arguments.env_file or ".env"
+    read = [configuration.file, env_file if os.path.isfile(env_file) else ""]
+    return [name for name in read if name]
 
 
 class Reread:
@@ -126,31 +165,6 @@ def server_of(settings: Settings) -> Server:
     )
 
 
-def banner(settings: Settings, port: int, anthropic_port: int = 0) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{port}"
-    backend = settings.backend(settings.default_backend)
-    model = settings.default_model or backend.example_model or "MODEL"
-    key = "" if not settings.client_keys else " -H 'authorization: Bearer YOUR-KEY'"
-    lines = [
-        f"llm-proxy {__version__} serves on {address}",
-        f"  default backend: {backend.name} {describe(backend)}",
-        f"  OpenAI clients: {address}/v1   Anthropic and Gemini clients: {address}",
-    ]
-    if anthropic_port:
-        lines.append(f"  Anthropic's API alone: http://{host}:{anthropic_port}")
-    if backend.kind == "echo":
-        lines += [
-            "  No provider is configured: the built-in 'echo' answers. For a real one set its key:",
-            "    OPENAI_API_KEY=... or ANTHROPIC_API_KEY=... or GEMINI_API_KEY=... (also in .env),",
-            "    or name a server: OPENAI_API_BASE_URL=http://host:port/v1, or run Ollama here.",
-        ]
-    body = f'{{"model":"{model}","messages":[{{"role":"user","content":"Hello"}}]}}'
-    content_type = "-H 'content-type: application/json'"
-    lines.append(f"  try: curl {address}/v1/chat/completions{key} {content_type} -d '{body}'")
-    return "\n".join(lines)
-
-
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and what was raised."""
 
@@ -168,7 +182,7 @@ class JsonLines(logging.Formatter):
 
 
 def _log_to(settings: Settings) -> None:
-    file = settings.text("logging.log_file")
+    file = _log_file(settings)
     handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
     readable = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if settings.text("logging.format") == "json" else readable)
@@ -182,4 +196,10 @@ def _log_from(level: str, settings: Settings) -> None:
     """Python's log and the engine's: the same lines, the same place."""
     logging.getLogger().setLevel(level)
     as_json = settings.text("logging.format") == "json"
-    _core.set_log(level, as_json, settings.text("logging.log_file"))
+    _core.set_log(level, as_json, _log_file(settings))
+
+
+def _log_file(settings: Settings) -> str:
+    """Empty: standard error."""
+    console = "/dev/stdout" if settings.text("logging.console_stream") == "stdout" else ""
+    return settings.text("logging.log_file") or console

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 from llm_proxy.backends.catalog import (
@@ -20,9 +21,11 @@ from llm_proxy.backends.catalog import (
     Row,
 )
 from llm_proxy.backends.login_families import is_login_family
+from llm_proxy.config.environment import Environment
 from llm_proxy.config.errors import Problem, nearest
+from llm_proxy.config.setting import Value
 from llm_proxy.config.settings import Backend, Origin
-from llm_proxy.config.table import BACKEND_BY_PATH, BACKEND_SETTINGS, Value
+from llm_proxy.config.table import BACKEND_BY_PATH, BACKEND_SETTINGS
 
 LAST_NUMBERED_KEY = 99
 NAME = re.compile(r"^\w[\w.-]*$", re.ASCII)
@@ -63,13 +66,15 @@ def numbered_keys(row: Row, environment: Mapping[str, str]) -> list[tuple[str, s
     if not row.key_env:
         return []
     names = [row.key_env, *(f"{row.key_env}_{n}" for n in range(1, LAST_NUMBERED_KEY + 1))]
-    found = ((name, environment.get(name, "").strip()) for name in names)
-    return [(name, key.removeprefix("Bearer ").strip()) for name, key in found if key]
+    found = [name for name in names if environment.get(name, "").strip()]
+    if not found and environment.get(row.spare_key_env, "").strip():
+        found = [row.spare_key_env]
+    return [(name, environment[name].strip().removeprefix("Bearer ").strip()) for name in found]
 
 
 def make_backends(
     sections: Mapping[str, SectionValues],
-    environment: Mapping[str, str],
+    environment: Environment,
     plugins: tuple[str, ...],
     problems: list[Problem],
 ) -> list[Backend]:
@@ -82,15 +87,16 @@ def make_backends(
         if not keys and not url_variable and row.type not in sections:
             continue
         section = sections.get(row.type, empty)
-        origin = Origin("environment", keys[0][0] if keys else url_variable)
         if row.type in sections:
             origin = section.origin
+        else:
+            origin = environment.origin(keys[0][0] if keys else url_variable)
         out[row.type] = _instance(row.type, row, section, environment, origin, problems)
         for variable, key in keys:
             number = variable.removeprefix(row.key_env).removeprefix("_")
-            if number:
+            if number.isdigit():
                 name = f"{row.type}.{number}"
-                own = SectionValues(Origin("environment", variable), dict(section.values))
+                own = SectionValues(environment.origin(variable), dict(section.values))
                 own.values["api_key"] = (key,)
                 out[name] = _instance(name, row, own, environment, own.origin, problems)
     for name, section in sections.items():
@@ -107,9 +113,12 @@ def make_backends(
             out[name] = _plugin(name, wanted, section)
         elif wanted in CATALOG:
             out[name] = _instance(name, CATALOG[wanted], section, environment, origin, problems)
+        elif section.text("type"):
+            message = unknown_backend(wanted, plugins)
+            problems.append(Problem(origin.where, f"backends.{name}.type", message))
         else:
-            key = f"backends.{name}.type" if section.text("type") else f"backends.{name}"
-            problems.append(Problem(origin.where, key, unknown_backend(wanted, plugins)))
+            message = without_type(name, wanted, section, plugins)
+            problems.append(Problem(origin.where, f"backends.{name}", message))
     taken = {backend.type for backend in out.values()}
     for name in plugins:
         if not (is_login_family(name) and name in taken):
@@ -121,6 +130,22 @@ def unknown_backend(name: str, plugins: tuple[str, ...]) -> str:
     if name in OAUTH_PACKAGE_BACKENDS:
         return f"backend '{name}' comes with the optional package: {INSTALL_OAUTH}"
     return f"no backend is called '{name}'" + nearest(name, [*CATALOG, *plugins])
+
+
+def without_type(name: str, wanted: str, section: SectionValues, plugins: tuple[str, ...]) -> str:
+    """What to say of an instance that names no row: its name is a slip, or its type is missing."""
+    known = [*CATALOG, *plugins]
+    slip = get_close_matches(wanted, known, n=1, cutoff=0.75)
+    if wanted in OAUTH_PACKAGE_BACKENDS or (slip and not section.text("api_url")):
+        return unknown_backend(wanted, plugins)
+    formats: dict[str, str] = {
+        row.format: row.type for row in CATALOG.values() if row.type.endswith("-compatible")
+    }
+    meant = formats.get(section.text("format"), "openai-compatible")
+    return (
+        f"no backend is called '{wanted}': give it a type, which kind of server it is, such "
+        f"as type: {meant}. Known: {', '.join(sorted(known))}"
+    )
 
 
 def _plugin(name: str, plugin: str, section: SectionValues) -> Backend:
@@ -148,7 +173,7 @@ def _instance(
     name: str,
     row: Row,
     section: SectionValues,
-    environment: Mapping[str, str],
+    environment: Environment,
     origin: Origin,
     problems: list[Problem],
 ) -> Backend:
@@ -165,7 +190,7 @@ def _instance(
     own_url = name in ("", row.type) or not section.text("api_url")
     variable = next((v for v in row.url_env if environment.get(v, "").strip()), "")
     if variable and own_url:
-        url, url_origin = environment[variable].strip(), Origin("environment", variable)
+        url, url_origin = environment[variable].strip(), environment.origin(variable)
     base_url = _base_url(name, url, row, url_origin, problems) if row.kind == "http" else ""
     _check_instance(name, row, section, keys, origin, problems)
     return Backend(
@@ -257,7 +282,7 @@ def _other_formats(
 
 
 def _timeout(
-    row: Row, section: SectionValues, environment: Mapping[str, str], problems: list[Problem]
+    row: Row, section: SectionValues, environment: Environment, problems: list[Problem]
 ) -> float:
     text = environment.get(row.timeout_env, "").strip() if row.timeout_env else ""
     if not text:
@@ -268,9 +293,8 @@ def _timeout(
         assert isinstance(value, float)
         return value
     except ValueError as error:
-        problem = Problem(
-            f"environment variable {row.timeout_env}", f"backends.{row.type}.timeout", str(error)
-        )
+        place = environment.place(row.timeout_env)
+        problem = Problem(place, f"backends.{row.type}.timeout", str(error))
         if problem not in problems:
             problems.append(problem)
         return 0.0
@@ -308,7 +332,7 @@ def _check_instance(
                 )
             )
     for plugin_row in PLUGIN_ROWS:
-        if plugin_row.path in section.origins:
+        if section.values.get(plugin_row.path):
             problems.append(
                 Problem(
                     section.origins[plugin_row.path].where,
@@ -370,7 +394,7 @@ def pick_default(
     backends: list[Backend],
     wanted: str,
     origin: Origin,
-    environment: Mapping[str, str],
+    environment: Environment,
     plugins: tuple[str, ...],
     reach: Callable[[str], bool],
     problems: list[Problem],
@@ -407,7 +431,7 @@ def _named(
     name: str,
     model: str,
     origin: Origin,
-    environment: Mapping[str, str],
+    environment: Environment,
     plugins: tuple[str, ...],
     problems: list[Problem],
 ) -> Choice:

@@ -25,9 +25,13 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+def close_to(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing if none of `known` is like `name`."""
+    close = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'? Known: a, b, c` for a name that is not among `known`."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"; did you mean '{close[0]}'?" if close else "."
-    return f"{hint} Known: {', '.join(names)}"
+    return f"{close_to(name, names) or '.'} Known: {', '.join(names)}"

@@ -28,8 +28,10 @@ AT_START = (
     "timeouts.drain",
     "plugins.directory",
     "plugins.state_file",
+    "plugins.on_load_error",
     "logging.format",
     "logging.log_file",
+    "logging.console_stream",
     "logging.access_log_file",
 )
 
@@ -56,6 +58,7 @@ def plan(settings: Settings) -> Plan:
             "config": settings.mapping("plugins.config"),
             "tenants": settings.mapping("plugins.tenants"),
             **({"state_file": state_file} if state_file else {}),
+            "on_load_error": settings.text("plugins.on_load_error"),
         },
         plugin_view(settings) if hosted else None,
     )

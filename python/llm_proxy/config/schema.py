@@ -40,7 +40,9 @@ def _of(setting: Setting) -> dict[str, object]:
     if setting.help:
         out["description"] = setting.help
     if setting.choices and setting.kind == "text":
-        out = {**out, "type": "string", "enum": list(setting.choices)}
+        switch = [True, False] if "true" in setting.choices else []
+        out = {**out, "type": ["string", "boolean"] if switch else "string"}
+        out["enum"] = [*setting.choices, *switch]
     if setting.choices and setting.kind == "names":
         out["additionalProperties"] = {"enum": list(setting.choices)}
     if setting.choices and setting.kind == "texts":

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llm_proxy.backends.catalog import Auth, Kind, OtherFormat
-from llm_proxy.config.table import Value
+from llm_proxy.config.errors import Problem
+from llm_proxy.config.setting import Value
 
 Source = Literal["default", "config", "environment", "cli", "derived"]
 
@@ -65,6 +66,8 @@ class Settings:
     backends: tuple[Backend, ...]
     default_backend: str
     default_model: str
+    doubts: tuple[Problem, ...] = ()  # cannot work as it stands; `check-config` fails
+    notes: tuple[Problem, ...] = ()  # has no effect, or is unwise
 
     def text(self, path: str) -> str:
         return str(self.values[path])

@@ -92,6 +92,8 @@ async def _run(module: ModuleType, source: str) -> None:
 async def _make(entry: ManifestEntry, target: Any, state: PluginState | None) -> RingEntry:
     ring = entry.hook or _own_ring(target)
     if inspect.isclass(target) and issubclass(target, BasePlugin):
+        if not inspect.iscoroutinefunction(inspect.unwrap(target.execute)):
+            raise RuntimeError(f"{target.__name__}.execute must be an async function: async def")
         instance = await _started(lambda: target(config=entry.config), state)
         call, kind = instance.execute, "class"
         timeout = _class_timeout(entry, instance)

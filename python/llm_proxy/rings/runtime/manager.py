@@ -5,10 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llm_proxy import _core
 from llm_proxy.import_problem import import_problem
@@ -22,6 +30,7 @@ from llm_proxy.rings.runtime.engine import (
     RingEntry,
     default_fail_policy,
 )
+from llm_proxy.rings.runtime.gate import PluginSecurityError
 from llm_proxy.rings.runtime.loader import companions, digest_of, load_entry
 from llm_proxy.rings.runtime.manifest import ManifestEntry, parse_row, read_manifests
 from llm_proxy.rings.runtime.natives import native_steps
@@ -34,6 +43,7 @@ from llm_proxy.rings.services.host import Services
 from llm_proxy.rings.services.store import MEMORY, StateStore
 
 logger = logging.getLogger("llm_proxy.plugins")
+OnLoadError = Literal["auto", "refuse", "skip"]
 
 
 def _percentiles(samples: list[float]) -> dict[str, float]:
@@ -48,7 +58,14 @@ def _percentiles(samples: list[float]) -> dict[str, float]:
 
 
 class RequiredPluginMissing(RuntimeError):
-    """A plugin marked `required` cannot be loaded: traffic must not pass without it."""
+    """A plugin that must be there cannot be loaded: traffic must not pass without it.
+
+    `rows` are the entries and what is wrong with each.
+    """
+
+    def __init__(self, rows: Sequence[tuple[ManifestEntry, str]]) -> None:
+        self.rows = tuple(rows)
+        super().__init__("; ".join(f"{entry.name}: {problem}" for entry, problem in rows))
 
 
 @dataclass
@@ -75,6 +92,16 @@ def _its_own(error: BaseException) -> bool:
     task = asyncio.current_task()
     told = getattr(task, "cancelling", None)  # Python 3.10 does not say
     return told is not None and told() == 0
+
+
+def _refuses(policy: OnLoadError, row: ManifestEntry) -> bool:
+    return policy == "refuse" or (policy == "auto" and row.by_name)
+
+
+def _said(error: BaseException) -> str:
+    """What was raised, without the name of the class where the loader itself says what is wrong."""
+    own = (RuntimeError, FileNotFoundError, PluginSecurityError)
+    return str(error) if type(error) in own else f"{type(error).__name__}: {error}"
 
 
 async def _unload(entry: RingEntry) -> None:
@@ -105,12 +132,17 @@ class PluginManager:
         enable: Collection[str] = (),
         state_file: str | Path = MEMORY,
         tenants: Mapping[str, Any] | None = None,
+        on_load_error: OnLoadError = "skip",
     ) -> None:
+        """`on_load_error`: what a plugin that cannot be loaded ends. "refuse": building raises
+        RequiredPluginMissing; "auto": only if the user enabled it by name or in the manifest of
+        `plugins_dir`; "skip": nothing, the others run. A `required` one is never skipped."""
         self.plugins_dir = None if plugins_dir is None else Path(plugins_dir)
         directory = self.plugins_dir or Path("plugins")
         self.installed_dir = directory / "installed"
         self.manifest_path = directory / "manifest.yaml"
         settings = dict(config) if isinstance(config, Mapping) else {}
+        self._on_load_error = on_load_error
         self._store = StateStore(state_file)
         self._cache = ResponseCache()
         self.state = PluginState(cache=self._cache, config=settings, extra={"store": self._store})
@@ -151,9 +183,15 @@ class PluginManager:
         edits = edits or Edits.read(self.plugins_dir)
         generation = Generation(edits=edits)
         others: list[RingEntry] = []
+        missing: list[tuple[ManifestEntry, str]] = []
         for row in read_manifests(self.plugins_dir, self._enable, edits):
             made: RingEntry | None = None
             problem = None if row.enabled else "disabled"
+            if row.enabled and row.oddity:
+                if _refuses(self._on_load_error, row):
+                    missing.append((row, row.oddity))
+                    continue
+                logger.error("Plugin %s: %s: %s", row.name, row.where, row.oddity)
             if row.enabled:
                 try:
                     made = await load_entry(row, self.plugins_dir, self.state)
@@ -161,16 +199,19 @@ class PluginManager:
                     if not _its_own(error):
                         await generation.unload()
                         raise
-                    problem = import_problem(error) or f"{type(error).__name__}: {error}"
-                    logger.error("Plugin %s is not loaded: %s", row.name, problem)
-                    if row.required:
-                        await generation.unload()
-                        raise RequiredPluginMissing(f"{row.name}: {problem}") from error
+                    problem = import_problem(error) or _said(error)
+                    if row.required or _refuses(self._on_load_error, row):
+                        missing.append((row, problem))
+                    else:
+                        logger.error("Plugin %s is not loaded: %s", row.name, problem)
             if made is not None:
                 generation.entries.append(made)
                 others += companions(made)
             generation.meta.append(_describe(row, made, problem))
             generation.configs[row.name] = row.config
+        if missing:
+            await generation.unload()
+            raise RequiredPluginMissing(missing)
         generation.entries += others
         await tokenizer.prepare()
         return generation

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -19,6 +20,37 @@ STOCK = "stock"  # among the names to enable: what the built-in manifest enables
 ALL = "all"
 KINDS = ("python", "wasm")
 DEFAULT_PRIORITY = 100.0
+TOP_KEYS = ("plugins", "version", "name", "description")
+# What a row may say; keys that begin with "x-" or "_" are the author's own.
+ROW_KEYS = (
+    "name",
+    "hook",
+    "entrypoint",
+    "type",
+    "enabled",
+    "required",
+    "priority",
+    "timeout_ms",
+    "fail_policy",
+    "stream",
+    "config",
+    "limits",
+    "version",
+    "author",
+    "description",
+    "ui_schema",
+    "sha256",
+    "allow_inprocess",
+    # What authors write about a plugin, for people.
+    "category",
+    "homepage",
+    "icon",
+    "license",
+    "repository",
+    "source",
+    "tags",
+    "url",
+)
 # What a row of type wasm may say under `limits`, and which values are sound.
 _LIMITS: dict[str, Callable[[Any], bool]] = {
     "memory_mb": lambda value: type(value) in (int, float) and 0.0625 <= value <= 4096,
@@ -53,6 +85,13 @@ class ManifestEntry:
     allow_inprocess: bool = False
     point: EntryPoint | None = None
     problem: str | None = None  # why it cannot be loaded, if its row is wrong
+    oddity: str | None = None  # what its row says that nobody reads; it can be loaded all the same
+    where: str = ""  # "plugins/manifest.yaml:12"
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the user asked for it, and not merely installed a package that has it."""
+        return self.source in ("built-in", "bundled")
 
 
 @cache
@@ -77,7 +116,10 @@ def read_manifests(
         entries[name] = replace(entry, enabled=stock or ALL in enable or name in enable)
     for name in enable:
         if name not in entries and name not in (STOCK, ALL):
-            entries[name] = _broken(name, "built-in", "there is no built-in plugin of this name")
+            close = close_to(name, [*entries, STOCK, ALL])
+            what = f"there is no built-in plugin of this name{close or '; '}"
+            what += "" if close else "`llm-proxy plugins` lists them"
+            entries[name] = _broken(name, "built-in", what)
     if directory is not None:
         for entry in _read(directory / "manifest.yaml", "bundled"):
             entries[entry.name] = entry
@@ -106,36 +148,102 @@ def read_manifests(
 
 
 def _read(path: Path, source: str) -> list[ManifestEntry]:
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        return [_broken(str(path), source, f"cannot be read: {error}")]
-    rows = document.get("plugins") if isinstance(document, Mapping) else None
-    if rows is None:
+        text = path.read_text(encoding="utf-8-sig")
+        document = yaml.safe_load(text) or {}
+        places = _places(path, text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        return [_broken(path.name, source, f"is not YAML: {what}", where)]
+    except (OSError, ValueError, RecursionError) as error:
+        what = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        return [_broken(path.name, source, f"cannot be read: {what}", str(path))]
+    if not isinstance(document, Mapping):
+        return [_broken(path.name, source, "must hold plugins: [...]", str(path))]
+    strange = [key for key in document if key not in TOP_KEYS]
+    rows = document.get("plugins")
+    if rows is None and not strange:
         return []
-    if not isinstance(rows, list):
-        return [_broken(str(path), source, "'plugins' must be a list")]
-    return [parse_row(row, source, index) for index, row in enumerate(rows)]
+    if rows is None or not isinstance(rows, list):
+        what = f"there is no '{strange[0]}'{close_to(str(strange[0]), TOP_KEYS)}" if strange else ""
+        return [_broken(path.name, source, what or "'plugins' must be a list", str(path))]
+    return [parse_row(row, source, index, places[index]) for index, row in enumerate(rows)]
 
 
-def _broken(name: str, source: str, problem: str) -> ManifestEntry:
-    return ManifestEntry(name, None, "", source=source, problem=problem)
+@dataclass(frozen=True)
+class Place:
+    """Where a row stands: its file, its line, and the lines of its keys."""
+
+    file: Path
+    line: int
+    keys: Mapping[str, int]
+
+    def of(self, key: str = "") -> str:
+        return f"{self.file}:{self.keys.get(key, self.line)}"
 
 
-def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
+def _places(path: Path, text: str) -> list[Place]:
+    """The places of the rows of a manifest that was read without an error."""
+    top = yaml.compose(text, yaml.SafeLoader)
+    rows: list[yaml.Node] = []
+    if isinstance(top, yaml.MappingNode):
+        for key, value in top.value:
+            if key.value == "plugins" and isinstance(value, yaml.SequenceNode):
+                rows = value.value
+    places = []
+    for row in rows:
+        pairs = row.value if isinstance(row, yaml.MappingNode) else []
+        keys = {str(key.value): key.start_mark.line + 1 for key, _ in pairs}
+        places.append(Place(path, row.start_mark.line + 1, keys))
+    return places
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing if none of `known` is like `name`."""
+    close = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _limits(limits: Any, problems: list[str]) -> Mapping[str, Any]:
+    if not isinstance(limits, Mapping):
+        problems.append("'limits' must be a mapping")
+        return {}
+    for key, value in limits.items():
+        if key not in _LIMITS:
+            problems.append(f"'limits.{key}' is not one of {', '.join(_LIMITS)}")
+        elif not _LIMITS[key](value):
+            problems.append(f"'limits.{key}' may not be {value!r}")
+    return limits
+
+
+def _is_known(key: str) -> bool:
+    return key in ROW_KEYS or key.startswith(("x-", "_"))
+
+
+def _broken(name: str, source: str, problem: str, where: str = "") -> ManifestEntry:
+    return ManifestEntry(name, None, "", source=source, problem=problem, where=where)
+
+
+def parse_row(row: Any, source: str, index: int = 0, place: Place | None = None) -> ManifestEntry:
     """One row; what is wrong with it is said in `problem` and concerns no other row."""
+    at = place.of() if place is not None else ""
     if not isinstance(row, Mapping):
-        return _broken(f"#{index}", source, "an entry must be a mapping")
+        return _broken(f"#{index}", source, "an entry must be a mapping", at)
     name = row.get("name")
     if not isinstance(name, str) or not name:
-        return _broken(f"#{index}", source, "'name' is missing")
+        what = "'name' is missing" if name in (None, "") else f"'name' is {name!r}: quote it"
+        return _broken(f"#{index}", source, what, at)
     own = built_in().get(name)
     if own is not None and source != "built-in" and "entrypoint" not in row:
         config = {**(own.get("config") or {}), **(row.get("config") or {})}
         row, source = {**own, "enabled": True, **row, "config": config}, "built-in"
     problems: list[str] = []
+    odd = [str(key) for key in row if not _is_known(str(key))]
+    where = place.of(*odd[:1]) if place is not None else ""
 
     def number(key: str, default: float | None) -> float | None:
         value = row.get(key, default)
@@ -154,7 +262,8 @@ def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
         problems.append(f"'hook' is {row['hook']!r}; the rings are {rings}")
     entrypoint = row.get("entrypoint")
     if not isinstance(entrypoint, str) or not entrypoint:
-        problems.append("'entrypoint' is missing")
+        close = "" if row.get("entrypoint") else close_to(name, built_in())
+        problems.append("'entrypoint' is missing" + close)
     kind = str(row.get("type", "python"))
     if kind not in KINDS:
         problems.append(f"'type' is {kind!r}; it must be one of {', '.join(KINDS)}")
@@ -168,15 +277,7 @@ def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
     if not isinstance(config, Mapping):
         problems.append("'config' must be a mapping")
         config = {}
-    limits = row.get("limits") or {}
-    if not isinstance(limits, Mapping):
-        problems.append("'limits' must be a mapping")
-        limits = {}
-    for key, value in limits.items():
-        if key not in _LIMITS:
-            problems.append(f"'limits.{key}' is not one of {', '.join(_LIMITS)}")
-        elif not _LIMITS[key](value):
-            problems.append(f"'limits.{key}' may not be {value!r}")
+    limits = _limits(row.get("limits") or {}, problems)
     priority = number("priority", DEFAULT_PRIORITY)
     return ManifestEntry(
         name=name,
@@ -199,4 +300,7 @@ def parse_row(row: Any, source: str, index: int = 0) -> ManifestEntry:
         sha256=row.get("sha256"),
         allow_inprocess=bool(row.get("allow_inprocess", False)),
         problem="; ".join(problems) or None,
+        oddity="; ".join(f"there is no key '{key}'{close_to(key, ROW_KEYS)}" for key in odd)
+        or None,
+        where=where,
     )
