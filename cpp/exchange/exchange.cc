@@ -350,7 +350,7 @@ void Exchange::send_error(const Error& error, std::string_view fields, std::stri
     // A keep-alive has told the client 200: what is left is the stream's own error.
     keep_alive_.disarm();
     std::string event;
-    client_codec().encode_stream_error(error, event);
+    client_format().encode_stream_error(error, event);
     session_->end_stream(event, /*clean=*/false);
     return;
   }
@@ -373,7 +373,7 @@ void Exchange::send_error(const Error& error, std::string_view fields, std::stri
   if (is_admin(session_->request().frontend.operation)) {
     JsonWriter(body).begin_object().member("detail", error.message).end_object();
   } else {
-    client_codec().encode_error(error, body);
+    client_format().encode_error(error, body);
   }
   send_reply(client_status(format_, error), lines, kJson, std::move(body));
 }

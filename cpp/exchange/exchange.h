@@ -12,7 +12,7 @@
 #include "base/deadline_list.h"
 #include "base/memory_budget.h"
 #include "exchange/model_list.h"
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "ledger/record.h"
 #include "model/request.h"
 #include "rings/ring_host.h"
@@ -237,7 +237,7 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
     return backend.format == format_ && !replaced_request_ &&
            !(stream_ && (backend.quirks.whole_replies || backend.quirks.cumulative_text));
   }
-  const Codec& client_codec() const { return codec(format_); }
+  const Format& client_format() const { return format_of(format_); }
   std::string_view body() const;
 
   ClientSession* session_;  // null once the client has gone

@@ -70,8 +70,8 @@ bool Exchange::take_body(std::string body_left) {
 // The proxy's own answer, in the client's format.
 void Exchange::answer_command(const std::string& text) {
   prepare_encoding();
-  const auto encoder = stream_ ? client_codec().stream_encoder(lane_->encode_context)
-                               : client_codec().whole_encoder(lane_->encode_context);
+  const auto encoder = stream_ ? client_format().stream_encoder(lane_->encode_context)
+                               : client_format().whole_encoder(lane_->encode_context);
   const auto answer = std::string(kCommandAnswer) + text;
   Usage nothing;
   nothing.input = nothing.output = 0;

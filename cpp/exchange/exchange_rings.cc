@@ -200,7 +200,7 @@ void Exchange::replace_request(std::string chat_body) {
   } else {
     if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
     replaced_body_ = std::move(chat_body);
-    auto replaced = codec(WireFormat::openai_chat).decode_request(*replaced_body_, {}, false);
+    auto replaced = format_of(WireFormat::openai_chat).decode_request(*replaced_body_, {}, false);
     if (!replaced) return send_error(replaced.error());
     replaced_request_ = *std::move(replaced);
     peek_.model = peek->model;
@@ -220,7 +220,7 @@ std::optional<std::string> Exchange::edit_of_client(std::string_view chat_body) 
   if (!decode_request()) return std::nullopt;
   const auto view = chat_view(*request_, peek_.model);
   if (!view) return std::nullopt;
-  return edited_request(client_codec(), body(), *view, chat_body);
+  return edited_request(client_format(), body(), *view, chat_body);
 }
 
 // A plugin answered in the upstream's place: a chat completion, given in the client's format and as
@@ -243,9 +243,9 @@ void Exchange::answer_from_ring(RingVerdict&& verdict) {
   }
   if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
   prepare_encoding();
-  auto encoder = stream_ ? client_codec().stream_encoder(lane_->encode_context)
-                         : client_codec().whole_encoder(lane_->encode_context);
-  const auto decoder = codec(WireFormat::openai_chat).reply_decoder(lane_->translation);
+  auto encoder = stream_ ? client_format().stream_encoder(lane_->encode_context)
+                         : client_format().whole_encoder(lane_->encode_context);
+  const auto decoder = format_of(WireFormat::openai_chat).reply_decoder(lane_->translation);
   if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
     return send_error({ErrorKind::internal,
                        "a ring plugin's answer is no chat completion: " + decoded.error().message});
@@ -267,8 +267,8 @@ std::string Exchange::body_as_chat(std::string_view client_body) {
   if (format_ == WireFormat::openai_chat) return std::string(client_body);
   if (!decode_request()) return {};
   prepare_encoding();
-  const auto decoder = client_codec().reply_decoder(lane_->translation);
-  const auto encoder = codec(WireFormat::openai_chat).whole_encoder(lane_->encode_context);
+  const auto decoder = client_format().reply_decoder(lane_->translation);
+  const auto encoder = format_of(WireFormat::openai_chat).whole_encoder(lane_->encode_context);
   if (!decoder->on_whole(client_body, *encoder)) return {};
   return std::move(encoder->out());
 }
@@ -304,7 +304,7 @@ void Exchange::open_ring_stream() {
   options.hear = rings.stream_rules().hear;
   options.placeholders = &placeholders_;
   options.usage = &record_.usage;
-  ring_stream_ = std::make_unique<RingStream>(client_codec(), lane_->encode_context, options);
+  ring_stream_ = std::make_unique<RingStream>(client_format(), lane_->encode_context, options);
 }
 
 // Gives the text that has come to who wants to hear it. While they look at one piece the next one
@@ -373,8 +373,8 @@ void Exchange::on_stream_verdict(RingVerdict&& verdict) {
   if (ring_stream_->holds_all()) {
     auto fields = head.fields;
     if (verdict.kind != RingVerdict::Kind::proceed) {
-      const auto decoder = codec(WireFormat::openai_chat).reply_decoder(lane_->translation);
-      const auto encoder = client_codec().stream_encoder(lane_->encode_context);
+      const auto decoder = format_of(WireFormat::openai_chat).reply_decoder(lane_->translation);
+      const auto encoder = client_format().stream_encoder(lane_->encode_context);
       if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
         return refuse_stream({ErrorKind::internal, "a ring plugin's reply is no chat completion: " +
                                                        decoded.error().message});
@@ -427,7 +427,7 @@ void Exchange::on_reply_verdict(RingVerdict&& verdict) {
       const auto view = body_as_chat(reply.body);
       prepare_encoding();
       auto edited =
-          edited_reply(client_codec(), lane_->encode_context, reply.body, view, verdict.body);
+          edited_reply(client_format(), lane_->encode_context, reply.body, view, verdict.body);
       if (!edited) {
         return send_error({ErrorKind::internal, "a ring plugin's reply is no chat completion: " +
                                                     edited.error().message});

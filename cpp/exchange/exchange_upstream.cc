@@ -31,7 +31,7 @@ bool is_openai(WireFormat format) {
 Result<void> Exchange::decode_request() {
   if (request_) return {};
   const auto& frontend = session_->request().frontend;
-  auto decoded = client_codec().decode_request(body(), frontend.model, frontend.stream);
+  auto decoded = client_format().decode_request(body(), frontend.model, frontend.stream);
   if (!decoded) return std::move(decoded).error();
   request_ = *std::move(decoded);
   return {};
@@ -46,7 +46,7 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
   auto& request = replaced_request_ ? *replaced_request_ : *request_;
   restore_ids(request, context_.seals(), seal_session(), context_.worker().now());
   restore_seals(request, context_.seals(), seal_session(), backend.format, context_.worker().now());
-  if (auto encoded = codec(backend.format).encode_request(request, lane_->translation, out);
+  if (auto encoded = format_of(backend.format).encode_request(request, lane_->translation, out);
       !encoded) {
     return encoded;
   }
@@ -88,10 +88,10 @@ std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_us
     // Plugins and races want answers.
     const bool rated =
         snapshot_->config->failure_handling.enabled || ring_ != nullptr || !racers_.empty();
-    return std::make_unique<RawRelay>(*lane_, client_codec(), keep_usage_chunk, json_array,
+    return std::make_unique<RawRelay>(*lane_, client_format(), keep_usage_chunk, json_array,
                                       plain_path_.empty(), rated);
   }
-  return std::make_unique<TranslatingRelay>(*lane_, codec(backend.format), client_codec(),
+  return std::make_unique<TranslatingRelay>(*lane_, format_of(backend.format), client_format(),
                                             lane_->encode_context, stream_, context_.seals(),
                                             seal_session(), context_.worker().now());
 }
@@ -99,8 +99,8 @@ std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_us
 void Exchange::attempt_echo(const Backend& backend) {
   if (auto encoded = encode_for(backend, lane_->encoded_body); !encoded)
     return send_error(encoded.error());
-  const auto encoder = stream_ ? client_codec().stream_encoder(lane_->encode_context)
-                               : client_codec().whole_encoder(lane_->encode_context);
+  const auto encoder = stream_ ? client_format().stream_encoder(lane_->encode_context)
+                               : client_format().whole_encoder(lane_->encode_context);
   class Tap final : public EventSink {
    public:
     Tap(Exchange& exchange, EventSink& next) : exchange_(exchange), next_(next) {}

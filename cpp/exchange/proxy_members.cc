@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "json/reader.h"
 #include "json/writer.h"
 

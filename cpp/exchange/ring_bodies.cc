@@ -11,8 +11,8 @@
 namespace llm_proxy {
 namespace {
 
-Result<std::string> request_as(const Codec& client, std::string_view chat_body) {
-  auto decoded = codec(WireFormat::openai_chat).decode_request(chat_body, {}, false);
+Result<std::string> request_as(const Format& client, std::string_view chat_body) {
+  auto decoded = format_of(WireFormat::openai_chat).decode_request(chat_body, {}, false);
   if (!decoded) return std::move(decoded).error();
   Translation translation;
   std::string out;
@@ -22,10 +22,10 @@ Result<std::string> request_as(const Codec& client, std::string_view chat_body) 
   return out;
 }
 
-Result<std::string> reply_as(const Codec& client, const EncodeContext& context,
+Result<std::string> reply_as(const Format& client, const EncodeContext& context,
                              std::string_view chat_body) {
   const Translation translation;
-  const auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation);
+  const auto decoder = format_of(WireFormat::openai_chat).reply_decoder(translation);
   const auto encoder = client.whole_encoder(context);
   if (auto decoded = decoder->on_whole(chat_body, *encoder); !decoded) {
     return std::move(decoded).error();
@@ -40,12 +40,12 @@ Result<std::string> chat_view(const Request& request, std::string_view model) {
   translation.upstream_model = model;
   translation.view = true;
   std::string out;
-  auto encoded = codec(WireFormat::openai_chat).encode_request(request, translation, out);
+  auto encoded = format_of(WireFormat::openai_chat).encode_request(request, translation, out);
   if (!encoded) return std::move(encoded).error();
   return out;
 }
 
-std::optional<std::string> edited_request(const Codec& client, std::string_view body,
+std::optional<std::string> edited_request(const Format& client, std::string_view body,
                                           std::string_view view, std::string_view edited) {
   const auto before = request_as(client, view);
   const auto after = request_as(client, edited);
@@ -79,7 +79,7 @@ void hide_rest(const Placeholders& placeholders, std::string& body) {
   }
 }
 
-Result<std::string> edited_reply(const Codec& client, const EncodeContext& context,
+Result<std::string> edited_reply(const Format& client, const EncodeContext& context,
                                  std::string_view body, std::string_view view,
                                  std::string_view edited) {
   auto after = reply_as(client, context, edited);

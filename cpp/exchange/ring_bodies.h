@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "rings/stream_text.h"
 
 namespace llm_proxy {
@@ -17,7 +17,7 @@ Result<std::string> chat_view(const Request& request, std::string_view model);
 
 // `body`, a request of `client`'s format, with the edit that made `edited` of `view`, its
 // chat_view. Nothing: the edit has no place in it.
-std::optional<std::string> edited_request(const Codec& client, std::string_view body,
+std::optional<std::string> edited_request(const Format& client, std::string_view body,
                                           std::string_view view, std::string_view edited);
 
 // `body`, a JSON object, with "stream": true if it says nothing about it: a plugin that wrote it
@@ -29,7 +29,7 @@ void keep_streaming(std::string& body);
 void hide_rest(const Placeholders& placeholders, std::string& body);
 
 // edited_request() for a whole reply. An error: `edited` is no chat completion.
-Result<std::string> edited_reply(const Codec& client, const EncodeContext& context,
+Result<std::string> edited_reply(const Format& client, const EncodeContext& context,
                                  std::string_view body, std::string_view view,
                                  std::string_view edited);
 

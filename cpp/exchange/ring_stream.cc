@@ -4,10 +4,10 @@
 
 namespace llm_proxy {
 
-RingStream::RingStream(const Codec& client, const EncodeContext& context, const Options& options)
+RingStream::RingStream(const Format& client, const EncodeContext& context, const Options& options)
     : decoder_(client.reply_decoder(*context.translation)),
       observer_(client.observer()),
-      whole_(codec(WireFormat::openai_chat).whole_encoder(context)),
+      whole_(format_of(WireFormat::openai_chat).whole_encoder(context)),
       usage_(options.usage),
       // The elements of an array are told apart only when all are there.
       hold_all_(options.hold_all || context.json_array),

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/bounded_buffer.h"
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "http/sse_reader.h"
 #include "json/array_reader.h"
 #include "model/events.h"
@@ -40,7 +40,7 @@ class RingStream final : private EventSink {
   };
 
   // `context` outlives this.
-  RingStream(const Codec& client, const EncodeContext& context, const Options& options);
+  RingStream(const Format& client, const EncodeContext& context, const Options& options);
 
   // Takes what was written for the client; leaves in `bytes` what may go on now.
   void add(std::string& bytes);

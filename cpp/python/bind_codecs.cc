@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "python/bind.h"
 
 namespace py = pybind11;
@@ -26,10 +26,10 @@ void check(const Result<void>& result) {
   if (!result) throw py::value_error(result.error().message);
 }
 
-const Codec& codec_named(const std::string& name) {
+const Format& codec_named(const std::string& name) {
   const auto format = wire_format_named(name);
   if (!format) throw py::value_error("no such wire format: " + name);
-  return codec(*format);
+  return format_of(*format);
 }
 
 py::bytes translate_request(const py::bytes& body, const std::string& source,
@@ -74,7 +74,7 @@ class ErrorWatch final : public EventSink {
 
 py::bytes translate_reply(const py::bytes& body, const std::string& source,
                           const std::string& target) {
-  const Codec& to = codec_named(target);
+  const Format& to = codec_named(target);
   const Unasked unasked(to.format);
   const auto encoder = to.whole_encoder(unasked.context());
   ErrorWatch watch(*encoder);
@@ -87,7 +87,7 @@ py::bytes translate_reply(const py::bytes& body, const std::string& source,
 // One stream. Lane only.
 class StreamTranslator {
  public:
-  StreamTranslator(const Codec& from, const Codec& to)
+  StreamTranslator(const Format& from, const Format& to)
       : unasked_(to.format),
         decoder_(from.reply_decoder(unasked_.translation)),
         encoder_(to.stream_encoder(unasked_.context())) {}

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "model/wire_format.h"
 
 namespace llm_proxy {

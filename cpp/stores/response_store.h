@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/fair_list.h"
 #include "base/result.h"
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "http/sse_reader.h"
 #include "json/text.h"
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/fair_list.h"
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "model/events.h"
 #include "model/request.h"
 

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <optional>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "formats/shared/reasoning.h"
 #include "json/merge.h"
 
@@ -28,7 +28,7 @@ void set(const CallParams& params, Request& request) {
 
 Result<std::string> with_params(const CallParams& params, const Backend& backend,
                                 std::string_view model, std::string_view body) {
-  const auto& format = codec(backend.format);
+  const auto& format = format_of(backend.format);
   const auto decoded = format.decode_request(body, model, false);
   if (!decoded) return decoded.error();
   Request request;

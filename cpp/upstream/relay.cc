@@ -37,7 +37,7 @@ bool is_success(int status) {
 
 }  // namespace
 
-Relay::Relay(RelayOwner& owner, const Codec& upstream, const Codec& client)
+Relay::Relay(RelayOwner& owner, const Format& upstream, const Format& client)
     : owner_(owner), upstream_(upstream), client_(client) {}
 
 void Relay::on_head(UpstreamHead head) {
@@ -148,7 +148,7 @@ void Relay::finish_whole() {
 
 // ---- raw ----
 
-RawRelay::RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array,
+RawRelay::RawRelay(RelayOwner& owner, const Format& codec, bool keep_usage_chunk, bool json_array,
                    bool answers, bool rated)
     : Relay(owner, codec, codec),
       observer_(codec.observer()),
@@ -295,7 +295,7 @@ void RawRelay::append_keep_alive() {
 
 // ---- translating ----
 
-TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Codec& upstream, const Codec& client,
+TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Format& upstream, const Format& client,
                                    const EncodeContext& context, bool stream, SealStore& seals,
                                    std::string session, TimePoint now)
     : Relay(owner, upstream, client),

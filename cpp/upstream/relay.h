@@ -9,8 +9,8 @@
 #include "base/bounded_buffer.h"
 #include "base/clock.h"
 #include "base/memory_budget.h"
-#include "formats/codec.h"
 #include "formats/cumulative_text.h"
+#include "formats/format.h"
 #include "http/sse_reader.h"
 #include "json/array_reader.h"
 #include "model/events.h"
@@ -66,7 +66,7 @@ class Relay : public ReplySink {
   static constexpr std::size_t kMaxHeld = 256u << 10;
   static constexpr std::size_t kMaxEvent = 32u << 20;
 
-  Relay(RelayOwner& owner, const Codec& upstream, const Codec& client);
+  Relay(RelayOwner& owner, const Format& upstream, const Format& client);
 
   void on_head(UpstreamHead head) override;
   void on_bytes(std::string_view payload) override;
@@ -103,8 +103,8 @@ class Relay : public ReplySink {
   virtual std::size_t kept() const { return out_.size(); }
 
   RelayOwner& owner_;
-  const Codec& upstream_;
-  const Codec& client_;
+  const Format& upstream_;
+  const Format& client_;
   UpstreamHead head_;
   std::string out_;                    // for the client, not yet given to the owner
   bool meaningful_ = false;            // something a user would call output is in out_ or beyond
@@ -137,7 +137,7 @@ class RawRelay final : public Relay {
   // not get it. `json_array`: a Gemini stream that was not asked for as server-sent events.
   // `answers` false: an endpoint whose replies are no answers of a model, as embeddings. `rated`
   // false: an error in a 200 is passed on as it came, for nobody would be asked instead.
-  RawRelay(RelayOwner& owner, const Codec& codec, bool keep_usage_chunk, bool json_array,
+  RawRelay(RelayOwner& owner, const Format& codec, bool keep_usage_chunk, bool json_array,
            bool answers, bool rated);
 
  private:
@@ -171,7 +171,7 @@ class TranslatingRelay final : public Relay, private EventSink {
  public:
   // `context` outlives the relay, and so does `seals`, which keeps the sealed thinking of `session`
   // for clients that do not send it back.
-  TranslatingRelay(RelayOwner& owner, const Codec& upstream, const Codec& client,
+  TranslatingRelay(RelayOwner& owner, const Format& upstream, const Format& client,
                    const EncodeContext& context, bool stream, SealStore& seals, std::string session,
                    TimePoint now);
 

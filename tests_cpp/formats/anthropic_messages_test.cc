@@ -87,7 +87,7 @@ TEST(MessagesReply, without_its_terminator_is_cut) {
 
 std::string to_messages(std::string_view body, std::string model = "claude-sonnet-4-5",
                         Translation* used = nullptr) {
-  Result<Request> request = codec(WireFormat::openai_chat).decode_request(body, {}, false);
+  Result<Request> request = format_of(WireFormat::openai_chat).decode_request(body, {}, false);
   if (!request) return request.error().message;
   Translation translation;
   translation.upstream_model = std::move(model);

@@ -176,8 +176,9 @@ Outcome translated(WireFormat from, WireFormat to, const std::string& body, bool
   }();
   const Translation translation;
   const EncodeContext context{&request, &translation, 1'700'000'000, "seed"};
-  auto encoder = stream_out ? codec(to).stream_encoder(context) : codec(to).whole_encoder(context);
-  auto decoder = codec(from).reply_decoder(translation);
+  auto encoder =
+      stream_out ? format_of(to).stream_encoder(context) : format_of(to).whole_encoder(context);
+  auto decoder = format_of(from).reply_decoder(translation);
   Outcome run;
   if (stream_in) {
     if (auto error = test::decode_stream(*decoder, body, *encoder)) {
@@ -279,7 +280,7 @@ TEST_P(EveryReply, is_observed_as_it_is_decoded) {
     if (!usable(record)) continue;
     const Facts want = facts_of(from, record.response(), record.is_stream());
     if (!want.good) continue;
-    auto observer = codec(from).observer();
+    auto observer = format_of(from).observer();
     if (record.is_stream()) {
       for (const test::Frame& frame : test::frames_of(record.response()))
         observer->on_stream_event(frame.event, frame.data);
@@ -299,12 +300,12 @@ TEST_P(EveryReply, answers_a_request_that_round_trips_in_its_own_format) {
   for (const Record& record : records(format)) {
     const std::string body = record.request_body();
     if (body.empty() || record.status() >= 400) continue;
-    Result<Request> request = codec(format).decode_request(body, "path-model", false);
+    Result<Request> request = format_of(format).decode_request(body, "path-model", false);
     ASSERT_TRUE(request) << record.id << ": " << request.error().message;
     Translation translation;
     translation.upstream_model = request->model.decode();
     std::string out;
-    ASSERT_TRUE(codec(format).encode_request(*request, translation, out)) << record.id;
+    ASSERT_TRUE(format_of(format).encode_request(*request, translation, out)) << record.id;
     Json want = Json::parse(body);
     if (format == kG) {  // its model is in the path
       want.erase("model");
@@ -319,7 +320,7 @@ TEST_P(EveryReply, answers_a_request_that_round_trips_in_its_own_format) {
       Translation other;
       other.upstream_model = "m";
       std::string sent;
-      Result<void> done = codec(to).encode_request(*request, other, sent);
+      Result<void> done = format_of(to).encode_request(*request, other, sent);
       if (!done) {
         const bool refused =
             done.error().kind == ErrorKind::unsupported || done.error().param == "conversation";

@@ -211,7 +211,7 @@ struct Translated {
   std::optional<Error> error;
 };
 
-Translated translate(const Codec& from, const Codec& to, const std::string& body, bool stream_in,
+Translated translate(const Format& from, const Format& to, const std::string& body, bool stream_in,
                      bool stream_out) {
   Translation translation;
   Request request;
@@ -278,11 +278,12 @@ void check_replies(WireFormat from, WireFormat to) {
     try {
       want = chat ? chat_facts(body, stream) : messages_facts(body, stream);
     } catch (const std::exception&) {
-      EXPECT_TRUE(translate(codec(from), codec(to), body, stream, stream).error) << record.id;
+      EXPECT_TRUE(translate(format_of(from), format_of(to), body, stream, stream).error)
+          << record.id;
       continue;
     }
     for (const bool stream_out : {false, true}) {
-      const Translated run = translate(codec(from), codec(to), body, stream, stream_out);
+      const Translated run = translate(format_of(from), format_of(to), body, stream, stream_out);
       if (want.error) continue;
       if (!want.ended || (chat && !stream && want.finish.empty())) {
         EXPECT_TRUE(run.error || !stream) << record.id;
@@ -317,10 +318,10 @@ TEST(Corpus, chat_replies_survive_the_way_to_messages_and_back) {
     }
     if (want.error || !want.ended || want.finish.empty()) continue;
     const Translated there =
-        translate(codec(WireFormat::openai_chat), codec(WireFormat::anthropic_messages),
+        translate(format_of(WireFormat::openai_chat), format_of(WireFormat::anthropic_messages),
                   record.response(), record.is_stream(), true);
-    const Translated back = translate(codec(WireFormat::anthropic_messages),
-                                      codec(WireFormat::openai_chat), there.out, true, true);
+    const Translated back = translate(format_of(WireFormat::anthropic_messages),
+                                      format_of(WireFormat::openai_chat), there.out, true, true);
     ASSERT_FALSE(back.error) << record.id;
     expect_same_facts(record, want, chat_facts(back.out, true), true);
   }
@@ -340,7 +341,7 @@ TEST(Corpus, a_broken_stream_never_ends_well) {
           cut.find("message_stop") != std::string::npos)
         continue;
       if (cut.find("\"finish_reason\": \"") != std::string::npos) continue;
-      const Translated run = translate(codec(from), codec(to), cut, true, true);
+      const Translated run = translate(format_of(from), format_of(to), cut, true, true);
       const bool said = run.out.find("event: error") != std::string::npos ||
                         run.out.find("{\"error\":") != std::string::npos;
       EXPECT_TRUE(run.error || said) << record.id;
@@ -357,12 +358,12 @@ TEST(Corpus, requests_round_trip_in_their_own_format) {
     for (const Record& record : records_or_skip(std::string(name(format)))) {
       const std::string body = record.request_body();
       if (body.empty() || record.status() >= 400) continue;
-      Result<Request> request = codec(format).decode_request(body, {}, false);
+      Result<Request> request = format_of(format).decode_request(body, {}, false);
       ASSERT_TRUE(request) << record.id << ": " << request.error().message;
       Translation translation;
       translation.upstream_model = request->model.decode();
       std::string out;
-      ASSERT_TRUE(codec(format).encode_request(*request, translation, out)) << record.id;
+      ASSERT_TRUE(format_of(format).encode_request(*request, translation, out)) << record.id;
       EXPECT_EQ(Json::parse(out).dump(), Json::parse(body).dump()) << record.id;
       ++count;
     }
@@ -453,13 +454,13 @@ TEST(Corpus, chat_requests_say_the_same_as_messages) {
   for (const Record& record : records_or_skip("openai-chat")) {
     const std::string body = record.request_body();
     if (body.empty() || record.status() >= 400) continue;
-    Result<Request> request = codec(WireFormat::openai_chat).decode_request(body, {}, false);
+    Result<Request> request = format_of(WireFormat::openai_chat).decode_request(body, {}, false);
     ASSERT_TRUE(request) << record.id;
     Translation translation;
     translation.upstream_model = "claude-sonnet-4-5";
     std::string out;
     if (Result<void> encoded =
-            codec(WireFormat::anthropic_messages).encode_request(*request, translation, out);
+            format_of(WireFormat::anthropic_messages).encode_request(*request, translation, out);
         !encoded) {
       ++refused[encoded.error().param];
       continue;
@@ -483,7 +484,8 @@ TEST(Corpus, chat_requests_say_the_same_as_messages) {
       EXPECT_EQ(without_space(got.turns), without_space(want.turns)) << record.id;
     }
     EXPECT_EQ(got.tools, want.tools) << record.id;
-    Result<Request> again = codec(WireFormat::anthropic_messages).decode_request(out, {}, false);
+    Result<Request> again =
+        format_of(WireFormat::anthropic_messages).decode_request(out, {}, false);
     EXPECT_TRUE(again) << record.id << ": " << again.error().message;
   }
   std::cout << count << " requests translated; refused";
@@ -497,12 +499,13 @@ TEST(Corpus, messages_requests_say_the_same_as_chat) {
   for (const Record& record : records_or_skip("anthropic-messages")) {
     const std::string body = record.request_body();
     if (body.empty() || record.status() >= 400) continue;
-    Result<Request> request = codec(WireFormat::anthropic_messages).decode_request(body, {}, false);
+    Result<Request> request =
+        format_of(WireFormat::anthropic_messages).decode_request(body, {}, false);
     ASSERT_TRUE(request) << record.id << ": " << request.error().message;
     Translation translation;
     std::string out;
     if (Result<void> encoded =
-            codec(WireFormat::openai_chat).encode_request(*request, translation, out);
+            format_of(WireFormat::openai_chat).encode_request(*request, translation, out);
         !encoded) {
       ++refused[encoded.error().param];
       continue;
@@ -527,7 +530,7 @@ TEST(Corpus, messages_requests_say_the_same_as_chat) {
       EXPECT_EQ(bag(got.turns), bag(want.turns)) << record.id;
       EXPECT_EQ(got.tools, want.tools) << record.id;
     }
-    Result<Request> again = codec(WireFormat::openai_chat).decode_request(out, {}, false);
+    Result<Request> again = format_of(WireFormat::openai_chat).decode_request(out, {}, false);
     EXPECT_TRUE(again) << record.id << ": " << again.error().message;
   }
   std::cout << count << " requests translated; refused";
@@ -551,8 +554,8 @@ TEST(Corpus, observers_agree_with_decoders) {
     for (const Record& record : records_or_skip(std::string(name(format)))) {
       if (record.status() != 200 || !record.is_stream()) continue;
       Last last;
-      auto decoder = codec(format).reply_decoder(Translation{});
-      auto observer = codec(format).observer();
+      auto decoder = format_of(format).reply_decoder(Translation{});
+      auto observer = format_of(format).observer();
       const auto failed = test::decode_stream(*decoder, record.response(), last);
       for (const test::Frame& frame : test::frames_of(record.response())) {
         observer->on_stream_event(frame.event, frame.data);

@@ -17,12 +17,12 @@ constexpr WireFormat kC = WireFormat::openai_chat, kR = WireFormat::openai_respo
 Json sent(WireFormat from, WireFormat to, std::string_view body,
           std::string_view model = "gemini-2.5-flash") {
   const std::string compact = Json::parse(body).dump();
-  Result<Request> request = codec(from).decode_request(compact, "path-model", true);
+  Result<Request> request = format_of(from).decode_request(compact, "path-model", true);
   if (!request) return request.error().message;
   Translation translation;
   translation.upstream_model = model;
   std::string out;
-  Result<void> done = codec(to).encode_request(*request, translation, out);
+  Result<void> done = format_of(to).encode_request(*request, translation, out);
   return done ? Json::parse(out) : Json(done.error().message);
 }
 
@@ -161,11 +161,11 @@ TEST(GeminiRequest, takes_a_count_for_a_number_only_where_it_is_one) {
         R"({"contents":[{"parts":[{"text":"q"}]}],"tools":[{"functionDeclarations":[{"name":"f",)"
         R"("parameters":{"type":"ARRAY","minItems":")" +
         given + R"("}}]}]})";
-    Result<Request> request = codec(kG).decode_request(body, "m", false);
+    Result<Request> request = format_of(kG).decode_request(body, "m", false);
     ASSERT_TRUE(request) << body;
     Translation translation;
     std::string out;
-    ASSERT_TRUE(codec(kC).encode_request(*request, translation, out)) << body;
+    ASSERT_TRUE(format_of(kC).encode_request(*request, translation, out)) << body;
     ASSERT_TRUE(Json::accept(out)) << out;
     EXPECT_EQ(Json::parse(out)["tools"][0]["function"]["parameters"],
               (Json{{"type", "array"}, {"minItems", written}}));
@@ -193,11 +193,11 @@ TEST(Request, is_understood_however_its_writer_escapes_it) {
   for (const auto& [from, body] : sources) {
     for (const WireFormat to : {kC, kR, kA, kG}) {
       if (from == to) continue;
-      Result<Request> request = codec(from).decode_request(body, "m", false);
+      Result<Request> request = format_of(from).decode_request(body, "m", false);
       ASSERT_TRUE(request) << name(from);
       Translation translation;
       std::string out;
-      ASSERT_TRUE(codec(to).encode_request(*request, translation, out)) << name(from);
+      ASSERT_TRUE(format_of(to).encode_request(*request, translation, out)) << name(from);
       const Json sent = Json::parse(out);
       const std::string way = std::string(name(from)) + " to " + std::string(name(to));
       if (to == kC) {

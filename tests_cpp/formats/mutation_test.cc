@@ -46,7 +46,8 @@ TEST(Mutation, whatever_comes_in_only_json_goes_out) {
               break;
           }
         }
-        fuzz::run(codec(format), reinterpret_cast<const std::uint8_t*>(input.data()), input.size());
+        fuzz::run(format_of(format), reinterpret_cast<const std::uint8_t*>(input.data()),
+                  input.size());
       }
     }
   }

@@ -142,7 +142,8 @@ struct RequestCase {
 };
 
 std::string to_chat(const char* body, Translation translation = {}) {
-  Result<Request> request = codec(WireFormat::anthropic_messages).decode_request(body, {}, false);
+  Result<Request> request =
+      format_of(WireFormat::anthropic_messages).decode_request(body, {}, false);
   if (!request) return request.error().message;
   std::string out;
   if (Result<void> encoded = kOpenaiChat.encode_request(*request, translation, out); !encoded) {

@@ -21,14 +21,14 @@ Sent send(WireFormat from, WireFormat to, const Json& body) {
   Sent sent;
   static std::deque<std::string> bodies;  // the request views into them
   Result<Request> request =
-      codec(from).decode_request(bodies.emplace_back(body.dump()), "m", false);
+      format_of(from).decode_request(bodies.emplace_back(body.dump()), "m", false);
   if (!request) {
     sent.error = request.error();
     return sent;
   }
   sent.translation.upstream_model = "upstream-model";
   std::string out;
-  Result<void> done = codec(to).encode_request(*request, sent.translation, out);
+  Result<void> done = format_of(to).encode_request(*request, sent.translation, out);
   if (!done) {
     sent.error = done.error();
   } else {
@@ -41,15 +41,15 @@ Sent send(WireFormat from, WireFormat to, const Json& body) {
 std::string reply(const Json& client_request, WireFormat upstream, std::string_view stream,
                   bool streamed = true) {
   const std::string body = client_request.dump();
-  Result<Request> request = codec(WireFormat::openai_responses).decode_request(body, {}, false);
+  Result<Request> request = format_of(WireFormat::openai_responses).decode_request(body, {}, false);
   Translation translation;
   translation.upstream_model = "upstream-model";
   std::string sent;
-  EXPECT_TRUE(codec(upstream).encode_request(*request, translation, sent));
+  EXPECT_TRUE(format_of(upstream).encode_request(*request, translation, sent));
   const EncodeContext context{&*request, &translation, 1'700'000'000, "seed"};
   auto encoder =
       streamed ? kOpenaiResponses.stream_encoder(context) : kOpenaiResponses.whole_encoder(context);
-  auto decoder = codec(upstream).reply_decoder(translation);
+  auto decoder = format_of(upstream).reply_decoder(translation);
   if (auto error = test::decode_stream(*decoder, stream, *encoder)) encoder->on_event(*error);
   return encoder->out();
 }

@@ -46,8 +46,8 @@ std::string translated(WireFormat from, WireFormat to,
   Request request;
   request.include_usage = true;
   Translation translation;
-  auto decoder = codec(from).reply_decoder(translation);
-  auto encoder = codec(to).stream_encoder({&request, &translation, 7, "seed"});
+  auto decoder = format_of(from).reply_decoder(translation);
+  auto encoder = format_of(to).stream_encoder({&request, &translation, 7, "seed"});
   SseReader reader;
   SseEvent event;
   for (const std::string_view piece : pieces) {
@@ -109,8 +109,8 @@ TEST(StreamCut, half_a_refusal_is_not_told_as_half_an_answer) {
     };
     Request request;
     Translation translation;
-    auto decoder = codec(WireFormat::openai_chat).reply_decoder(translation);
-    auto encoder = codec(way.to).stream_encoder({&request, &translation, 7, "seed"});
+    auto decoder = format_of(WireFormat::openai_chat).reply_decoder(translation);
+    auto encoder = format_of(way.to).stream_encoder({&request, &translation, 7, "seed"});
     const auto feed = [&](std::string_view text) {
       for (const test::Frame& frame : test::frames_of(text)) {
         EXPECT_TRUE(decoder->on_stream_event(frame.event, frame.data, *encoder));
@@ -124,8 +124,8 @@ TEST(StreamCut, half_a_refusal_is_not_told_as_half_an_answer) {
     encoder->on_event(Error{ErrorKind::upstream_cut, "The stream broke."});
     EXPECT_EQ(encoder->out().find("sorry"), std::string::npos) << encoder->out();
 
-    auto again = codec(way.to).stream_encoder({&request, &translation, 7, "seed"});
-    auto fresh = codec(WireFormat::openai_chat).reply_decoder(translation);
+    auto again = format_of(way.to).stream_encoder({&request, &translation, 7, "seed"});
+    auto fresh = format_of(WireFormat::openai_chat).reply_decoder(translation);
     for (const std::string_view text : {kStart, kRest, kEnd}) {
       for (const test::Frame& frame : test::frames_of(text)) {
         EXPECT_TRUE(fresh->on_stream_event(frame.event, frame.data, *again));

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 
 // What the codec tests share: a slow splitter of server-sent events, a reader of replies that
 // builds trees and knows nothing of the codecs, and the way to the corpus.

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "json/reader.h"
 
 // What the fuzz targets of all codecs do: the input is a request, a reply, a stream and an error
@@ -23,14 +23,14 @@ inline bool is_json(std::string_view text) {
   return valid_utf8(text) && json.skip() && json.finish();
 }
 
-inline void request(const Codec& codec_of_input, std::string_view body) {
+inline void request(const Format& codec_of_input, std::string_view body) {
   Result<Request> request = codec_of_input.decode_request(body, "model", false);
   if (!request) return;
   for (int format = 0; format < kWireFormatCount; ++format) {
     Translation translation;
     translation.upstream_model = "claude-sonnet-4-5";
     std::string out;
-    if (!codec(static_cast<WireFormat>(format)).encode_request(*request, translation, out))
+    if (!format_of(static_cast<WireFormat>(format)).encode_request(*request, translation, out))
       continue;
     check(is_json(out));
   }
@@ -47,9 +47,9 @@ inline void check_frames(std::string_view stream) {
 }
 
 // Events are cut at line ends of the input; a line that begins with '@' names the event.
-inline void reply(const Codec& codec_of_input, std::string_view input) {
+inline void reply(const Format& codec_of_input, std::string_view input) {
   for (int format = 0; format < kWireFormatCount; ++format) {
-    const Codec& to = codec(static_cast<WireFormat>(format));
+    const Format& to = format_of(static_cast<WireFormat>(format));
     Request request;
     request.include_usage = true;
     Translation translation;
@@ -85,7 +85,7 @@ inline void reply(const Codec& codec_of_input, std::string_view input) {
   }
 }
 
-inline int run(const Codec& codec_of_input, const std::uint8_t* data, std::size_t size) {
+inline int run(const Format& codec_of_input, const std::uint8_t* data, std::size_t size) {
   const std::vector<char> bytes(data, data + size);
   const std::string_view input(bytes.data(), bytes.size());
   request(codec_of_input, input);

@@ -46,13 +46,13 @@ Json asked(SealStore& store, std::string_view session, WireFormat upstream,
       R"({"model":"m","messages":[{"role":"user","content":"q"},{"role":"assistant","content":"t",
     "tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":")" +
       std::string(arguments) + R"("}}]},{"role":"tool","tool_call_id":"c1","content":"r"}]})";
-  Result<Request> request = codec(WireFormat::openai_chat).decode_request(body, {}, false);
+  Result<Request> request = format_of(WireFormat::openai_chat).decode_request(body, {}, false);
   EXPECT_TRUE(request);
   restore_seals(*request, store, session, upstream, now);
   Translation translation;
   translation.upstream_model = "m";
   std::string out;
-  EXPECT_TRUE(codec(upstream).encode_request(*request, translation, out));
+  EXPECT_TRUE(format_of(upstream).encode_request(*request, translation, out));
   return Json::parse(out);
 }
 
@@ -119,7 +119,7 @@ class Unnamed {
     Translation translation;
     translation.upstream_model = "m";
     std::string out;
-    EXPECT_TRUE(codec(WireFormat::openai_chat).encode_request(*request, translation, out));
+    EXPECT_TRUE(format_of(WireFormat::openai_chat).encode_request(*request, translation, out));
     return out;
   }
 
@@ -150,7 +150,7 @@ class Unnamed {
  private:
   Result<Request> decoded() {
     body_ = R"({"contents":[)" + history + "]}";
-    return codec(WireFormat::gemini_generate).decode_request(body_, "m", false);
+    return format_of(WireFormat::gemini_generate).decode_request(body_, "m", false);
   }
 
   std::string body_;
@@ -274,9 +274,9 @@ data: {"type":"response.completed","response":{"id":"resp_1","status":"completed
   Request request;
   Translation translation;
   const EncodeContext context{&request, &translation, 7, "seed", false};
-  auto encoder = codec(client).stream_encoder(context);
+  auto encoder = format_of(client).stream_encoder(context);
   SealRecorder tee(store, "s", *encoder, kNow);
-  auto decoder = codec(WireFormat::openai_responses).reply_decoder(translation);
+  auto decoder = format_of(WireFormat::openai_responses).reply_decoder(translation);
   EXPECT_FALSE(test::decode_stream(*decoder, stream, tee));
   return encoder->out();
 }
@@ -286,7 +286,7 @@ TEST(SealStore, sends_back_the_seal_that_the_end_of_the_stream_gave) {
   const std::string told = sealed_twice(store, kA);
   EXPECT_NE(told.find(R"("signature":"r1:rs_1:OLD")"), std::string::npos) << told;
   for (const auto& [session, seal] : {std::pair("s", "NEW"), std::pair("other", "OLD")}) {
-    Result<Request> request = codec(kA).decode_request(
+    Result<Request> request = format_of(kA).decode_request(
         R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"q"},
         {"role":"assistant","content":[{"type":"thinking","thinking":"","signature":"r1:rs_1:OLD"},
         {"type":"tool_use","id":"c1","name":"f","input":{}}]},
@@ -297,7 +297,7 @@ TEST(SealStore, sends_back_the_seal_that_the_end_of_the_stream_gave) {
     Translation translation;
     translation.upstream_model = "m";
     std::string out;
-    ASSERT_TRUE(codec(WireFormat::openai_responses).encode_request(*request, translation, out));
+    ASSERT_TRUE(format_of(WireFormat::openai_responses).encode_request(*request, translation, out));
     EXPECT_EQ(Json::parse(out)["input"][1]["encrypted_content"], seal) << session;
   }
 }

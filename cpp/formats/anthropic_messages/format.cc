@@ -5,7 +5,7 @@
 
 namespace llm_proxy {
 
-const Codec kAnthropicMessages{
+const Format kAnthropicMessages{
     anthropic_messages::kFormat,
     anthropic_messages::decode_request,
     anthropic_messages::encode_request,

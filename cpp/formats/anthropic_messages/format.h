@@ -1,10 +1,10 @@
 #pragma once
 
-#include "formats/codec.h"
+#include "formats/format.h"
 
 namespace llm_proxy {
 
 // Anthropic Messages, 2023-06-01 and its betas (wire-formats section 2).
-extern const Codec kAnthropicMessages;
+extern const Format kAnthropicMessages;
 
 }  // namespace llm_proxy

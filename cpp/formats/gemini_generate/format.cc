@@ -4,7 +4,7 @@
 
 namespace llm_proxy {
 
-const Codec kGeminiGenerate{
+const Format kGeminiGenerate{
     gemini_generate::kFormat,
     gemini_generate::decode_request,
     gemini_generate::encode_request,

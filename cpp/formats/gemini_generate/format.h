@@ -1,6 +1,6 @@
 #pragma once
 
-#include "formats/codec.h"
+#include "formats/format.h"
 
 namespace llm_proxy {
 
@@ -8,6 +8,6 @@ namespace llm_proxy {
 // Requests are read in camelCase and snake_case at every level and written in camelCase. Calls
 // without ids get ids that are pure functions of the response id (replies) or of the place in the
 // conversation (requests).
-extern const Codec kGeminiGenerate;
+extern const Format kGeminiGenerate;
 
 }  // namespace llm_proxy

@@ -5,7 +5,7 @@
 
 namespace llm_proxy {
 
-const Codec kOpenaiChat{
+const Format kOpenaiChat{
     openai_chat::kFormat,
     openai_chat::decode_request,
     openai_chat::encode_request,

@@ -1,10 +1,10 @@
 #pragma once
 
-#include "formats/codec.h"
+#include "formats/format.h"
 
 namespace llm_proxy {
 
 // OpenAI Chat Completions and the servers that are nearly so (wire-formats sections 3 and 4).
-extern const Codec kOpenaiChat;
+extern const Format kOpenaiChat;
 
 }  // namespace llm_proxy

@@ -5,7 +5,7 @@
 
 namespace llm_proxy {
 
-const Codec kOpenaiResponses{
+const Format kOpenaiResponses{
     openai_responses::kFormat,
     openai_responses::decode_request,
     openai_responses::encode_request,

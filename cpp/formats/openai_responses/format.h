@@ -1,6 +1,6 @@
 #pragma once
 
-#include "formats/codec.h"
+#include "formats/format.h"
 
 namespace llm_proxy {
 
@@ -8,6 +8,6 @@ namespace llm_proxy {
 // Every input item is one canonical message. Tools of namespaces, of `additional_tools` items and
 // of `tool_search_output` items are lifted into Request::tools; Translation::aliases undo it in the
 // reply.
-extern const Codec kOpenaiResponses;
+extern const Format kOpenaiResponses;
 
 }  // namespace llm_proxy

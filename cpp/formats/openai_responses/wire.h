@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "formats/shared/ids.h"
 #include "json/reader.h"
 #include "json/writer.h"

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "json/text.h"
 #include "json/writer.h"
 

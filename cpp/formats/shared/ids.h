@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "json/text.h"
 
 namespace llm_proxy {

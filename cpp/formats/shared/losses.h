@@ -3,7 +3,7 @@
 #include <memory>
 #include <string_view>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 
 namespace llm_proxy {
 

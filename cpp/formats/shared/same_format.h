@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "json/writer.h"
 
 namespace llm_proxy {

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "formats/codec.h"
+#include "formats/format.h"
 #include "json/text.h"
 
 namespace llm_proxy {

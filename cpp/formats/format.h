@@ -166,7 +166,7 @@ struct RequestPeek {
 bool is_for_proxy(std::string_view member);
 
 // One wire format. Stateless; all functions may be called on any thread.
-struct Codec {
+struct Format {
   WireFormat format;
   // Body → canonical. `body` outlives the result. `path_model` and `path_stream` come from Gemini's
   // path. malformed_request names the field at fault.
@@ -187,7 +187,7 @@ struct Codec {
   Error (*decode_error)(int status, std::string_view body);
 };
 
-const Codec& codec(WireFormat format);
+const Format& format_of(WireFormat format);
 
 // The keys of any JSON object body that routing and splicing need. malformed_request unless it is a
 // JSON object.

@@ -1,4 +1,4 @@
-#include "formats/codec.h"
+#include "formats/format.h"
 
 #include <array>
 
@@ -9,9 +9,9 @@
 
 namespace llm_proxy {
 
-const Codec& codec(WireFormat format) {
+const Format& format_of(WireFormat format) {
   // In the order of the enum.
-  static const std::array<const Codec*, kWireFormatCount> kCodecs{
+  static const std::array<const Format*, kWireFormatCount> kCodecs{
       &kOpenaiChat,
       &kOpenaiResponses,
       &kAnthropicMessages,
