@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "http/head.h"
 #include "http/url.h"
@@ -13,32 +14,17 @@ struct Row {
   std::string_view method;
   std::string_view path;
   Operation operation;
-  WireFormat format;
+  WireFormat format;  // of errors
 };
 
 constexpr auto kChat = WireFormat::openai_chat;
 constexpr auto kResponses = WireFormat::openai_responses;
 constexpr auto kMessages = WireFormat::anthropic_messages;
-constexpr auto kGemini = WireFormat::gemini_generate;
 
-// Exact paths. GET rows answer HEAD too.
+// Exact paths beside those of the formats. GET rows answer HEAD too.
 constexpr std::array kRows{
-    Row{"POST", "/v1/chat/completions", Operation::generate, kChat},
-    Row{"POST", "/chat/completions", Operation::generate, kChat},
-    Row{"POST", "/v1/responses", Operation::generate, kResponses},
-    Row{"POST", "/responses", Operation::generate, kResponses},
-    Row{"POST", "/v1/responses/input_tokens", Operation::count_tokens, kResponses},
-    Row{"POST", "/v1/messages", Operation::generate, kMessages},
-    Row{"POST", "/anthropic/v1/messages", Operation::generate, kMessages},
-    Row{"POST", "/v1/messages/count_tokens", Operation::count_tokens, kMessages},
-    Row{"POST", "/anthropic/v1/messages/count_tokens", Operation::count_tokens, kMessages},
     Row{"POST", "/v1/embeddings", Operation::embeddings, kChat},
     Row{"POST", "/v1/completions", Operation::completions, kChat},
-    Row{"GET", "/v1/models", Operation::models, kChat},
-    Row{"GET", "/models", Operation::models, kChat},
-    Row{"GET", "/anthropic/v1/models", Operation::models, kMessages},
-    Row{"GET", "/v1beta/models", Operation::models, kGemini},
-    Row{"GET", "/v1alpha/models", Operation::models, kGemini},
     Row{"GET", "/health", Operation::health, kChat},
     Row{"GET", "/healthz", Operation::health, kChat},
     Row{"GET", "/anthropic/health", Operation::health, kMessages},
@@ -48,6 +34,33 @@ constexpr std::array kRows{
     Row{"GET", "/metrics", Operation::metrics, kChat},
     Row{"GET", "/api/hello", Operation::hello, kMessages},
 };
+
+Row row_of(const ClientPath& path, WireFormat format) {
+  switch (path.what) {
+    case Asked::generate:
+      return {"POST", path.path, Operation::generate, format};
+    case Asked::count_tokens:
+      return {"POST", path.path, Operation::count_tokens, format};
+    case Asked::models:
+      return {"GET", path.path, Operation::models, format};
+  }
+  return {};
+}
+
+// The first exact path, of the formats' and ours, of which `wanted(row)` is true.
+template <class Wanted>
+std::optional<Row> find_row(Wanted wanted) {
+  for (const Format* const format : all_formats()) {
+    for (const ClientPath& path : format->client_paths) {
+      const Row row = row_of(path, format->id);
+      if (wanted(row)) return row;
+    }
+  }
+  for (const Row& row : kRows) {
+    if (wanted(row)) return row;
+  }
+  return std::nullopt;
+}
 
 bool method_matches(std::string_view row, std::string_view method) {
   return row == method || (row == "GET" && method == "HEAD");
@@ -59,33 +72,36 @@ bool take_prefix(std::string_view& text, std::string_view prefix) {
   return true;
 }
 
-// "/v1beta/models/{model}:method", model possibly with slashes and colons: the last colon
-// separates.
-bool match_gemini(std::string_view method, std::string_view path, FrontendMatch& match) {
-  if (!take_prefix(path, "/v1beta/models/") && !take_prefix(path, "/v1alpha/models/") &&
-      !take_prefix(path, "/v1/models/")) {
+// PREFIX MODEL ":" VERB, the model possibly with slashes and colons: the last colon separates.
+// Without a verb it asks for one entry of the list of models.
+bool match_verbs(const Format& format, std::string_view method, std::string_view path,
+                 FrontendMatch& match) {
+  const VerbPaths& verbs = format.verb_paths;
+  if (std::ranges::none_of(verbs.prefixes,
+                           [&](std::string_view prefix) { return take_prefix(path, prefix); })) {
     return false;
   }
-  match.format = kGemini;
+  match.format = format.id;
   const auto colon = path.rfind(':');
   const auto verb = colon == std::string_view::npos ? std::string_view() : path.substr(colon + 1);
-  if (verb == "generateContent" || verb == "streamGenerateContent" || verb == "countTokens") {
-    match.operation = verb == "countTokens" ? Operation::count_tokens : Operation::generate;
-    match.stream = verb == "streamGenerateContent";
-    if (auto model = percent_decode(path.substr(0, colon))) {
-      match.model = *std::move(model);
-    } else {
-      match.broken_model = true;
-    }
-    const auto alt = query_value(match.query, "alt").value_or(std::string());
-    // The reference's plain method with alt=sse streams too.
-    if (verb == "generateContent" && alt == "sse") match.stream = true;
-    match.json_array = match.stream && alt != "sse";
-    if (method != "POST") match.operation = Operation::wrong_method;
+  const bool counts = verb == verbs.count;
+  if (verb.empty() || (verb != verbs.generate && verb != verbs.stream && !counts)) {
+    match.operation = method_matches("GET", method) ? Operation::model : Operation::wrong_method;
+    match.rest = path;
     return true;
   }
-  match.operation = method_matches("GET", method) ? Operation::model : Operation::wrong_method;
-  match.rest = path;
+  match.operation = counts ? Operation::count_tokens : Operation::generate;
+  if (auto model = percent_decode(path.substr(0, colon))) {
+    match.model = *std::move(model);
+  } else {
+    match.broken_model = true;
+  }
+  const bool events =
+      query_value(match.query, verbs.events_item).value_or(std::string()) == verbs.events_value;
+  // The reference's plain method with alt=sse streams too.
+  match.stream = verb == verbs.stream || (verb == verbs.generate && events);
+  match.json_array = match.stream && !events;
+  if (method != "POST") match.operation = Operation::wrong_method;
   return true;
 }
 
@@ -162,18 +178,21 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
   match.query = query;
   if (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
 
-  bool path_known = false;
-  for (const auto& row : kRows) {
-    if (row.path != path) continue;
-    path_known = true;
-    match.format = row.format;
-    if (!method_matches(row.method, method)) continue;
-    match.operation = row.operation;
-    if (row.operation == Operation::models && row.path == "/v1/models" && anthropic)
+  std::optional<WireFormat> known;  // the format of a path that is there, with another method
+  const auto row = find_row([&](const Row& each) {
+    if (each.path != path) return false;
+    known = each.format;
+    return method_matches(each.method, method);
+  });
+  if (row) {
+    match.format = row->format;
+    match.operation = row->operation;
+    if (row->operation == Operation::models && row->path == "/v1/models" && anthropic)
       match.format = kMessages;
     return match;
   }
-  if (path_known) {
+  if (known) {
+    match.format = *known;
     match.operation = upgrade ? Operation::websocket : Operation::wrong_method;
     return match;
   }
@@ -202,17 +221,20 @@ FrontendMatch match_frontend(std::string_view method, std::string_view path, std
     match.rest = path.substr(8);
     return match;
   }
-  // /v1/models/{id} asks for one entry in OpenAI's or Anthropic's shape; with a Gemini verb it is
-  // Gemini's v1.
-  if (match_gemini(method, path, match)) {
+  // /v1/models/{id} asks for one entry in OpenAI's or Anthropic's shape; with a verb it is Gemini's
+  // v1.
+  for (const Format* const format : all_formats()) {
+    if (!match_verbs(*format, method, path, match)) continue;
     if (match.operation == Operation::model && path.starts_with("/v1/models/")) {
       match.format = anthropic ? kMessages : kChat;
     }
     return match;
   }
-  if (path.starts_with("/anthropic/")) match.format = kMessages;
-  if (path.starts_with("/v1beta/")) match.format = kGemini;
-  if (path.starts_with("/v1/messages")) match.format = kMessages;
+  for (const Format* const format : all_formats()) {
+    for (const std::string_view prefix : format->prefixes) {
+      if (path.starts_with(prefix)) match.format = format->id;
+    }
+  }
   return match;
 }
 
@@ -220,13 +242,14 @@ std::string nothing_at(std::string_view path) {
   const auto text = "there is nothing at " + std::string(path);
   const auto whole = without_slashes(path);
   // A base URL with a part too many ("…/v1" given to an SDK that adds it), or too few.
-  for (const auto& row : kRows) {
+  const auto meant = find_row([&](const Row& row) {
     const bool too_long = whole.size() > row.path.size() && whole.ends_with(row.path);
     const bool too_short =
         whole.size() > 1 && row.path.size() > whole.size() && row.path.ends_with(whole);
-    if (too_long || too_short) {
-      return text + ": did you mean " + std::string(row.path) + "? Look at the client's base URL";
-    }
+    return too_long || too_short;
+  });
+  if (meant) {
+    return text + ": did you mean " + std::string(meant->path) + "? Look at the client's base URL";
   }
   return text +
          ": clients ask at /v1/chat/completions, /v1/responses, /v1/messages or "
@@ -242,18 +265,39 @@ FrontendMatch match_anthropic(std::string_view method, std::string_view path,
   return match;
 }
 
-Result<std::string> count_path(WireFormat format, std::string_view base_path,
+namespace {
+
+// `path` of an upstream below `base_path`, which may or may not end in a version, with the model in
+// its place.
+Result<std::string> below_base(const Format& format, std::string_view base_path,
+                               std::string_view path, std::string_view model) {
+  constexpr std::string_view kModel = "{model}";
+  auto out = without_slashes(base_path);
+  if (!ends_in_version(out)) out += format.upstream.version;
+  const auto place = path.find(kModel);
+  if (place == std::string_view::npos) return out.append(path);
+  const auto segment = encode_path_segment(model);
+  if (!segment) {
+    auto error = segment.error();
+    error.message = "the model's name: " + error.message;
+    error.param = "model";
+    return error;
+  }
+  return out.append(path.substr(0, place))
+      .append(*segment)
+      .append(path.substr(place + kModel.size()));
+}
+
+}  // namespace
+
+Result<std::string> count_path(const Format& format, std::string_view base_path,
                                std::string_view model) {
-  auto out = upstream_path(format, base_path, model, false);
-  if (!out) return out;
-  if (format == kResponses) return *out + "/input_tokens";
-  if (format == kMessages) return *out + "/count_tokens";
-  return out->replace(out->rfind(':'), std::string::npos, ":countTokens");
+  return below_base(format, base_path, format.upstream.count, model);
 }
 
 Result<std::string> stored_path(std::string_view base_path, std::string_view id,
                                 std::string_view below) {
-  auto out = upstream_path(kResponses, base_path, {}, false);
+  auto out = upstream_path(format_of(kResponses), base_path, {}, false);
   auto segment = encode_path_segment(id);
   if (!segment) return segment;
   *out += '/';
@@ -262,38 +306,15 @@ Result<std::string> stored_path(std::string_view base_path, std::string_view id,
   return out;
 }
 
-std::string list_path(WireFormat format, std::string_view base_path) {
-  auto out = without_slashes(base_path);
-  if (format == kMessages) return out + (ends_in_version(out) ? "" : "/v1") + "/models?limit=1000";
-  if (format == kGemini) {
-    return out + (ends_in_version(out) ? "" : "/v1beta") + "/models?pageSize=1000";
-  }
-  return out + "/models";
+std::string list_path(const Format& format, std::string_view base_path) {
+  return *below_base(format, base_path, format.upstream.list, {});
 }
 
-Result<std::string> upstream_path(WireFormat format, std::string_view base_path,
+Result<std::string> upstream_path(const Format& format, std::string_view base_path,
                                   std::string_view model, bool stream) {
-  auto out = without_slashes(base_path);
-  switch (format) {
-    case kChat:
-      return out + "/chat/completions";
-    case kResponses:
-      return out + "/responses";
-    case kMessages:
-      return out + (ends_in_version(out) ? "/messages" : "/v1/messages");
-    case kGemini: {
-      auto segment = encode_path_segment(model);
-      if (!segment) {
-        auto error = std::move(segment).error();
-        error.message = "the model's name: " + error.message;
-        error.param = "model";
-        return error;
-      }
-      if (!ends_in_version(out)) out += "/v1beta";
-      return out + "/models/" + *segment + (stream ? ":streamGenerateContent" : ":generateContent");
-    }
-  }
-  return out;
+  const UpstreamPaths& paths = format.upstream;
+  const bool own = stream && !paths.stream.empty();
+  return below_base(format, base_path, own ? paths.stream : paths.generate, model);
 }
 
 }  // namespace llm_proxy

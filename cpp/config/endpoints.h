@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "model/wire_format.h"
+#include "formats/format.h"
 
 namespace llm_proxy {
 
@@ -84,7 +84,7 @@ constexpr bool is_admin(Operation operation) {
 
 struct FrontendMatch {
   Operation operation = Operation::none;
-  WireFormat format = WireFormat::openai_chat;  // also the dialect of errors
+  WireFormat format{};        // also the dialect of errors
   std::string_view rest;      // what the path names: stored response id and below, model of `model`
   std::string model;          // Gemini: decoded from the path
   bool stream = false;        // Gemini: :streamGenerateContent
@@ -117,11 +117,11 @@ std::string_view repeated_query_key(std::string_view query);
 // The upstream's path for a generate request: `base_path` is the base URL's, which may or may not
 // end in a version. The Error (malformed_request) refuses a model whose name is not one segment of
 // a path, where the format has it there.
-Result<std::string> upstream_path(WireFormat format, std::string_view base_path,
+Result<std::string> upstream_path(const Format& format, std::string_view base_path,
                                   std::string_view model, bool stream);
 
 // Where an upstream of this format counts a request's tokens; Chat has no such place.
-Result<std::string> count_path(WireFormat format, std::string_view base_path,
+Result<std::string> count_path(const Format& format, std::string_view base_path,
                                std::string_view model);
 
 // Where an upstream of the Responses format keeps the response `id`; `below` is one of our own
@@ -130,6 +130,6 @@ Result<std::string> stored_path(std::string_view base_path, std::string_view id,
                                 std::string_view below);
 
 // Where an upstream of this format lists its models, with query.
-std::string list_path(WireFormat format, std::string_view base_path);
+std::string list_path(const Format& format, std::string_view base_path);
 
 }  // namespace llm_proxy

@@ -47,17 +47,6 @@ std::string without_retry_after(std::string_view lines) {
   });
 }
 
-// What a client of this format may see: only Anthropic's clients know 529, and only Responses calls
-// an unknown model a 400.
-int client_status(WireFormat format, const Error& error) {
-  const int status = error.http_status();
-  if (error.kind == ErrorKind::unknown_model && status == 400 &&
-      format != WireFormat::openai_responses) {
-    return 404;
-  }
-  return status == 529 && format != WireFormat::anthropic_messages ? 503 : status;
-}
-
 }  // namespace
 
 Exchange::Exchange(ClientSession& session, std::shared_ptr<const Snapshot> snapshot)
@@ -145,7 +134,7 @@ void Exchange::generate() {
   auto peek = peek_request(body());
   if (!peek) return send_error(peek.error());
   peek_ = *std::move(peek);
-  if (format_ == WireFormat::gemini_generate) {
+  if (client_format().path_names_model) {
     peek_.model = frontend.model;
     peek_.stream = frontend.stream;
   }
@@ -153,7 +142,7 @@ void Exchange::generate() {
   record_.model = peek_.model;
   record_.stream = stream_;
   if (!take_commands()) return;
-  if (format_ == WireFormat::openai_responses) {
+  if (client_format().keeps_responses) {
     auto turn = ResponseTurn::open(context_.responses(), store_owner(), body(), peek_,
                                    context_.worker().now());
     if (!turn) return send_error(turn.error());
@@ -375,7 +364,7 @@ void Exchange::send_error(const Error& error, std::string_view fields, std::stri
   } else {
     client_format().encode_error(error, body);
   }
-  send_reply(client_status(format_, error), lines, kJson, std::move(body));
+  send_reply(client_status(client_format(), error), lines, kJson, std::move(body));
 }
 
 void Exchange::on_written() {

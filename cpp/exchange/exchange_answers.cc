@@ -69,7 +69,7 @@ void Exchange::answer_admin() {
 
 void Exchange::answer_models() {
   with_models([](Exchange& self, const std::vector<ListedModel>& models) {
-    self.send_reply(200, {}, kJson, encode_model_list(self.format_, models, self.unix_now()));
+    self.send_reply(200, {}, kJson, self.client_format().encode_models(models, self.unix_now()));
   });
 }
 
@@ -79,7 +79,8 @@ void Exchange::answer_model() {
         percent_decode(self.session_->request().frontend.rest).value_or(std::string());
     for (const auto& model : models) {
       if (model.id == wanted) {
-        return self.send_reply(200, {}, kJson, encode_model(self.format_, model, self.unix_now()));
+        return self.send_reply(200, {}, kJson,
+                               self.client_format().encode_model(model, self.unix_now()));
       }
     }
     self.send_error({ErrorKind::unknown_model,

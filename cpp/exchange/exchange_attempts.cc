@@ -140,9 +140,8 @@ void Exchange::dispatch_plain() {
   }
   auto route = snapshot_->routes.resolve(peek_.model);
   if (!route) return send_error(route.error());
-  std::erase_if(route->candidates, [](const Candidate& candidate) {
-    return candidate.backend->kind != Backend::Kind::http ||
-           candidate.backend->format != WireFormat::openai_chat;
+  std::erase_if(route->candidates, [this](const Candidate& candidate) {
+    return candidate.backend->kind != Backend::Kind::http || candidate.backend->format != format_;
   });
   if (route->candidates.empty()) {
     return send_error({ErrorKind::unsupported,

@@ -68,7 +68,7 @@ bool Exchange::shows_reply() const {
 
 // Shows the client's request as OpenAI chat; `then` comes when the rings have let it pass.
 void Exchange::run_request_rings(void (Exchange::*then)()) {
-  if (format_ == WireFormat::openai_chat) return ask_rings(std::string(body()), then);
+  if (format_ == kRingFormat) return ask_rings(std::string(body()), then);
   JsonReader own(body(), kShownLimits);
   if (!own.skip() || !own.finish()) return send_error(own.error(ErrorKind::malformed_request));
   if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
@@ -183,7 +183,7 @@ void Exchange::replace_request(std::string chat_body) {
   if (view == RingView::prompts) return replace_plain(std::move(chat_body));
   if (view == RingView::stored) return clear_request();  // what is stored stays as it is
   // In the client's own format the raw path stays open, for the new bytes.
-  if (format_ == WireFormat::openai_chat) {
+  if (format_ == kRingFormat) {
     replaced_body_ = std::move(chat_body);
     peek_ = *std::move(peek);
     request_.reset();
@@ -200,7 +200,7 @@ void Exchange::replace_request(std::string chat_body) {
   } else {
     if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
     replaced_body_ = std::move(chat_body);
-    auto replaced = format_of(WireFormat::openai_chat).decode_request(*replaced_body_, {}, false);
+    auto replaced = format_of(kRingFormat).decode_request(*replaced_body_, {}, false);
     if (!replaced) return send_error(replaced.error());
     replaced_request_ = *std::move(replaced);
     peek_.model = peek->model;
@@ -238,14 +238,14 @@ void Exchange::answer_from_ring(RingVerdict&& verdict) {
   HeadWriter writer(fields);
   writer.field("x-proxy-request-id", record_.request_id);
   append_ring_fields(verdict.headers, fields);
-  if (!stream_ && format_ == WireFormat::openai_chat) {
+  if (!stream_ && format_ == kRingFormat) {
     return send_reply(verdict.status, fields, kJson, std::move(verdict.body));
   }
   if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
   prepare_encoding();
   auto encoder = stream_ ? client_format().stream_encoder(lane_->encode_context)
                          : client_format().whole_encoder(lane_->encode_context);
-  const auto decoder = format_of(WireFormat::openai_chat).reply_decoder(lane_->translation);
+  const auto decoder = format_of(kRingFormat).reply_decoder(lane_->translation);
   if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
     return send_error({ErrorKind::internal,
                        "a ring plugin's answer is no chat completion: " + decoded.error().message});
@@ -264,11 +264,11 @@ void Exchange::answer_from_ring(RingVerdict&& verdict) {
 // A reply in the client's format, as a chat completion.
 std::string Exchange::body_as_chat(std::string_view client_body) {
   if (!plain_path_.empty()) return completion_view(client_body).value_or(std::string());
-  if (format_ == WireFormat::openai_chat) return std::string(client_body);
+  if (format_ == kRingFormat) return std::string(client_body);
   if (!decode_request()) return {};
   prepare_encoding();
   const auto decoder = client_format().reply_decoder(lane_->translation);
-  const auto encoder = format_of(WireFormat::openai_chat).whole_encoder(lane_->encode_context);
+  const auto encoder = format_of(kRingFormat).whole_encoder(lane_->encode_context);
   if (!decoder->on_whole(client_body, *encoder)) return {};
   return std::move(encoder->out());
 }
@@ -373,7 +373,7 @@ void Exchange::on_stream_verdict(RingVerdict&& verdict) {
   if (ring_stream_->holds_all()) {
     auto fields = head.fields;
     if (verdict.kind != RingVerdict::Kind::proceed) {
-      const auto decoder = format_of(WireFormat::openai_chat).reply_decoder(lane_->translation);
+      const auto decoder = format_of(kRingFormat).reply_decoder(lane_->translation);
       const auto encoder = client_format().stream_encoder(lane_->encode_context);
       if (auto decoded = decoder->on_whole(verdict.body, *encoder); !decoded) {
         return refuse_stream({ErrorKind::internal, "a ring plugin's reply is no chat completion: " +
@@ -420,7 +420,7 @@ void Exchange::on_reply_verdict(RingVerdict&& verdict) {
         reply.body = *std::move(edited);
         break;
       }
-      if (format_ == WireFormat::openai_chat) {
+      if (format_ == kRingFormat) {
         reply.body = std::move(verdict.body);
         break;
       }

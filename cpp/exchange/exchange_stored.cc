@@ -58,38 +58,14 @@ std::optional<const StoredRow*> stored_row(std::string_view method, std::string_
   return found;
 }
 
-// What each format's counter takes of a request, and how it says the sum. Gemini's takes it whole,
-// one level down.
-struct CounterRow {
-  WireFormat format;
-  std::string_view sum;
-  std::array<std::string_view, 9> members;
-};
-constexpr std::array kCounters{
-    CounterRow{WireFormat::openai_responses,
-               "input_tokens",
-               {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls",
-                "reasoning", "text", "truncation"}},
-    CounterRow{WireFormat::anthropic_messages,
-               "input_tokens",
-               {"model", "messages", "system", "tools", "tool_choice", "thinking"}},
-    CounterRow{WireFormat::gemini_generate, "totalTokens", {}},
-};
-
-const CounterRow* counter_of(WireFormat format) {
-  const auto row = std::find_if(kCounters.begin(), kCounters.end(),
-                                [&](const CounterRow& each) { return each.format == format; });
-  return row == kCounters.end() ? nullptr : &*row;
-}
-
 // A request for an answer, made into one for a count.
-std::string counted(const CounterRow& row, std::string_view body, std::string_view model) {
+std::string counted(const TokenCount& count, std::string_view body, std::string_view model) {
   std::string out;
   JsonWriter json(out);
   json.begin_object();
-  const bool nested = row.format == WireFormat::gemini_generate;
+  const bool nested = !count.whole_request.empty();
   if (nested) {
-    json.key("generateContentRequest").begin_object();
+    json.key(count.whole_request).begin_object();
     json.member("model", "models/" + std::string(model));
   }
   JsonReader reader(body);
@@ -99,20 +75,19 @@ std::string counted(const CounterRow& row, std::string_view body, std::string_vi
     const std::string name(key);
     JsonSlice value;
     if (!reader.value(value)) break;
-    const bool taken =
-        nested || std::find(row.members.begin(), row.members.end(), name) != row.members.end();
-    if (taken) json.key(Text::plain(name)).raw(value);
+    if (nested || std::ranges::find(count.members, name) != count.members.end()) {
+      json.key(Text::plain(name)).raw(value);
+    }
   }
   if (nested) json.end_object();
   json.end_object();
   return out;
 }
 
-std::optional<std::int64_t> sum_in(const CounterRow& row, std::string_view body) {
+std::optional<std::int64_t> sum_in(const TokenCount& count, std::string_view body) {
   if (!is_json_object(body)) return {};
-  const auto digits = member(body, row.sum);
-  // Protobuf leaves a zero out.
-  if (digits.empty() && row.format == WireFormat::gemini_generate) return 0;
+  const auto digits = member(body, count.sum);
+  if (digits.empty() && count.zero_left_out) return 0;
   std::int64_t sum = 0;
   const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), sum);
   if (digits.empty() || parsed.ec != std::errc()) return {};
@@ -186,7 +161,7 @@ void Exchange::settle_past(const Backend& backend) {
 // kind never heard.
 void Exchange::restore_past_names(WireFormat upstream) {
   if (!turn_ || !turn_->is_expanded()) return;
-  const bool same = upstream == WireFormat::openai_responses;
+  const bool same = format_of(upstream).keeps_responses;
   for (auto& [key, value] : request_->members) {
     if (key == "previous_response_id" && !turn_->previous_id().empty()) {
       value = same ? "null" : turn_->previous_id();
@@ -315,7 +290,7 @@ void Exchange::answer_conversation() {
 
 // The proxy's own answer to a command, so that the client may go on from it.
 void Exchange::keep_command_answer(std::string_view answer) {
-  if (format_ != WireFormat::openai_responses) return;
+  if (!client_format().keeps_responses) return;
   auto turn = ResponseTurn::open(context_.responses(), store_owner(), body(), peek_,
                                  context_.worker().now());
   if (!turn || !*turn) return;
@@ -357,7 +332,7 @@ void Exchange::ask_beside(const Backend& backend, std::string_view method, std::
 void Exchange::count_tokens() {
   auto whole = peek_request(body());
   if (!whole) return send_error(whole.error());
-  if (format_ == WireFormat::openai_responses) {
+  if (client_format().keeps_responses) {
     const auto turn = ResponseTurn::open(context_.responses(), store_owner(), body(), *whole,
                                          context_.worker().now());
     if (!turn) return send_error(turn.error());
@@ -365,15 +340,14 @@ void Exchange::count_tokens() {
       if (auto own = check_past(**turn); !own) return send_error(own.error());
     }
   }
-  // Gemini's may come one level down; what is sent on to Gemini stays as it came.
-  if (const auto inner = member(body(), "generateContentRequest");
-      format_ == WireFormat::gemini_generate && inner.starts_with('{')) {
-    expanded_body_ = inner;
+  // The request may come one level down; what is sent on to the same format stays as it came.
+  if (const auto whole = client_format().count.whole_request; !whole.empty()) {
+    if (const auto inner = member(body(), whole); inner.starts_with('{')) expanded_body_ = inner;
   }
   auto peek = peek_request(body());
   if (!peek) return send_error(peek.error());
   peek_ = *std::move(peek);
-  if (format_ == WireFormat::gemini_generate) peek_.model = session_->request().frontend.model;
+  if (client_format().path_names_model) peek_.model = session_->request().frontend.model;
   if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
   if (!snapshot_->config->exact_token_counts) return estimate_count();
   has_rings() ? run_request_rings(&Exchange::ask_or_estimate) : ask_or_estimate();
@@ -396,7 +370,7 @@ bool Exchange::ask_for_count() {
     return true;
   }
   peek_ = *std::move(peek);
-  if (format_ == WireFormat::gemini_generate) peek_.model = session_->request().frontend.model;
+  if (client_format().path_names_model) peek_.model = session_->request().frontend.model;
   auto route = snapshot_->routes.resolve(peek_.model);
   if (!route || route->candidates.empty()) return false;
   route_ = *std::move(route);
@@ -404,12 +378,12 @@ bool Exchange::ask_for_count() {
   snapshot_->localize(route_.candidates[0]);
   const auto* const backend = route_.candidates[0].backend;
   const auto& model = route_.candidates[0].model;
-  const auto* row = counter_of(backend->format);
-  if (row == nullptr || backend->kind != Backend::Kind::http) return false;
+  const auto& format = format_of(backend->format);
+  if (format.upstream.count.empty() || backend->kind != Backend::Kind::http) return false;
 
   std::string asked;
-  if (same_format(*backend) && format_ == WireFormat::gemini_generate) {
-    asked = replaced_body_ ? counted(*row, body(), model)
+  if (same_format(*backend) && !format.count.whole_request.empty()) {
+    asked = replaced_body_ ? counted(format.count, body(), model)
                            : std::string(session_->request().body.view());
   } else if (same_format(*backend) && !carries_seals(format_, body())) {
     UpstreamRequest raw;
@@ -417,23 +391,23 @@ bool Exchange::ask_for_count() {
     for (const auto piece : raw.body) asked += piece;
   } else {
     if (!encode_for(*backend, lane_->encoded_body)) return false;
-    asked = counted(*row, lane_->encoded_body, model);
+    asked = counted(format.count, lane_->encoded_body, model);
   }
   record_.model = peek_.model;
   record_.upstream_model = model;
-  auto path = count_path(backend->format, snapshot_->target(*backend).base_path, model);
+  auto path = count_path(format, snapshot_->target(*backend).base_path, model);
   if (!path) {
     send_error(path.error());
     return true;
   }
   ask_beside(*backend, "POST", *std::move(path), std::move(asked), kCountPatience,
-             [weak = weak_from_this(), row](SideCall::Answer answer) {
+             [weak = weak_from_this(), &format](SideCall::Answer answer) {
                const auto self = weak.lock();
                if (!self || self->session_ == nullptr) return;
                redact(answer.body, self->lane_->key);
-               const auto sum = answer.ok() ? sum_in(*row, answer.body) : std::nullopt;
+               const auto sum = answer.ok() ? sum_in(format.count, answer.body) : std::nullopt;
                if (!sum) return self->estimate_count();
-               if (row->format == self->format_) {
+               if (format.id == self->format_) {
                  return self->send_reply(200, {}, kJson, std::move(answer.body));
                }
                self->answer_count(*sum);
@@ -445,8 +419,9 @@ void Exchange::answer_count(std::int64_t tokens) {
   std::string body;
   JsonWriter json(body);
   json.begin_object();
-  if (format_ == WireFormat::openai_responses) json.member("object", "response.input_tokens");
-  json.member(format_ == WireFormat::gemini_generate ? "totalTokens" : "input_tokens", tokens);
+  const auto& count = client_format().count;
+  if (!count.object.empty()) json.member("object", count.object);
+  json.member(count.sum, tokens);
   json.end_object();
   send_reply(200, {}, kJson, std::move(body));
 }

@@ -20,14 +20,6 @@
 #include "upstream/param_edits.h"
 
 namespace llm_proxy {
-namespace {
-
-bool is_openai(WireFormat format) {
-  return format == WireFormat::openai_chat || format == WireFormat::openai_responses;
-}
-
-}  // namespace
-
 Result<void> Exchange::decode_request() {
   if (request_) return {};
   const auto& frontend = session_->request().frontend;
@@ -140,10 +132,11 @@ std::string Exchange::upstream_fields(const Backend& backend, bool same_format) 
   } else if (!sets_header(backend, "accept")) {
     writer.field("accept", stream_ ? "text/event-stream" : "application/json");
   }
-  if (backend.format == WireFormat::anthropic_messages &&
-      (!same_format || request.head.fields.find("anthropic-version") == nullptr) &&
-      !sets_header(backend, "anthropic-version")) {
-    writer.field("anthropic-version", "2023-06-01");
+  if (const auto& version = format_of(backend.format).version;
+      !version.name.empty() &&
+      (!same_format || request.head.fields.find(version.name) == nullptr) &&
+      !sets_header(backend, version.name)) {
+    writer.field(version.name, version.value);
   }
   if (!lane_->key.empty()) {
     if (!backend.auth_header.empty())
@@ -175,7 +168,7 @@ std::vector<std::pair<std::string, std::string>> Exchange::client_headers(bool f
 
 // A chat stream tells its usage only when asked; we always want to know.
 bool Exchange::asks_for_usage() const {
-  return format_ == WireFormat::openai_chat && stream_ && !peek_.include_usage;
+  return client_format().usage_on_request && stream_ && !peek_.include_usage;
 }
 
 // The client's body with at most two edits: the model's name, and the wish for usage in a chat
@@ -196,7 +189,7 @@ void Exchange::set_raw_body(UpstreamRequest& request, const Candidate& candidate
   };
   std::array<Splice, 2> edits;
   std::size_t edit_count = 0;
-  if (format_ != WireFormat::gemini_generate && candidate.model != peek_.model) {
+  if (!client_format().path_names_model && candidate.model != peek_.model) {
     std::string model;
     JsonWriter(model).string(candidate.model);
     if (peek_.model_end > 0) {
@@ -233,6 +226,7 @@ CallParams Exchange::params_for(const Candidate& candidate) const {
 void Exchange::attempt_http(const Backend& backend) {
   const auto& candidate = route_.candidates[lane_->leg];
   const auto& target = snapshot_->target(backend);
+  const auto& format = format_of(backend.format);
   const auto& frontend = session_->request().frontend;
   UpstreamRequest request;
   request.target = &target;
@@ -243,16 +237,14 @@ void Exchange::attempt_http(const Backend& backend) {
   if (!plain_path_.empty()) {
     request.path = target.base_path + std::string(plain_path_);
   } else {
-    auto path = upstream_path(backend.format, target.base_path, candidate.model, stream_);
+    auto path = upstream_path(format, target.base_path, candidate.model, stream_);
     if (!path) return on_attempt_failed(std::move(path).error(), {}, {});
     request.path = *std::move(path);
     if (const auto query = without_credentials(frontend.query, session_->request().key);
         same && !query.empty()) {
       request.path += "?" + query;
     }
-    if (!same && backend.format == WireFormat::gemini_generate && stream_) {
-      request.path += "?alt=sse";
-    }
+    if (!same && stream_) request.path += format.upstream.stream_query;
   }
   if (!plain_path_.empty() || (same && !carries_seals(format_, body()))) {
     set_raw_body(request, candidate);
@@ -263,7 +255,7 @@ void Exchange::attempt_http(const Backend& backend) {
     request.body[0] = lane_->encoded_body;
   }
   const auto params = params_for(candidate);
-  const bool for_proxy = peek_.for_proxy && is_openai(backend.format);
+  const bool for_proxy = peek_.for_proxy && format.proxy_members;
   if (plain_path_.empty() && (for_proxy || !params.empty() || edits_body(backend.quirks))) {
     std::string body;
     for (const auto piece : request.body) body += piece;

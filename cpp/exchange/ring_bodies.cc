@@ -12,7 +12,7 @@ namespace llm_proxy {
 namespace {
 
 Result<std::string> request_as(const Format& client, std::string_view chat_body) {
-  auto decoded = format_of(WireFormat::openai_chat).decode_request(chat_body, {}, false);
+  auto decoded = format_of(kRingFormat).decode_request(chat_body, {}, false);
   if (!decoded) return std::move(decoded).error();
   Translation translation;
   std::string out;
@@ -25,7 +25,7 @@ Result<std::string> request_as(const Format& client, std::string_view chat_body)
 Result<std::string> reply_as(const Format& client, const EncodeContext& context,
                              std::string_view chat_body) {
   const Translation translation;
-  const auto decoder = format_of(WireFormat::openai_chat).reply_decoder(translation);
+  const auto decoder = format_of(kRingFormat).reply_decoder(translation);
   const auto encoder = client.whole_encoder(context);
   if (auto decoded = decoder->on_whole(chat_body, *encoder); !decoded) {
     return std::move(decoded).error();
@@ -40,7 +40,7 @@ Result<std::string> chat_view(const Request& request, std::string_view model) {
   translation.upstream_model = model;
   translation.view = true;
   std::string out;
-  auto encoded = format_of(WireFormat::openai_chat).encode_request(request, translation, out);
+  auto encoded = format_of(kRingFormat).encode_request(request, translation, out);
   if (!encoded) return std::move(encoded).error();
   return out;
 }

@@ -12,6 +12,9 @@ namespace llm_proxy {
 // Bodies as plugins see them, and back: everybody's format as OpenAI chat, and what plugins did to
 // that as an edit of the body the client (or its upstream) really wrote.
 
+// What plugins see, whatever the client speaks.
+inline constexpr WireFormat kRingFormat = WireFormat::openai_chat;
+
 // A request as plugins see it. What chat has no place for is left out.
 Result<std::string> chat_view(const Request& request, std::string_view model);
 

@@ -2,12 +2,14 @@
 
 #include <utility>
 
+#include "exchange/ring_bodies.h"
+
 namespace llm_proxy {
 
 RingStream::RingStream(const Format& client, const EncodeContext& context, const Options& options)
     : decoder_(client.reply_decoder(*context.translation)),
       observer_(client.observer()),
-      whole_(format_of(WireFormat::openai_chat).whole_encoder(context)),
+      whole_(format_of(kRingFormat).whole_encoder(context)),
       usage_(options.usage),
       // The elements of an array are told apart only when all are there.
       hold_all_(options.hold_all || context.json_array),

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -165,29 +166,139 @@ struct RequestPeek {
 // Members of OpenAI's bodies that clients write for a proxy: "extra_body", "session_id", …
 bool is_for_proxy(std::string_view member);
 
-// One wire format. Stateless; all functions may be called on any thread.
+// A model in a list for a client.
+struct ListedModel {
+  std::string id;
+  std::string owner;  // the backend instance
+};
+
+// ---- facts of a format. Views and spans are to constants.
+
+enum class Asked : std::uint8_t { generate, count_tokens, models };
+
+// A path at which clients ask: GET for the list of models, POST for everything else.
+struct ClientPath {
+  std::string_view path;
+  Asked what = Asked::generate;
+};
+
+// Paths that name the model, and what is asked, in one segment: PREFIX MODEL ":" VERB.
+struct VerbPaths {
+  std::span<const std::string_view> prefixes;
+  std::string_view generate, stream, count;  // the verbs
+  // The query item without which a stream is one JSON array.
+  std::string_view events_item, events_value;
+};
+
+// Paths at an upstream, behind the base URL's own. "{model}" stands for the model, as one segment.
+struct UpstreamPaths {
+  std::string_view version;  // goes before them where the base URL ends in no version
+  std::string_view generate;
+  std::string_view stream;        // of a stream; empty: that of `generate`
+  std::string_view stream_query;  // of a stream that we ask for, with "?"
+  std::string_view count;         // empty: it counts no tokens
+  std::string_view list;          // of models, with query
+};
+
+struct HeaderFact {
+  std::string_view name, value;
+};
+
+// How tokens are counted, by an upstream and for a client.
+struct TokenCount {
+  std::string_view sum = "input_tokens";  // the member of the reply
+  std::string_view object;                // the reply's "object"; empty: has none
+  bool zero_left_out = false;             // a reply without `sum` says 0
+  // The member of a count's body that takes a whole request, its model with it; empty: the count's
+  // body has those `members` of a request.
+  std::string_view whole_request;
+  std::span<const std::string_view> members;
+};
+
+// How thinking that a provider has sealed is marked in clients of other formats, and where clients
+// of this format send it.
+struct SealFacts {
+  std::string_view marker, redacted_marker;  // of seals made by providers of this format
+  bool has_item_id = false;                  // a seal belongs to an item, whose id goes with it
+  bool thinking_first = false;               // thinking stands first in its turn
+  std::span<const std::string_view> fields;  // quoted keys of request members that hold seals
+  bool base64 = false;                       // those members hold base64
+};
+
+// What becomes of a top-level member that the canonical request has no place for. A member without
+// a row is one that nobody told us of: degrade.
+struct LossRow {
+  std::string_view field;
+  Loss::Class what = Loss::Class::drop;
+};
+
+// One wire format: its functions, and what else the program must know of it. Stateless; all
+// functions may be called on any thread.
 struct Format {
-  WireFormat format;
-  // Body → canonical. `body` outlives the result. `path_model` and `path_stream` come from Gemini's
-  // path. malformed_request names the field at fault.
+  WireFormat id;
+
+  // --- requests
+
+  // Body → canonical. `body` outlives the result. `path_model` and `path_stream` are what the path
+  // says, where it does. malformed_request names the field at fault.
   Result<Request> (*decode_request)(std::string_view body, std::string_view path_model,
                                     bool path_stream);
   // Canonical → body for an upstream of this format. unsupported for a loss of class refuse.
   Result<void> (*encode_request)(const Request& request, Translation& translation,
                                  std::string& out);
+  std::span<const LossRow> losses;
+  bool path_names_model = false;  // the body does not
+  bool usage_on_request = false;  // a stream tells its usage only with stream_options.include_usage
+  bool proxy_members = false;     // clients put members for a proxy into the body: is_for_proxy()
+  bool keeps_responses = false;   // replies are kept, and later requests go on from them
+
+  // --- replies
+
   std::unique_ptr<ReplyDecoder> (*reply_decoder)(const Translation& translation);
   std::unique_ptr<ReplyEncoder> (*stream_encoder)(const EncodeContext& context);
   std::unique_ptr<ReplyEncoder> (*whole_encoder)(const EncodeContext& context);
   std::unique_ptr<ReplyObserver> (*observer)();
+  std::string_view stream_type = "text/event-stream; charset=utf-8";
+  std::string_view keep_alive = ": keep-alive\n\n";  // of a stream that is relayed unchanged
+  std::string_view terminator;  // ends a stream that stopped right behind its finish
+  bool calls_lack_ids = false;  // clients may send calls back without the ids they got
+  SealFacts seals;
+
+  // --- errors
+
   // The format's error body as JSON; and as what ends a stream that has begun.
   void (*encode_error)(const Error& error, std::string& out);
   void (*encode_stream_error)(const Error& error, std::string& out);
   // An upstream's error body (any bytes) with its status → canonical. Never fails; never copies a
   // secret.
   Error (*decode_error)(int status, std::string_view body);
+  bool knows_overloaded = false;              // clients know status 529
+  bool unknown_model_is_bad_request = false;  // an unknown model is status 400, not 404
+
+  // --- paths and heads
+
+  std::span<const ClientPath> client_paths;
+  VerbPaths verb_paths;
+  // An unknown path that begins with one of them is answered in this format.
+  std::span<const std::string_view> prefixes;
+  UpstreamPaths upstream;
+  HeaderFact version;  // says which version of the API is meant; upstreams need it
+  TokenCount count;
+
+  // --- lists of models. `now`, Unix seconds, stands for unknown dates.
+
+  std::string (*encode_models)(std::span<const ListedModel> models, std::int64_t now);
+  std::string (*encode_model)(const ListedModel& model, std::int64_t now);
+  // The name of an entry of an upstream's list; empty: that model does not answer requests.
+  std::string (*model_name)(JsonSlice entry);
 };
 
 const Format& format_of(WireFormat format);
+// All of them, in the order of the enum.
+std::span<const Format* const> all_formats();
+
+// The status that a client of `format` gets for an error.
+int client_status(const Format& format, const Error& error);
 
 // The keys of any JSON object body that routing and splicing need. malformed_request unless it is a
 // JSON object.

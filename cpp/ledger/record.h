@@ -21,8 +21,8 @@ struct ExchangeRecord {
   std::string method;
   std::string path;  // without the query: it may hold a key
   int status = 0;    // what the client was told; 499 when it had left before
-  WireFormat frontend = WireFormat::openai_chat;
-  WireFormat upstream = WireFormat::openai_chat;
+  WireFormat frontend{};
+  WireFormat upstream{};
   std::string model;           // as asked
   std::string upstream_model;  // as sent
   std::string backend;         // instance; empty: none was asked

@@ -49,7 +49,7 @@ struct PartStart {
   // text, Responses: the message's phase.
   Text phase;
   // raw: what it is and the whole of it.
-  WireFormat owner = WireFormat::openai_chat;
+  WireFormat owner{};
   std::string_view raw_type;
   JsonSlice raw;
 };
@@ -69,7 +69,7 @@ struct PartSeal {
 // A citation or annotation of the open part, in its maker's own JSON.
 struct PartAnnotation {
   std::uint32_t index = 0;
-  WireFormat owner = WireFormat::openai_chat;
+  WireFormat owner{};
   JsonSlice json;
 };
 

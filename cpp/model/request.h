@@ -23,7 +23,7 @@ namespace llm_proxy {
 // data, OpenAI's encrypted_content, Gemini's thoughtSignature. Never shown to a provider that did
 // not make it.
 struct Seal {
-  WireFormat maker = WireFormat::openai_chat;
+  WireFormat maker{};
   Text token;
   Text item_id;  // Responses: the reasoning item's id (rs_…); else empty
 
@@ -94,7 +94,7 @@ struct RefusalPart {
 // Something only one format knows: server tool calls and their results, code execution, compaction,
 // item references.
 struct RawPart {
-  WireFormat owner = WireFormat::openai_chat;
+  WireFormat owner{};
   std::string_view type;  // the format's word for it: "server_tool_use", "web_search_call", …
   JsonSlice json;
 };
@@ -134,7 +134,7 @@ struct Tool {
   std::string_view type;  // server and custom tools: the format's own type word
   JsonSlice cache_control;
   JsonSlice source;  // the whole declaration as it stood
-  WireFormat owner = WireFormat::openai_chat;
+  WireFormat owner{};
 };
 
 struct ToolChoice {
@@ -175,7 +175,7 @@ struct Sampling {
 };
 
 struct Request {
-  WireFormat format = WireFormat::openai_chat;
+  WireFormat format{};
   Text model;
   bool stream = false;
   bool include_usage = false;  // Chat: stream_options.include_usage

@@ -75,7 +75,7 @@ class ErrorWatch final : public EventSink {
 py::bytes translate_reply(const py::bytes& body, const std::string& source,
                           const std::string& target) {
   const Format& to = codec_named(target);
-  const Unasked unasked(to.format);
+  const Unasked unasked(to.id);
   const auto encoder = to.whole_encoder(unasked.context());
   ErrorWatch watch(*encoder);
   check(codec_named(source)
@@ -88,7 +88,7 @@ py::bytes translate_reply(const py::bytes& body, const std::string& source,
 class StreamTranslator {
  public:
   StreamTranslator(const Format& from, const Format& to)
-      : unasked_(to.format),
+      : unasked_(to.id),
         decoder_(from.reply_decoder(unasked_.translation)),
         encoder_(to.stream_encoder(unasked_.context())) {}
 

@@ -28,7 +28,7 @@ struct Backend {
   std::string name;  // the instance: "openai", "openai.2"
   std::string type;  // the catalog row: "openai"
   Kind kind = Kind::http;
-  WireFormat format = WireFormat::openai_chat;
+  WireFormat format{};
   std::string base_url;     // "https://api.openai.com/v1": the part before the format's own path
   std::string auth_header;  // "authorization", "x-api-key", "x-goog-api-key"; empty: none
   std::string auth_prefix;  // "Bearer " or empty

@@ -284,7 +284,7 @@ static void renew_seals(Request& request, SealStore& store, std::string_view ses
   for (Message& message : request.messages) {
     for (Part& part : message.parts) {
       auto* thinking = std::get_if<ThinkingPart>(&part);
-      if (thinking == nullptr || thinking->seal.maker != WireFormat::openai_responses ||
+      if (thinking == nullptr || !format_of(thinking->seal.maker).seals.has_item_id ||
           thinking->seal.empty() || thinking->seal.item_id.empty()) {
         continue;
       }
@@ -297,6 +297,7 @@ static void renew_seals(Request& request, SealStore& store, std::string_view ses
 void restore_seals(Request& request, SealStore& store, std::string_view session,
                    WireFormat upstream, SealStore::Clock::time_point now) {
   if (store.entries() == 0) return;
+  const SealFacts& seals = format_of(upstream).seals;
   // Thinking since the last call: in this message, or at the end of the ones before it.
   std::vector<ThinkingPart*> before;
   for (Message& message : request.messages) {
@@ -335,9 +336,9 @@ void restore_seals(Request& request, SealStore& store, std::string_view session,
             .text = request.own(part.text), .seal = seal, .redacted = part.redacted};
         restored.emplace_back(thinking);
       }
-      // Anthropic wants thinking first in its turn; the others right before what it led to.
+      // Some formats want thinking first in its turn, the others right before what it led to.
       std::size_t at = i;
-      if (upstream == WireFormat::anthropic_messages) {
+      if (seals.thinking_first) {
         at = 0;
         while (at < i && std::holds_alternative<ThinkingPart>(message.parts[at])) ++at;
       }
@@ -348,7 +349,7 @@ void restore_seals(Request& request, SealStore& store, std::string_view session,
       before.clear();
     }
   }
-  if (upstream == WireFormat::openai_responses) renew_seals(request, store, session, now);
+  if (seals.has_item_id) renew_seals(request, store, session, now);
 }
 
 }  // namespace llm_proxy

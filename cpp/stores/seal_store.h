@@ -41,7 +41,7 @@ class SealStore {
 
   // One thinking part, as it came.
   struct Thinking {
-    WireFormat maker = WireFormat::openai_chat;
+    WireFormat maker{};
     bool redacted = false;
     std::string text, token, item_id;
   };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "formats/format.h"
 #include "json/reader.h"
 
 namespace llm_proxy {
@@ -10,22 +11,6 @@ namespace {
 
 // Some servers put this before their JSON so that no page can run it as a script.
 constexpr std::string_view kGuard = ")]}'";
-
-bool generates(JsonSlice model) {
-  const auto methods = member(model, "supportedGenerationMethods");
-  return methods.empty() || methods.find("\"generateContent\"") != std::string_view::npos;
-}
-
-std::string name_of(WireFormat format, JsonSlice model) {
-  auto id = string_member(model, "id");
-  if (id.empty()) id = string_member(model, "name");
-  auto out = id.decode();
-  if (format == WireFormat::gemini_generate) {
-    if (!generates(model)) return {};
-    if (out.starts_with("models/")) out.erase(0, 7);
-  }
-  return out;
-}
 
 }  // namespace
 
@@ -167,7 +152,7 @@ Result<std::vector<std::string>> parse_model_names(WireFormat format, std::strin
       } else {
         JsonSlice model;
         json.value(model);
-        name = name_of(format, model);
+        name = format_of(format).model_name(model);
       }
       const bool fits = name.size() <= kMaxModelName && out.size() < ModelCache::kMaxModels;
       if (!name.empty() && fits) out.push_back(std::move(name));

@@ -40,21 +40,22 @@ class ModelLister::Fetch final : public ReplySink {
 
   void start() {
     const auto& backend = *asked_.backend;
+    const auto& format = format_of(backend.format);
     const bool own = asked_.list == ModelCache::List::own;
     const auto& target = own ? snapshot_->target(backend) : snapshot_->cloud_list(backend);
     UpstreamRequest request;
     request.method = "GET";
     request.target = &target;
     request.path = !own                          ? target.base_path
-                   : backend.models_path.empty() ? list_path(backend.format, target.base_path)
+                   : backend.models_path.empty() ? list_path(format, target.base_path)
                                                  : backend.models_path;
     request.fields = target.fields;
     request.connect_timeout =
         std::min<std::chrono::milliseconds>(snapshot_->config->timeouts.connect, kPatience);
     HeadWriter writer(request.fields);
     writer.field("accept", "application/json");
-    if (own && backend.format == WireFormat::anthropic_messages) {
-      writer.field("anthropic-version", "2023-06-01");
+    if (own && !format.version.name.empty()) {
+      writer.field(format.version.name, format.version.value);
     }
     if (own && !backend.keys.empty() && !backend.auth_header.empty()) {
       writer.field(backend.auth_header, backend.auth_prefix + backend.keys.front());

@@ -32,9 +32,7 @@ Result<std::string> with_params(const CallParams& params, const Backend& backend
   const auto decoded = format.decode_request(body, model, false);
   if (!decoded) return decoded.error();
   Request request;
-  // Of another format: an encoder of the same would write what is in a source, and there is none.
-  request.format = backend.format == WireFormat::openai_chat ? WireFormat::anthropic_messages
-                                                             : WireFormat::openai_chat;
+  request.format = backend.format;
   request.model = Text::plain(model);
   request.sampling.max_output_tokens = decoded->sampling.max_output_tokens;
   request.messages.emplace_back().parts.push_back(TextPart{Text::plain("x")});

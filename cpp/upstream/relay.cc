@@ -133,7 +133,7 @@ void Relay::finish_whole() {
     Error error = upstream_.decode_error(head_.status, body_.view());
     if (head_.retry_after) error.retry_after = head_.retry_after;
     // A page of some gateway before the upstream is no error of its format.
-    const bool verbatim = upstream_.format == client_.format && is_json_object(body_.view());
+    const bool verbatim = upstream_.id == client_.id && is_json_object(body_.view());
     owner_.on_attempt_failed(std::move(error), std::move(head_),
                              verbatim ? body_.take() : std::string());
     return;
@@ -265,12 +265,11 @@ Result<void> RawRelay::transform_end() {
   owner_.note_finish(observer_->finish_word());
   const bool finished = !observer_->finish_word().empty();
   meaningful_ = meaningful_ || finished;
-  if (upstream_.format == WireFormat::anthropic_messages && finished && !observer_->error() &&
-      !last_word_) {
+  if (!upstream_.terminator.empty() && finished && !observer_->error() && !last_word_) {
     // A provider that stops behind its finish, which is the upstream's own word: only the bare
     // terminator is missing, which clients wait for. Nothing is made up.
     if (open_event_) out_ += "\n\n";
-    out_ += "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    out_ += upstream_.terminator;
     return {};
   }
   if (observer_->terminated() && (!in_array() || array_->ended())) return {};
@@ -288,9 +287,7 @@ void RawRelay::append_stream_error(const Error& error) {
 
 void RawRelay::append_keep_alive() {
   if (in_array()) return;
-  out_ += upstream_.format == WireFormat::anthropic_messages
-              ? "event: ping\ndata: {\"type\": \"ping\"}\n\n"
-              : ": keep-alive\n\n";
+  out_ += upstream_.keep_alive;
 }
 
 // ---- translating ----
@@ -303,7 +300,7 @@ TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Format& upstream, co
       encoder_(stream ? client.stream_encoder(context) : client.whole_encoder(context)),
       meter_(stream ? kMaxStreamed : kMaxReply),
       recorder_(seals, std::move(session), *encoder_, now,
-                client.format == WireFormat::gemini_generate ? &context : nullptr),
+                client.calls_lack_ids ? &context : nullptr),
       reader_(kMaxEvent),
       stream_(stream),
       json_array_(context.json_array) {
@@ -312,9 +309,7 @@ TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Format& upstream, co
 }
 
 std::string_view TranslatingRelay::stream_content_type() const {
-  if (json_array_) return "application/json";
-  return client_.format == WireFormat::gemini_generate ? "text/event-stream"
-                                                       : "text/event-stream; charset=utf-8";
+  return json_array_ ? std::string_view("application/json") : client_.stream_type;
 }
 
 void TranslatingRelay::on_event(const Event& event) {

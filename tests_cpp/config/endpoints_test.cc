@@ -119,7 +119,7 @@ TEST(Frontend, keeps_a_client_s_text_in_one_segment_of_an_upstream_s_path) {
 TEST(Frontend, builds_upstream_paths_for_bases_with_and_without_a_version) {
   const auto path = [](WireFormat format, std::string_view base, std::string_view model = "m",
                        bool stream = false) {
-    const auto made = upstream_path(format, base, model, stream);
+    const auto made = upstream_path(format_of(format), base, model, stream);
     return made ? *made : "refused: " + made.error().message;
   };
   EXPECT_EQ(path(WireFormat::openai_chat, "/v1"), "/v1/chat/completions");

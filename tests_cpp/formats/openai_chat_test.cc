@@ -394,8 +394,9 @@ TEST(ErrorBody, is_read_from_every_server) {
     EXPECT_EQ(decode_any_error(429, body).retry_after, std::chrono::minutes(6)) << body;
     EXPECT_FALSE(decode_any_error(400, body).retry_after) << body;
   }
-  EXPECT_EQ(status_for(WireFormat::openai_chat, decode_any_error(529, "{}")), 503);
-  EXPECT_EQ(status_for(WireFormat::anthropic_messages, decode_any_error(529, "{}")), 529);
+  EXPECT_EQ(client_status(kOpenaiChat, decode_any_error(529, "{}")), 503);
+  EXPECT_EQ(client_status(format_of(WireFormat::anthropic_messages), decode_any_error(529, "{}")),
+            529);
 }
 
 TEST(Peek, refuses_what_two_readers_could_take_differently) {

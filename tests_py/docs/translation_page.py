@@ -21,7 +21,7 @@ LOSS = re.compile(
     r'(?:"([^"]+)"|(\w+(?:->|\.)type))\s*(?:,\s*"([^"]+)")?'
 )
 REFUSAL = re.compile(r'\brefuse\(\s*"([^"]+)",\s*"([^"]+)"')
-FIELD_ROW = re.compile(r'LossRow\{WireFormat::(\w+), "([^"]+)", Loss::Class::(\w+)\}')
+FIELD_ROW = re.compile(r'LossRow\{"([^"]+)"(?:, Loss::Class::(\w+))?\}')
 # Losses that stand in tables of their encoder.
 CLASSED_ROW = re.compile(r'\{"(\w+)", [^{}"]*Loss::Class::(\w+)\}')
 SAMPLING_ROW = re.compile(r'\{"(\w+)", sampling\.\w+\}')
@@ -47,8 +47,8 @@ def table(rows: set[tuple[str, str, str]]) -> str:
 
 
 def source_of(name: str) -> str:
-    """The sources of one format's folder, in one text."""
-    files = sorted((FOLDER / name).glob("*.cc"))
+    """The sources of one format that translate, in one text."""
+    files = sorted(set((FOLDER / name).glob("*.cc")) - {FOLDER / name / "format.cc"})
     return "".join(path.read_text(encoding="utf-8") for path in files)
 
 
@@ -73,8 +73,8 @@ def to_upstream(name: str) -> set[tuple[str, str, str]]:
 
 def from_client(name: str) -> set[tuple[str, str, str]]:
     """Fields of this format's requests that no other format has."""
-    rows = FIELD_ROW.findall((FOLDER / "shared" / "losses.cc").read_text(encoding="utf-8"))
-    return {(f"`{field}`", kind, "") for source, field, kind in rows if source == name}
+    rows = FIELD_ROW.findall((FOLDER / name / "format.cc").read_text(encoding="utf-8"))
+    return {(f"`{field}`", kind or "drop", "") for field, kind in rows}
 
 
 def page() -> str:

@@ -4,7 +4,7 @@
 
 namespace llm_proxy {
 
-// Anthropic Messages, 2023-06-01 and its betas (wire-formats section 2).
+// Anthropic Messages, 2023-06-01 and its betas.
 extern const Format kAnthropicMessages;
 
 }  // namespace llm_proxy

@@ -59,6 +59,8 @@ Result<Request> decode_request(std::string_view body, std::string_view, bool);
 Result<void> encode_request(const Request& request, Translation& translation, std::string& out);
 void encode_error(const Error& error, std::string& out);
 void encode_stream_error(const Error& error, std::string& out);
+std::string encode_models(std::span<const ListedModel> models, std::int64_t now);
+std::string encode_model(const ListedModel& model, std::int64_t now);
 
 std::unique_ptr<ReplyDecoder> make_reply_decoder(const Translation& translation);
 std::unique_ptr<ReplyEncoder> make_stream_encoder(const EncodeContext& context);

@@ -57,6 +57,9 @@ Usage read_usage(JsonSlice object);
 std::string base64(std::string_view bytes);
 void encode_error(const Error& error, std::string& out);
 void encode_stream_error(const Error& error, std::string& out);
+std::string encode_models(std::span<const ListedModel> models, std::int64_t now);
+std::string encode_model(const ListedModel& model, std::int64_t now);
+std::string model_name(JsonSlice entry);
 Error decode_error(int status, std::string_view body);
 Error stream_error(JsonSlice json);
 

@@ -4,7 +4,7 @@
 
 namespace llm_proxy {
 
-// OpenAI Chat Completions and the servers that are nearly so (wire-formats sections 3 and 4).
+// OpenAI Chat Completions and the servers that are nearly so.
 extern const Format kOpenaiChat;
 
 }  // namespace llm_proxy

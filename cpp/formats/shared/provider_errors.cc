@@ -204,11 +204,6 @@ Error decode_stream_error(JsonSlice json) {
   return error;
 }
 
-int status_for(WireFormat format, const Error& error) {
-  const int status = error.http_status();
-  return status == 529 && format != WireFormat::anthropic_messages ? 503 : status;
-}
-
 std::string masked(std::string_view text) {
   constexpr std::array<std::string_view, 6> kKeyStarts{"sk-",  "Bearer ", "AIza",
                                                        "gsk_", "xai-",    "key="};

@@ -20,8 +20,6 @@ Error cut_short();  // the upstream's stream, which ended without its terminator
 Error decode_any_error(int status, std::string_view body);
 // The same for the JSON of an error inside a stream: an object that has `error`, or is one.
 Error decode_stream_error(JsonSlice json);
-// The status a client of `format` gets for `error`: 529 is Anthropic's own, 503 elsewhere.
-int status_for(WireFormat format, const Error& error);
 // "sk-…", "Bearer …", "AIza…" and the like become "***".
 std::string masked(std::string_view text);
 

@@ -1,37 +1,15 @@
 #include "formats/shared/seals.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 namespace llm_proxy {
 
-namespace {
-
-struct SealRow {
-  WireFormat maker;
-  bool redacted;
-  std::string_view marker;
-};
-
-constexpr std::array kSealMarkers{
-    SealRow{WireFormat::openai_chat, false, "c1:"},
-    SealRow{WireFormat::openai_responses, false, "r1:"},
-    SealRow{WireFormat::anthropic_messages, false, "a1:"},
-    SealRow{WireFormat::anthropic_messages, true, "a1r:"},
-    SealRow{WireFormat::gemini_generate, false, "g1:"},
-};
-
-}  // namespace
-
 std::string carried_seal(const Seal& seal, bool redacted) {
-  std::string carried;
-  for (const SealRow& row : kSealMarkers) {
-    if (row.maker != seal.maker) continue;
-    if (row.redacted && !redacted) continue;
-    carried = row.marker;
-  }
-  if (seal.maker == WireFormat::openai_responses) {
+  const SealFacts& facts = format_of(seal.maker).seals;
+  std::string carried(redacted && !facts.redacted_marker.empty() ? facts.redacted_marker
+                                                                 : facts.marker);
+  if (facts.has_item_id) {
     seal.item_id.decode_to(carried);
     carried += ':';
   }
@@ -59,13 +37,16 @@ OpenedSeal opened_seal(Text token, WireFormat field_format) {
   const auto same_spelling = [&](std::string_view piece) {
     return token.is_escaped() ? Text::escaped(piece) : Text::plain(piece);
   };
-  for (const SealRow& row : kSealMarkers) {
-    if (bytes.substr(0, row.marker.size()) != row.marker) continue;
-    bytes.remove_prefix(row.marker.size());
+  for (const Format* const maker : all_formats()) {
+    const SealFacts& facts = maker->seals;
+    const bool redacted =
+        !facts.redacted_marker.empty() && bytes.starts_with(facts.redacted_marker);
+    if (!redacted && (facts.marker.empty() || !bytes.starts_with(facts.marker))) continue;
+    bytes.remove_prefix((redacted ? facts.redacted_marker : facts.marker).size());
     opened.carried = true;
-    opened.redacted = row.redacted;
-    opened.seal.maker = row.maker;
-    if (row.maker == WireFormat::openai_responses) {
+    opened.redacted = redacted;
+    opened.seal.maker = maker->id;
+    if (facts.has_item_id) {
       const std::size_t colon = std::min(bytes.find(':'), bytes.size());
       opened.seal.item_id = same_spelling(bytes.substr(0, colon));
       bytes.remove_prefix(std::min(colon + 1, bytes.size()));
@@ -76,34 +57,49 @@ OpenedSeal opened_seal(Text token, WireFormat field_format) {
   return opened;
 }
 
+namespace {
+
+// Whether `digits`, base64, begin as base64 of `bytes` does: as far as its digits depend on no byte
+// behind `bytes`.
+bool begins_base64(std::string_view digits, std::string_view bytes) {
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const std::size_t count = bytes.size() * 8 / 6;
+  if (digits.size() < count) return false;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t bit = i * 6;
+    const auto byte = [&](std::size_t at) {
+      return at < bytes.size() ? static_cast<unsigned char>(bytes[at]) : 0U;
+    };
+    const unsigned both = byte(bit / 8) << 8 | byte(bit / 8 + 1);
+    if (digits[i] != kDigits[both >> (10 - bit % 8) & 63]) return false;
+  }
+  return true;
+}
+
+// Whether `value`, the text of a string, begins with a marker.
+bool has_marker(std::string_view value, bool base64) {
+  const auto begins = [&](std::string_view marker) {
+    if (marker.empty()) return false;
+    return base64 ? begins_base64(value, marker) : value.starts_with(marker);
+  };
+  return std::ranges::any_of(all_formats(), [&](const Format* maker) {
+    return begins(maker->seals.marker) || begins(maker->seals.redacted_marker);
+  });
+}
+
+}  // namespace
+
 bool carries_seals(WireFormat format, std::string_view body) {
-  struct FieldRow {
-    WireFormat format;
-    std::string_view key;
-  };
-  static constexpr std::array kFields{
-      FieldRow{WireFormat::openai_responses, "\"encrypted_content\""},
-      FieldRow{WireFormat::anthropic_messages, "\"signature\""},
-      FieldRow{WireFormat::anthropic_messages, "\"data\""},
-      FieldRow{WireFormat::gemini_generate, "\"thoughtSignature\""},
-      FieldRow{WireFormat::gemini_generate, "\"thought_signature\""},
-  };
-  // The markers as they stand there; Gemini's field holds base64.
-  static constexpr std::array<std::string_view, 5> kPlain{"c1:", "r1:", "a1:", "a1r:", "g1:"};
-  static constexpr std::array<std::string_view, 5> kBase64{"YzE6", "cjE6", "YTE6", "YTFyO", "ZzE6"};
-  const auto& markers = format == WireFormat::gemini_generate ? kBase64 : kPlain;
-  for (const FieldRow& row : kFields) {
-    if (row.format != format) continue;
+  const SealFacts& facts = format_of(format).seals;
+  for (const std::string_view field : facts.fields) {
     std::size_t at = 0;
     while (const void* found =
-               memmem(body.data() + at, body.size() - at, row.key.data(), row.key.size())) {
-      at = static_cast<std::size_t>(static_cast<const char*>(found) - body.data()) + row.key.size();
+               memmem(body.data() + at, body.size() - at, field.data(), field.size())) {
+      at = static_cast<std::size_t>(static_cast<const char*>(found) - body.data()) + field.size();
       const std::size_t quote = body.find_first_not_of(" \t\r\n:", at);
       if (quote == std::string_view::npos || body[quote] != '"') continue;
-      const std::string_view value = body.substr(quote + 1);
-      for (const std::string_view marker : markers) {
-        if (value.substr(0, marker.size()) == marker) return true;
-      }
+      if (has_marker(body.substr(quote + 1), facts.base64)) return true;
     }
   }
   return false;
