@@ -29,6 +29,7 @@ FILES = {
     "reply_encoder.cc",
     "request_decoder.cc",
     "request_encoder.cc",
+    "wire.cc",
     "wire.h",
 }
 

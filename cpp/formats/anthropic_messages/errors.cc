@@ -15,7 +15,7 @@ struct ErrorTypeRow {
   std::string_view type;
 };
 
-// Section 9.2. Kinds without a row are api_error.
+// The types that Anthropic's clients know. Kinds without a row are api_error.
 constexpr std::array kErrorTypes{
     ErrorTypeRow{ErrorKind::malformed_request, "invalid_request_error"},
     ErrorTypeRow{ErrorKind::unsupported, "invalid_request_error"},

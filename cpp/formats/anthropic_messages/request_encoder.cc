@@ -209,7 +209,7 @@ class RequestEncoder {
     return false;
   }
 
-  // Sections 2.1 and 7.8: which kind of thinking the model takes, and what must give way to it.
+  // Chooses the kind of thinking that the model takes, and leaves out what it excludes.
   void choose_thinking() {
     const auto limit = request_.sampling.max_output_tokens;
     max_tokens_ = limit.value_or(row_.max_tokens);

@@ -5,6 +5,7 @@
 #include "formats/gemini_generate/wire.h"
 #include "formats/shared/arguments.h"
 #include "formats/shared/ids.h"
+#include "formats/shared/media.h"
 #include "formats/shared/reasoning.h"
 #include "formats/shared/seals.h"
 #include "formats/shared/tool_names.h"
@@ -12,25 +13,6 @@
 #include "json/writer.h"
 
 namespace llm_proxy::gemini_generate {
-
-std::string base64(std::string_view bytes) {
-  static constexpr std::string_view kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    const std::size_t left = bytes.size() - i;
-    const auto byte = [&](std::size_t k) -> std::uint32_t {
-      return k < left ? static_cast<unsigned char>(bytes[i + k]) : 0;
-    };
-    const std::uint32_t three = byte(0) << 16 | byte(1) << 8 | byte(2);
-    out += kDigits[three >> 18];
-    out += kDigits[three >> 12 & 63];
-    out += left > 1 ? kDigits[three >> 6 & 63] : '=';
-    out += left > 2 ? kDigits[three & 63] : '=';
-  }
-  return out;
-}
 
 namespace {
 
@@ -125,7 +107,7 @@ class Encoder final : public ReplyEncoder {
     if (seal.seal.maker == kFormat) {
       seal.seal.token.escape_to(signature_);
     } else {
-      signature_ = base64(carried_seal(seal.seal, redacted_));
+      signature_ = encode_base64(carried_seal(seal.seal, redacted_));
       signed_item_ = seal.seal.item_id.decode();
       signed_redacted_ = redacted_;
     }
@@ -162,7 +144,7 @@ class Encoder final : public ReplyEncoder {
   void on(const Finish& finish) {
     for (const Seal& seal : finish.seals) {
       if (!signature_.empty() && seal.item_id == signed_item_) {
-        signature_ = base64(carried_seal(seal, signed_redacted_));
+        signature_ = encode_base64(carried_seal(seal, signed_redacted_));
       }
     }
     tell_call();

@@ -54,7 +54,6 @@ Result<Request> decode_request(std::string_view body, std::string_view path_mode
                                bool path_stream);
 Result<void> encode_request(const Request& request, Translation& translation, std::string& out);
 Usage read_usage(JsonSlice object);
-std::string base64(std::string_view bytes);
 void encode_error(const Error& error, std::string& out);
 void encode_stream_error(const Error& error, std::string& out);
 std::string encode_models(std::span<const ListedModel> models, std::int64_t now);

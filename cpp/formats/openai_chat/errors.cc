@@ -17,7 +17,7 @@ struct ErrorTypeRow {
   std::string_view code;
 };
 
-// Section 9.2. Kinds without a row are the server's fault.
+// The types that OpenAI's clients know. Kinds without a row are the server's fault.
 constexpr std::array kErrorTypes{
     ErrorTypeRow{ErrorKind::malformed_request, "invalid_request_error", ""},
     ErrorTypeRow{ErrorKind::unsupported, "invalid_request_error", "unsupported_value"},

@@ -16,8 +16,10 @@ inline constexpr WireFormat kFormat = WireFormat::openai_chat;
 
 Result<Request> decode_request(std::string_view body, std::string_view, bool);
 Result<void> encode_request(const Request& request, Translation& translation, std::string& out);
-// `usage` of Chat in any server's spelling. Servers that leave reasoning out of completion_tokens
-// are seen by the total (section 7.2).
+// Takes a number; another value leaves `count` as it is.
+void read_count(JsonReader& json, std::optional<std::int64_t>& count);
+// Reads `usage` as any server spells it. Where completion_tokens leave reasoning out, which shows
+// in total_tokens, the output is what the total says.
 Usage read_usage(JsonReader& json);
 void encode_error(const Error& error, std::string& out);
 void encode_stream_error(const Error& error, std::string& out);

@@ -7,6 +7,19 @@
 
 namespace llm_proxy::openai_responses {
 
+std::string_view error_type(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::rate_limited:
+      return "rate_limit_error";
+    case ErrorKind::payment_required:
+      return "insufficient_quota";
+    case ErrorKind::forbidden:
+      return "permission_error";
+    default:
+      return error.http_status() >= 500 ? "server_error" : "invalid_request_error";
+  }
+}
+
 void encode_error(const Error& error, std::string& out) {
   std::string_view code = error.code;
   if (code.empty() && error.kind == ErrorKind::unauthenticated) code = "invalid_api_key";

@@ -19,7 +19,7 @@ class Observer final : public ReplyObserver {
       if (!parsed.type.empty()) type = parsed.type.decode_in(room);
       if (type.empty() && is_error(data)) type = "error";
     }
-    if (ends_with(type, ".delta") || type == "response.output_item.done") meaningful_ = true;
+    if (type.ends_with(".delta") || type == "response.output_item.done") meaningful_ = true;
     if (type == "error") {
       error_ = decode_stream_error(data);
     } else if (type == "response.completed" || type == "response.incomplete" ||

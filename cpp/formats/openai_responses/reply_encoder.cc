@@ -13,19 +13,6 @@
 
 namespace llm_proxy::openai_responses {
 
-std::string_view error_type(const Error& error) {
-  switch (error.kind) {
-    case ErrorKind::rate_limited:
-      return "rate_limit_error";
-    case ErrorKind::payment_required:
-      return "insufficient_quota";
-    case ErrorKind::forbidden:
-      return "permission_error";
-    default:
-      return error.http_status() >= 500 ? "server_error" : "invalid_request_error";
-  }
-}
-
 namespace {
 
 // Events → a response object, whole or as events. Keeps every finished item's JSON for the final

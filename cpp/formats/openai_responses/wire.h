@@ -36,7 +36,6 @@ Result<void> encode_request(const Request& request, Translation& translation, st
 Usage read_usage(JsonSlice object);
 bool read_response(JsonSlice source, ResponseObject& out);
 bool read_event(std::string_view data, StreamEvent& out);
-bool ends_with(std::string_view text, std::string_view tail);
 std::string_view error_type(const Error& error);
 void encode_error(const Error& error, std::string& out);
 void encode_stream_error(const Error& error, std::string& out);

@@ -18,6 +18,25 @@ std::optional<DataUrl> split_data_url(Text url) {
   return parts;
 }
 
+std::string encode_base64(std::string_view bytes) {
+  static constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  out.reserve((bytes.size() + 2) / 3 * 4);
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    const std::size_t left = bytes.size() - i;
+    const auto byte = [&](std::size_t k) -> std::uint32_t {
+      return k < left ? static_cast<unsigned char>(bytes[i + k]) : 0;
+    };
+    const std::uint32_t three = byte(0) << 16 | byte(1) << 8 | byte(2);
+    out += kDigits[three >> 18];
+    out += kDigits[three >> 12 & 63];
+    out += left > 1 ? kDigits[three >> 6 & 63] : '=';
+    out += left > 2 ? kDigits[three & 63] : '=';
+  }
+  return out;
+}
+
 std::optional<std::string> decode_base64(std::string_view digits) {
   std::string out;
   out.reserve(digits.size() / 4 * 3);

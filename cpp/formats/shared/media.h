@@ -17,6 +17,7 @@ struct DataUrl {
   bool base64 = false;
 };
 std::optional<DataUrl> split_data_url(Text url);
+std::string encode_base64(std::string_view bytes);
 // Decodes base64 (either alphabet, padding optional); nothing when it is none.
 std::optional<std::string> decode_base64(std::string_view digits);
 

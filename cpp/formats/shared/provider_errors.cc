@@ -83,7 +83,7 @@ std::optional<std::chrono::milliseconds> retry_delay(std::string_view body) {
   return std::nullopt;
 }
 
-// Fills message, type, code and param from the usual places (section 9.1). False when there is no
+// Fills message, type, code and param from the usual places. False when there is no
 // message.
 bool read_error_object(JsonSlice object, Error& error, int& code_number) {
   JsonReader json(object);

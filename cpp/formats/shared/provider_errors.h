@@ -16,7 +16,8 @@ Error garbled(std::string_view wanted, std::string_view why);  // which is not w
 // It begins parts without ending others, which have to be held back.
 Error too_interleaved();
 Error cut_short();  // the upstream's stream, which ended without its terminator
-// An error body of any server (section 9.1) with its status. Secrets are masked.
+// Reads the error body of any server, in every shape that servers are known to use. Secrets are
+// masked.
 Error decode_any_error(int status, std::string_view body);
 // The same for the JSON of an error inside a stream: an object that has `error`, or is one.
 Error decode_stream_error(JsonSlice json);
