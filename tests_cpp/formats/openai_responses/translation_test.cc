@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "support.h"
+#include "tests_cpp/formats/support.h"
 
 namespace llm_proxy {
 namespace {

@@ -2,9 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "formats/shared/provider_errors.h"
 #include "formats/shared/reasoning.h"
-#include "support.h"
+#include "tests_cpp/formats/support.h"
 
 namespace llm_proxy {
 namespace {
@@ -350,110 +349,6 @@ TEST(ChatReply, carries_other_makers_seals_and_takes_them_back) {
   EXPECT_EQ(part.text.decode(), "tę");
   EXPECT_EQ(part.seal.maker, WireFormat::anthropic_messages);
   EXPECT_EQ(part.seal.token.decode(), "sig+/=");
-}
-
-TEST(ErrorBody, is_read_from_every_server) {
-  struct Case {
-    int status;
-    const char* body;
-    ErrorKind kind;
-    const char* message;
-  };
-  const std::vector<Case> cases{
-      {400, R"({"error":{"message":"bad","type":"invalid_request_error","param":"x","code":null}})",
-       ErrorKind::malformed_request, "bad"},
-      {404, R"({"error":{"message":"no","code":"model_not_found"}})", ErrorKind::unknown_model,
-       "no"},
-      {401, R"({"error":{"code":"401","message":"denied"}})", ErrorKind::unauthenticated, "denied"},
-      {422, R"({"detail":"wrong"})", ErrorKind::unprocessable, "wrong"},
-      {400, R"({"code":"x","error":"text"})", ErrorKind::malformed_request, "text"},
-      {429, R"({"error":{"message":"slow","code":429}})", ErrorKind::rate_limited, "slow"},
-      {529, R"({"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}})",
-       ErrorKind::overloaded, "Overloaded"},
-      {400,
-       R"({"error":{"code":400,"message":"API key not valid","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}})",
-       ErrorKind::unauthenticated, "API key not valid"},
-      {503, R"([{"error":{"code":503,"message":"later","status":"UNAVAILABLE"}}])",
-       ErrorKind::unavailable, "later"},
-      {502, "<html>bad gateway</html>", ErrorKind::upstream_garbled, "<html>bad gateway</html>"},
-      {500, "", kind_of_status(500), "The upstream answered with status 500."},
-      {401, R"({"error":{"message":"Incorrect API key: sk-abcdefghijklmnopqrstuvwx."}})",
-       ErrorKind::unauthenticated, "Incorrect API key: sk-***"},
-  };
-  for (const Case& each : cases) {
-    const Error error = kOpenaiChat.decode_error(each.status, each.body);
-    EXPECT_EQ(error.kind, each.kind) << each.body;
-    EXPECT_EQ(error.message.substr(0, std::string(each.message).size()), each.message) << each.body;
-  }
-  const Error retry =
-      decode_any_error(429, R"({"error":{"message":"x","details":[{"retryDelay":"48s"}]}})");
-  EXPECT_EQ(retry.retry_after, std::chrono::seconds(48));
-  for (const std::string_view body : {R"({"error":{"message":"Please try again in 6m0s. Visit"}})",
-                                      R"({"error":{"message":"Please retry in 360s."}})",
-                                      R"({"error":{"message":"it will reset after 6m"}})"}) {
-    EXPECT_EQ(decode_any_error(429, body).retry_after, std::chrono::minutes(6)) << body;
-    EXPECT_FALSE(decode_any_error(400, body).retry_after) << body;
-  }
-  EXPECT_EQ(client_status(kOpenaiChat, decode_any_error(529, "{}")), 503);
-  EXPECT_EQ(client_status(format_of(WireFormat::anthropic_messages), decode_any_error(529, "{}")),
-            529);
-}
-
-TEST(Peek, refuses_what_two_readers_could_take_differently) {
-  for (const std::string_view body :
-       {R"({"model":"a","model":"b"})", R"({"model":"a","mod\u0065l":"b"})", R"({"Model":"a"})",
-        R"({"model":"a","MODEL":"b"})", R"({"x":{"y":[{"z":1,"z":2}]}})",
-        R"({"stream_options":{"include_usage":true,"include_usage":false}})",
-        R"({"generationConfig":{},"generation_config":{}})",
-        R"({"generation_config":{"maxOutputTokens":1,"max_output_tokens":2}})"}) {
-    EXPECT_FALSE(peek_request(body)) << body;
-  }
-  for (const std::string_view body :
-       {R"({"model":"a","x":{"model":"b","Model":"c"}})", R"({"generation_config":{}})",
-        R"({"modelName":"a","models":["b"]})"}) {
-    EXPECT_TRUE(peek_request(body)) << body;
-  }
-}
-
-TEST(Peek, finds_what_is_spliced) {
-  const std::string body =
-      R"({"stream":true, "x":{"model":"no"},"stream_options":{"include_usage":false},"model": "b\u0041"})";
-  const Result<RequestPeek> peek = peek_request(body);
-  ASSERT_TRUE(peek);
-  EXPECT_EQ(peek->model, "bA");
-  EXPECT_EQ(body.substr(peek->model_begin, peek->model_end - peek->model_begin), R"("b\u0041")");
-  EXPECT_TRUE(peek->stream);
-  EXPECT_EQ(peek->include_usage, false);
-  EXPECT_EQ(body.substr(peek->stream_options_begin,
-                        peek->stream_options_end - peek->stream_options_begin),
-            R"({"include_usage":false})");
-  EXPECT_EQ(body[peek->object_begin], '"');
-}
-
-TEST(Peek, refuses_a_member_that_is_given_twice) {
-  std::string many = "{";
-  for (int i = 0; i < 100; ++i) many += "\"m" + std::to_string(i) + "\":0,";
-  for (const std::string& body :
-       {std::string(R"({"model":"a","model":"b"})"),
-        std::string(R"({"mod\u0065l":"a","model":"a"})"),
-        std::string(R"({"messages":[],"stream":true,"messages":[]})"),
-        std::string(R"({"stream_options":{"include_usage":true,"include_usage":false}})"),
-        many + R"("m3":1})"}) {
-    const Result<RequestPeek> peek = peek_request(body);
-    ASSERT_FALSE(peek) << body;
-    EXPECT_EQ(peek.error().kind, ErrorKind::malformed_request);
-    EXPECT_NE(peek.error().message.find("' twice"), std::string::npos);
-  }
-  EXPECT_TRUE(peek_request(many + R"("n":{"a":1},"o":{"a":1}})"));
-}
-
-TEST(Peek, refuses_what_is_not_one_json_object) {
-  for (const std::string body : {"", "[]", "\xEF\xBB\xBF{}", "{} x", "{\"a\":NaN}",
-                                 "{\"a\":\"\xff\"}", "{\"model\":5}", "{\"a\":\"\\x\"}"}) {
-    const Result<RequestPeek> peek = peek_request(body);
-    ASSERT_FALSE(peek) << body;
-    EXPECT_EQ(peek.error().kind, ErrorKind::malformed_request);
-  }
 }
 
 }  // namespace

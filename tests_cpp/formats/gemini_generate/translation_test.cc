@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "json/array_reader.h"
-#include "support.h"
+#include "tests_cpp/formats/support.h"
 
 namespace llm_proxy {
 namespace {
