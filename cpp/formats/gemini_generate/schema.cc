@@ -1,4 +1,4 @@
-// Gemini generateContent: translates JSON schemas into Gemini's dialect.
+// Gemini generateContent: reads schemas in Gemini's dialect as JSON Schema.
 
 #include <algorithm>
 #include <array>
