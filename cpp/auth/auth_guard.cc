@@ -73,7 +73,7 @@ void AuthGuard::failed(std::string_view peer, std::string_view key, const Limits
   std::string network = network_of(peer);
   const std::lock_guard lock(mutex_);
   auto found = by_network_.find(network);
-  if (found != by_network_.end() && now - found->second->last > limits.ttl &&
+  if (found != by_network_.end() && now - found->second->last > limits.ttl_seconds &&
       now >= found->second->blocked_until) {
     guessers_.erase(found->second);
     by_network_.erase(found);
@@ -96,10 +96,11 @@ void AuthGuard::failed(std::string_view peer, std::string_view key, const Limits
   guesser.keys.push_back(hash);
   const bool blocked_before = guesser.next_block.count() > 0;
   if (!blocked_before && guesser.keys.size() < limits.max_failed_attempts) return;
-  const std::chrono::duration<double> longest = limits.max_block;
-  const auto block = std::min(
-      blocked_before ? guesser.next_block : std::chrono::duration<double>(limits.initial_block),
-      longest);
+  const std::chrono::duration<double> longest = limits.max_block_seconds;
+  const auto block =
+      std::min(blocked_before ? guesser.next_block
+                              : std::chrono::duration<double>(limits.initial_block_seconds),
+               longest);
   guesser.keys.assign(1, hash);  // a client that goes on with its one wrong key is none to block
   guesser.next_block = std::min(block * limits.block_multiplier, longest);
   guesser.tries_left = kTriesWhileBlocked;

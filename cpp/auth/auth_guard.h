@@ -38,10 +38,10 @@ class AuthGuard {
   struct Limits {
     bool enabled = true;
     std::uint32_t max_failed_attempts = 5;
-    std::chrono::seconds ttl{900};
-    std::chrono::seconds initial_block{30};
+    std::chrono::seconds ttl_seconds{900};
+    std::chrono::seconds initial_block_seconds{30};
     double block_multiplier = 2;
-    std::chrono::seconds max_block{3600};
+    std::chrono::seconds max_block_seconds{3600};
   };
   static constexpr std::size_t kAddresses = 4096;
   static constexpr std::uint32_t kTriesWhileBlocked = 64;

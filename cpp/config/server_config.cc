@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
+#include <tuple>
 #include <type_traits>
 
 #include "routing/command_text.h"
@@ -35,6 +36,195 @@ constexpr std::array<std::pair<std::string_view, Preference>, 4> kNames<Preferen
      {"round_robin", Preference::round_robin},
      {"cost", Preference::cost},
      {"priority", Preference::priority}}};
+template <>
+constexpr std::array<std::pair<std::string_view, UnreadableBody>, 2> kNames<UnreadableBody>{
+    {{"refuse", UnreadableBody::refuse}, {"pass", UnreadableBody::pass}}};
+template <>
+constexpr std::array<std::pair<std::string_view, LogFormat>, 2> kNames<LogFormat>{
+    {{"text", LogFormat::text}, {"json", LogFormat::json}}};
+
+// A member of T: its key in JSON, which is its name, and where it is kept.
+template <typename T, typename Kept>
+struct Member {
+  const char* key;
+  Kept T::*kept;
+};
+
+// The members of each section.
+template <typename T>
+constexpr std::tuple<> kMembers{};
+template <>
+constexpr auto kMembers<Limits> =
+    std::tuple{Member{"body_bytes", &Limits::body_bytes}, Member{"head_bytes", &Limits::head_bytes},
+               Member{"client_min_rate", &Limits::client_min_rate},
+               Member{"memory_bytes", &Limits::memory_bytes}};
+template <>
+constexpr auto kMembers<Timeouts> = std::tuple{Member{"client_head", &Timeouts::client_head},
+                                               Member{"client_body", &Timeouts::client_body},
+                                               Member{"client_idle", &Timeouts::client_idle},
+                                               Member{"client_write", &Timeouts::client_write},
+                                               Member{"connect", &Timeouts::connect},
+                                               Member{"first_byte", &Timeouts::first_byte},
+                                               Member{"stream_idle", &Timeouts::stream_idle},
+                                               Member{"drain", &Timeouts::drain},
+                                               Member{"first_token", &Timeouts::first_token},
+                                               Member{"keep_alive", &Timeouts::keep_alive},
+                                               Member{"upstream_idle", &Timeouts::upstream_idle}};
+template <>
+constexpr auto kMembers<AuthGuard::Limits> =
+    std::tuple{Member{"enabled", &AuthGuard::Limits::enabled},
+               Member{"max_failed_attempts", &AuthGuard::Limits::max_failed_attempts},
+               Member{"ttl_seconds", &AuthGuard::Limits::ttl_seconds},
+               Member{"initial_block_seconds", &AuthGuard::Limits::initial_block_seconds},
+               Member{"block_multiplier", &AuthGuard::Limits::block_multiplier},
+               Member{"max_block_seconds", &AuthGuard::Limits::max_block_seconds}};
+template <>
+constexpr auto kMembers<AuthSettings> = std::tuple{
+    Member{"api_keys", &AuthSettings::api_keys}, Member{"admin_keys", &AuthSettings::admin_keys},
+    Member{"trusted_ips", &AuthSettings::trusted_ips},
+    Member{"trusted_proxies", &AuthSettings::trusted_proxies},
+    Member{"brute_force_protection", &AuthSettings::brute_force_protection}};
+template <>
+constexpr auto kMembers<CorsSettings> =
+    std::tuple{Member{"allow_origins", &CorsSettings::allow_origins}};
+template <>
+constexpr auto kMembers<NetworkSettings> =
+    std::tuple{Member{"http_proxy", &NetworkSettings::http_proxy},
+               Member{"https_proxy", &NetworkSettings::https_proxy},
+               Member{"all_proxy", &NetworkSettings::all_proxy},
+               Member{"no_proxy", &NetworkSettings::no_proxy},
+               Member{"proxy_loopback", &NetworkSettings::proxy_loopback}};
+template <>
+constexpr auto kMembers<RoutePolicy> =
+    std::tuple{Member{"disable_backend_ids", &RoutePolicy::disable_backend_ids},
+               Member{"disable_backend_names", &RoutePolicy::disable_backend_names},
+               Member{"disable_model_names", &RoutePolicy::disable_model_names},
+               Member{"model_only_preference_policy", &RoutePolicy::model_only_preference_policy},
+               Member{"model_only_model_overrides", &RoutePolicy::model_only_model_overrides},
+               Member{"model_only_backend_family_overrides",
+                      &RoutePolicy::model_only_backend_family_overrides}};
+template <>
+constexpr auto kMembers<FailureHandling> =
+    std::tuple{Member{"enabled", &FailureHandling::enabled},
+               Member{"max_attempts", &FailureHandling::max_attempts},
+               Member{"max_failover_hops", &FailureHandling::max_failover_hops},
+               Member{"max_silent_wait", &FailureHandling::max_silent_wait},
+               Member{"total_timeout_budget", &FailureHandling::total_timeout_budget},
+               Member{"min_retry_wait", &FailureHandling::min_retry_wait},
+               Member{"reply_headers", &FailureHandling::reply_headers}};
+template <>
+constexpr auto kMembers<Breaker::Limits> =
+    std::tuple{Member{"enabled", &Breaker::Limits::enabled},
+               Member{"failure_threshold", &Breaker::Limits::failure_threshold},
+               Member{"open_cooldown_seconds", &Breaker::Limits::open_cooldown_seconds}};
+template <>
+constexpr auto kMembers<ResilienceSettings> =
+    std::tuple{Member{"circuit_breaker", &ResilienceSettings::circuit_breaker}};
+template <>
+constexpr auto kMembers<SessionSettings> = std::tuple{
+    Member{"disable_interactive_commands", &SessionSettings::disable_interactive_commands},
+    Member{"ttl", &SessionSettings::ttl}};
+template <>
+constexpr auto kMembers<PluginSettings> =
+    std::tuple{Member{"guarded_body_bytes", &PluginSettings::guarded_body_bytes},
+               Member{"unreadable", &PluginSettings::unreadable}};
+template <>
+constexpr auto kMembers<CountingSettings> = std::tuple{Member{"exact", &CountingSettings::exact}};
+template <>
+constexpr auto kMembers<ModelSettings> =
+    std::tuple{Member{"discovery", &ModelSettings::discovery},
+               Member{"cache_seconds", &ModelSettings::cache_seconds}};
+template <>
+constexpr auto kMembers<ResponseStore::Limits> =
+    std::tuple{Member{"store_entries", &ResponseStore::Limits::store_entries},
+               Member{"store_bytes", &ResponseStore::Limits::store_bytes},
+               Member{"store_seconds", &ResponseStore::Limits::store_seconds}};
+template <>
+constexpr auto kMembers<LoggingSettings> = std::tuple{
+    Member{"format", &LoggingSettings::format}, Member{"access_log", &LoggingSettings::access_log},
+    Member{"access_log_file", &LoggingSettings::access_log_file}};
+template <>
+constexpr auto kMembers<FailoverRoute> =
+    std::tuple{Member{"elements", &FailoverRoute::elements},
+               Member{"first_token", &FailoverRoute::first_token}};
+template <>
+constexpr auto kMembers<Quirks> =
+    std::tuple{Member{"max_completion_tokens", &Quirks::max_completion_tokens},
+               Member{"developer_role", &Quirks::developer_role},
+               Member{"reasoning_content", &Quirks::reasoning_content},
+               Member{"reasoning_details", &Quirks::reasoning_details},
+               Member{"nine_char_ids", &Quirks::nine_char_ids},
+               Member{"max_tokens", &Quirks::max_tokens},
+               Member{"no_stream_options", &Quirks::no_stream_options},
+               Member{"no_reasoning", &Quirks::no_reasoning},
+               Member{"no_reasoning_object", &Quirks::no_reasoning_object},
+               Member{"no_thinking", &Quirks::no_thinking},
+               Member{"plan_members", &Quirks::plan_members},
+               Member{"plain_tool_choice", &Quirks::plain_tool_choice},
+               Member{"token_floor", &Quirks::token_floor},
+               Member{"token_cap", &Quirks::token_cap},
+               Member{"thinking_mode", &Quirks::thinking_mode},
+               Member{"system_role", &Quirks::system_role},
+               Member{"reasoning_everywhere", &Quirks::reasoning_everywhere},
+               Member{"cumulative_text", &Quirks::cumulative_text},
+               Member{"whole_replies", &Quirks::whole_replies}};
+template <>
+constexpr auto kMembers<Backend> =
+    std::tuple{Member{"name", &Backend::name},
+               Member{"type", &Backend::type},
+               Member{"kind", &Backend::kind},
+               Member{"format", &Backend::format},
+               Member{"base_url", &Backend::base_url},
+               Member{"auth_header", &Backend::auth_header},
+               Member{"auth_prefix", &Backend::auth_prefix},
+               Member{"keys", &Backend::keys},
+               Member{"key_policy", &Backend::key_policy},
+               Member{"headers", &Backend::headers},
+               Member{"models", &Backend::models},
+               Member{"only_models", &Backend::only_models},
+               Member{"vendor_prefixes", &Backend::vendor_prefixes},
+               Member{"model_names", &Backend::model_names},
+               Member{"timeout", &Backend::timeout},
+               Member{"loop_guard", &Backend::loop_guard},
+               Member{"client_headers", &Backend::client_headers},
+               Member{"hosted_key", &Backend::hosted_key},
+               Member{"models_path", &Backend::models_path},
+               Member{"cloud_models_url", &Backend::cloud_models_url},
+               Member{"routing_cost", &Backend::routing_cost},
+               Member{"routing_priority", &Backend::routing_priority},
+               Member{"quirks", &Backend::quirks}};
+template <>
+constexpr auto kMembers<ServerConfig> =
+    std::tuple{Member{"host", &ServerConfig::host},
+               Member{"port", &ServerConfig::port},
+               Member{"anthropic_port", &ServerConfig::anthropic_port},
+               Member{"io_threads", &ServerConfig::io_threads},
+               Member{"limits", &ServerConfig::limits},
+               Member{"timeouts", &ServerConfig::timeouts},
+               Member{"auth", &ServerConfig::auth},
+               Member{"allowed_hosts", &ServerConfig::allowed_hosts},
+               Member{"cors", &ServerConfig::cors},
+               Member{"network", &ServerConfig::network},
+               Member{"model_aliases", &ServerConfig::model_aliases},
+               Member{"failover_routes", &ServerConfig::failover_routes},
+               Member{"routing", &ServerConfig::routing},
+               Member{"failure_handling", &ServerConfig::failure_handling},
+               Member{"resilience", &ServerConfig::resilience},
+               Member{"command_prefix", &ServerConfig::command_prefix},
+               Member{"session", &ServerConfig::session},
+               Member{"plugins", &ServerConfig::plugins},
+               Member{"counting", &ServerConfig::counting},
+               Member{"models", &ServerConfig::models},
+               Member{"responses", &ServerConfig::responses},
+               Member{"logging", &ServerConfig::logging},
+               Member{"backends", &ServerConfig::backends},
+               Member{"default_backend", &ServerConfig::default_backend},
+               Member{"default_model", &ServerConfig::default_model},
+               Member{"static_route", &ServerConfig::static_route},
+               Member{"not_installed", &ServerConfig::not_installed},
+               Member{"ca_file", &ServerConfig::ca_file},
+               Member{"ca_dir", &ServerConfig::ca_dir},
+               Member{"version", &ServerConfig::version}};
 
 // Reads one object member by member and, at the end, refuses what it was not asked for: a misspelt
 // key never passes.
@@ -52,13 +242,9 @@ class Fields {
     }
   }
 
-  // Reads `json` whole: read_section(Fields&, T&) names the members.
+  // Reads `json` whole: kMembers<T> names the members.
   template <typename T>
-  static void section(const Json& json, T& out, const std::string& where) {
-    Fields fields(json, where);
-    read_section(fields, out);
-    fields.end();
-  }
+  static void section(const Json& json, T& out, const std::string& where);
 
   std::string path(const char* key) const { return where_ + "." + key; }
 
@@ -166,170 +352,29 @@ class Fields {
   std::vector<std::string_view> known_;
 };
 
-void read_section(Fields& fields, Timeouts& out) {
-  fields.read("client_head", out.client_head);
-  fields.read("client_body", out.client_body);
-  fields.read("client_idle", out.client_idle);
-  fields.read("client_write", out.client_write);
-  fields.read("connect", out.connect);
-  fields.read("first_byte", out.first_byte);
-  fields.read("stream_idle", out.stream_idle);
-  fields.read("drain", out.drain);
-  fields.read("first_token", out.first_token);
-  fields.read("keep_alive", out.keep_alive);
-  fields.read("upstream_idle", out.upstream_idle);
+// What a section asks for beyond the kinds of its members.
+template <typename T>
+void check(const Fields&, const T&) {}
+
+void check(const Fields& fields, const Backend& read) {
+  if (read.name.empty()) throw std::invalid_argument(fields.path("name") + ": must not be empty");
 }
 
-void read_section(Fields& fields, Quirks& out) {
-  fields.read("max_completion_tokens", out.max_completion_tokens);
-  fields.read("developer_role", out.developer_role);
-  fields.read("reasoning_content", out.reasoning_content);
-  fields.read("reasoning_details", out.reasoning_details);
-  fields.read("nine_char_ids", out.nine_char_ids);
-  fields.read("max_tokens", out.max_tokens);
-  fields.read("no_stream_options", out.no_stream_options);
-  fields.read("no_reasoning", out.no_reasoning);
-  fields.read("no_reasoning_object", out.no_reasoning_object);
-  fields.read("no_thinking", out.no_thinking);
-  fields.read("plan_members", out.plan_members);
-  fields.read("plain_tool_choice", out.plain_tool_choice);
-  fields.read("token_floor", out.token_floor);
-  fields.read("token_cap", out.token_cap);
-  fields.read("thinking_mode", out.thinking_mode);
-  fields.read("system_role", out.system_role);
-  fields.read("reasoning_everywhere", out.reasoning_everywhere);
-  fields.read("cumulative_text", out.cumulative_text);
-  fields.read("whole_replies", out.whole_replies);
-}
-
-void read_section(Fields& fields, ResponseStore::Limits& out) {
-  fields.read("entries", out.entries);
-  fields.read("bytes", out.bytes);
-  fields.read("ttl", out.ttl);
-}
-
-void read_section(Fields& fields, AuthGuard::Limits& out) {
-  fields.read("enabled", out.enabled);
-  fields.read("max_failed_attempts", out.max_failed_attempts);
-  fields.read("ttl", out.ttl);
-  fields.read("initial_block", out.initial_block);
-  fields.read("block_multiplier", out.block_multiplier);
-  fields.read("max_block", out.max_block);
-}
-
-void read_section(Fields& fields, RoutePolicy& out) {
-  fields.read("no_instances", out.no_instances);
-  fields.read("no_backends", out.no_backends);
-  fields.read("no_models", out.no_models);
-  fields.read("preference", out.preference);
-  fields.read("by_model", out.by_model);
-  fields.read("by_backend", out.by_backend);
-}
-
-void read_section(Fields& fields, FailurePolicy& out) {
-  fields.read("enabled", out.enabled);
-  fields.read("max_attempts", out.max_attempts);
-  fields.read("max_hops", out.max_hops);
-  fields.read("max_silent_wait", out.max_silent_wait);
-  fields.read("total_budget", out.total_budget);
-  fields.read("back_off", out.back_off);
-}
-
-void read_section(Fields& fields, Breaker::Limits& out) {
-  fields.read("threshold", out.threshold);
-  fields.read("cool_down", out.cool_down);
-}
-
-void read_section(Fields& fields, CommandSettings& out) {
-  fields.read("enabled", out.enabled);
-  fields.read("prefix", out.prefix);
-  fields.read("session_ttl", out.session_ttl);
-  if (!is_command_prefix(out.prefix)) {
-    throw std::invalid_argument(fields.path("prefix") +
-                                ": must be 2 to 10 printable characters, not '" + out.prefix + "'");
+void check(const Fields& fields, const ServerConfig& read) {
+  if (!is_command_prefix(read.command_prefix)) {
+    throw std::invalid_argument(fields.path("command_prefix") +
+                                ": must be 2 to 10 printable characters, not '" +
+                                read.command_prefix + "'");
   }
 }
 
-void read_section(Fields& fields, FailoverRoute& out) {
-  fields.read("elements", out.elements);
-  fields.read("first_token", out.first_token);
-}
-
-void read_section(Fields& fields, Backend& out) {
-  fields.read("name", out.name);
-  fields.read("type", out.type);
-  fields.read("kind", out.kind);
-  fields.read("format", out.format);
-  fields.read("base_url", out.base_url);
-  fields.read("auth_header", out.auth_header);
-  fields.read("auth_prefix", out.auth_prefix);
-  fields.read("keys", out.keys);
-  fields.read("key_policy", out.key_policy);
-  fields.read("headers", out.headers);
-  fields.read("models", out.models);
-  fields.read("only_models", out.only_models);
-  fields.read("vendor_prefixes", out.vendor_prefixes);
-  fields.read("model_names", out.model_names);
-  fields.read("timeout", out.timeout);
-  fields.read("loop_guard", out.loop_guard);
-  fields.read("client_headers", out.client_headers);
-  fields.read("hosted_key", out.hosted_key);
-  fields.read("models_path", out.models_path);
-  fields.read("cloud_models_url", out.cloud_models_url);
-  fields.read("routing_cost", out.routing_cost);
-  fields.read("routing_priority", out.routing_priority);
-  fields.read("quirks", out.quirks);
-  if (out.name.empty()) {
-    throw std::invalid_argument(fields.path("name") + ": must not be empty");
-  }
-}
-
-void read_section(Fields& fields, ServerConfig& out) {
-  fields.read("host", out.host);
-  fields.read("port", out.port);
-  fields.read("workers", out.workers);
-  fields.read("guarded_body_limit", out.guarded_body_limit);
-  fields.read("pass_unreadable", out.pass_unreadable);
-  fields.read("body_limit", out.body_limit);
-  fields.read("head_limit", out.head_limit);
-  fields.read("client_min_rate", out.client_min_rate);
-  fields.read("memory_limit", out.memory_limit);
-  fields.read("timeouts", out.timeouts);
-  fields.read("client_keys", out.client_keys);
-  fields.read("admin_keys", out.admin_keys);
-  fields.read("trusted_ips", out.trusted_ips);
-  fields.read("trusted_proxies", out.trusted_proxies);
-  fields.read("allowed_hosts", out.allowed_hosts);
-  fields.read("brute_force", out.brute_force);
-  fields.read("allowed_origins", out.allowed_origins);
-  fields.read("backends", out.backends);
-  fields.read("default_backend", out.default_backend);
-  fields.read("default_model", out.default_model);
-  fields.read("static_route", out.static_route);
-  fields.read("model_aliases", out.model_aliases);
-  fields.read("not_installed", out.not_installed);
-  fields.read("failover_routes", out.failover_routes);
-  fields.read("routing", out.routing);
-  fields.read("failure_handling", out.failure_handling);
-  fields.read("breaker", out.breaker);
-  fields.read("response_store", out.response_store);
-  fields.read("anthropic_port", out.anthropic_port);
-  fields.read("exact_token_counts", out.exact_token_counts);
-  fields.read("commands", out.commands);
-  fields.read("reply_headers", out.reply_headers);
-  fields.read("access_log", out.access_log);
-  fields.read("log_json", out.log_json);
-  fields.read("model_discovery", out.model_discovery);
-  fields.read("models_fresh", out.models_fresh);
-  fields.read("access_log_path", out.access_log_path);
-  fields.read("ca_file", out.ca_file);
-  fields.read("ca_dir", out.ca_dir);
-  fields.read("http_proxy", out.http_proxy);
-  fields.read("https_proxy", out.https_proxy);
-  fields.read("all_proxy", out.all_proxy);
-  fields.read("no_proxy", out.no_proxy);
-  fields.read("proxy_loopback", out.proxy_loopback);
-  fields.read("version", out.version);
+template <typename T>
+void Fields::section(const Json& json, T& out, const std::string& where) {
+  Fields fields(json, where);
+  std::apply([&](const auto&... member) { (fields.read(member.key, out.*member.kept), ...); },
+             kMembers<T>);
+  fields.end();
+  check(fields, out);
 }
 
 }  // namespace

@@ -24,18 +24,18 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
       {config->default_backend, config->default_model, config->model_aliases,
        config->failover_routes, config->static_route, config->routing, std::move(index)});
   if (!routes) return std::move(routes).error();
-  auto keys = ClientKeys::build(config->client_keys);
+  auto keys = ClientKeys::build(config->auth.api_keys);
   if (!keys) return std::move(keys).error();
-  auto admin_keys = ClientKeys::build(config->admin_keys);
+  auto admin_keys = ClientKeys::build(config->auth.admin_keys);
   if (!admin_keys) return std::move(admin_keys).error();
-  for (const auto& key : config->admin_keys) {
+  for (const auto& key : config->auth.admin_keys) {
     if (keys->contains(key)) {
-      return Error{ErrorKind::malformed_request, "admin_keys: a client's key cannot be one"};
+      return Error{ErrorKind::malformed_request, "auth.admin_keys: a client's key cannot be one"};
     }
   }
-  auto trusted = TrustedAddresses::build("trusted_ips", config->trusted_ips);
+  auto trusted = TrustedAddresses::build("auth.trusted_ips", config->auth.trusted_ips);
   if (!trusted) return std::move(trusted).error();
-  auto proxies = TrustedAddresses::build("trusted_proxies", config->trusted_proxies);
+  auto proxies = TrustedAddresses::build("auth.trusted_proxies", config->auth.trusted_proxies);
   if (!proxies) return std::move(proxies).error();
   auto out = std::make_shared<Snapshot>();
   for (const auto& backend : config->backends) {
@@ -76,7 +76,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
   }
   out->auth_guard = before ? before->auth_guard : std::make_shared<AuthGuard>();
   out->availability = before ? before->availability : std::make_shared<Availability>();
-  out->key_pools = out->availability->pools(config->backends, config->breaker);
+  out->key_pools = out->availability->pools(config->backends, config->resilience.circuit_breaker);
   out->config = std::move(config);
   out->client_keys = *std::move(keys);
   out->admin_keys = *std::move(admin_keys);

@@ -315,7 +315,7 @@ std::string Exchange::reply_fields(std::string_view upstream_fields, bool same_f
   HeadWriter writer(out);
   writer.field("x-proxy-request-id", record_.request_id);
   if (!commands_run_.empty()) writer.field("x-proxy-command", commands_run_);
-  if (snapshot_->config->reply_headers && record_.attempts > 0) {
+  if (snapshot_->config->failure_handling.reply_headers && record_.attempts > 0) {
     writer.field("x-proxy-backend", record_.backend);
     writer.field("x-proxy-model", record_.upstream_model);
     writer.field("x-proxy-attempts", static_cast<std::uint64_t>(record_.attempts));
@@ -433,7 +433,7 @@ void Exchange::finish_record() {
   record_.duration = since_began();
   context_.counters().active.fetch_sub(1, std::memory_order_relaxed);
   context_.counters().requests.fetch_add(1, std::memory_order_relaxed);
-  if (snapshot_->config->access_log) context_.log().append(record_);
+  if (snapshot_->config->logging.access_log) context_.log().append(record_);
 }
 
 }  // namespace llm_proxy

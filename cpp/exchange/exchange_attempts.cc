@@ -155,7 +155,7 @@ void Exchange::dispatch_plain() {
 void Exchange::begin_attempts() {
   if (!may_leave()) return;
   const auto& config = *snapshot_->config;
-  const auto most = static_cast<std::size_t>(config.failure_handling.max_hops) + 1;
+  const auto most = static_cast<std::size_t>(config.failure_handling.max_failover_hops) + 1;
   auto& candidates = route_.candidates;
   auto& race = route_.race;
   if (race.empty()) {

@@ -14,21 +14,23 @@ namespace llm_proxy {
 // Takes the in-chat commands out of the request and does what they say, unless they are switched
 // off. False: that was all, and is answered.
 bool Exchange::take_commands() {
-  const auto& settings = snapshot_->config->commands;
+  const auto& own_prefix = snapshot_->config->command_prefix;
+  const auto& settings = snapshot_->config->session;
+  const bool enabled = !settings.disable_interactive_commands;
   auto& chats = context_.chats();
   const auto holds = [this](std::string_view prefix) { return may_hold_command(body(), prefix); };
-  bool any = holds(settings.prefix);
-  if (!any && (!settings.enabled || chats.empty())) return true;
+  bool any = holds(own_prefix);
+  if (!any && (!enabled || chats.empty())) return true;
   const auto now = context_.worker().now();
   SessionState state;
-  if (settings.enabled) {
+  if (enabled) {
     if (!know_session(/*however=*/any)) return true;
-    state = chats.find(chat_id_, now, settings.session_ttl).value_or(SessionState());
+    state = chats.find(chat_id_, now, settings.ttl).value_or(SessionState());
     any = any || (!state.prefix.empty() && holds(state.prefix));
   }
   if (any && decode_request()) {
-    auto found = take_chat_commands(*request_, body(), settings.prefix, state.prefix);
-    if (!found.run.empty() && !settings.enabled) {
+    auto found = take_chat_commands(*request_, body(), own_prefix, state.prefix);
+    if (!found.run.empty() && !enabled) {
       if (found.alone) {
         answer_command("Commands are switched off here. Nothing was sent to the model.");
         return false;
@@ -38,7 +40,7 @@ bool Exchange::take_commands() {
         if (!commands_run_.empty()) commands_run_ += ", ";
         commands_run_ += command.name;
       }
-      const std::string prefix = state.prefix.empty() ? settings.prefix : state.prefix;
+      const std::string prefix = state.prefix.empty() ? own_prefix : state.prefix;
       const auto said = run_commands(found.run, {snapshot_->routes, prefix, peek_.model}, state);
       if (said) chats.put(chat_id_, chat_kind_, state, now);
       if (!said || found.alone) {
@@ -112,7 +114,7 @@ std::string Exchange::routed_by() {
 bool Exchange::is_first_request() {
   return know_session(/*however=*/true) &&
          context_.chats().first_request(chat_id_, chat_kind_, context_.worker().now(),
-                                        snapshot_->config->commands.session_ttl);
+                                        snapshot_->config->session.ttl);
 }
 
 // A number for whose request this is.

@@ -52,7 +52,7 @@ bool Exchange::may_leave() {
 // What plugins cannot read passes where none of them guards, or where the operator lets it. False:
 // it is refused, and the client has been told.
 bool Exchange::pass_or_refuse(bool guarded, std::string_view what) {
-  if (!guarded || snapshot_->config->pass_unreadable) return true;
+  if (!guarded || snapshot_->config->plugins.unreadable == UnreadableBody::pass) return true;
   Error error{ErrorKind::unsupported,
               "The ring plugins that guard this proxy cannot read " + std::string(what) +
                   ". Its operator can let such traffic pass (plugins.unreadable: pass)."};
@@ -80,7 +80,7 @@ void Exchange::run_request_rings(void (Exchange::*then)()) {
 void Exchange::ask_rings(std::string view, void (Exchange::*then)()) {
   const auto& host = *snapshot_->rings;
   const auto& request = session_->request();
-  const auto limit = snapshot_->config->guarded_body_limit;
+  const auto limit = snapshot_->config->plugins.guarded_body_bytes;
   const auto bytes = std::max(view.size(), body().size());
   if (bytes > limit && host.guards().request()) {
     return send_error({ErrorKind::body_too_large,

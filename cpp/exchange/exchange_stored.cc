@@ -132,7 +132,7 @@ std::string_view Exchange::store_owner() const {
 // without client keys, or with one and no trusted address, has a single user.
 bool Exchange::shares_provider_keys() const {
   return snapshot_->client_keys.size() > 1 ||
-         (!snapshot_->client_keys.empty() && !snapshot_->config->trusted_ips.empty());
+         (!snapshot_->client_keys.empty() && !snapshot_->config->auth.trusted_ips.empty());
 }
 
 // Under a provider's key that several clients share, an id could open another client's past.
@@ -349,7 +349,7 @@ void Exchange::count_tokens() {
   peek_ = *std::move(peek);
   if (client_format().path_names_model) peek_.model = session_->request().frontend.model;
   if (auto decoded = decode_request(); !decoded) return send_error(decoded.error());
-  if (!snapshot_->config->exact_token_counts) return estimate_count();
+  if (!snapshot_->config->counting.exact) return estimate_count();
   has_rings() ? run_request_rings(&Exchange::ask_or_estimate) : ask_or_estimate();
 }
 

@@ -12,7 +12,7 @@ namespace llm_proxy {
 //
 // A plain value on the caller's clock; its owner guards it.
 //
-//   closed ─ `threshold` failures in a row ─► open ─ cool-down ─► half_open: one probe
+//   closed ─ `failure_threshold` failures in a row ─► open ─ cool-down ─► half_open: one probe
 //      ▲────────────── any success ────────────┴──── a failure: open again, twice as long
 class Breaker {
  public:
@@ -23,8 +23,9 @@ class Breaker {
   static constexpr std::chrono::milliseconds kLongestCoolDown{20'000};
 
   struct Limits {
-    int threshold = 5;  // 0: it never opens
-    std::chrono::milliseconds cool_down{5'000};
+    bool enabled = true;
+    int failure_threshold = 5;
+    std::chrono::milliseconds open_cooldown_seconds{5'000};
   };
   // Whatever it is at, from now on.
   void limit(const Limits& limits) { limits_ = limits; }
@@ -46,9 +47,10 @@ class Breaker {
   }
   void on_failure(TimePoint now, bool probe) {
     if (state_ == State::closed) {
-      if (limits_.threshold > 0 && ++failures_ >= limits_.threshold) open(now, limits_.cool_down);
+      if (limits_.enabled && ++failures_ >= limits_.failure_threshold)
+        open(now, limits_.open_cooldown_seconds);
     } else if (probe) {
-      const auto longest = std::max(kLongestCoolDown, limits_.cool_down);
+      const auto longest = std::max(kLongestCoolDown, limits_.open_cooldown_seconds);
       open(now, std::min(cool_down_ * 2, longest));
     }
   }

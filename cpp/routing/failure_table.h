@@ -46,10 +46,10 @@ bool blames_model(const Error& error, std::string_view model);
 struct FailurePolicy {
   bool enabled = true;                               // false: one attempt, and what it says
   int max_attempts = 3;                              // a leg
-  int max_hops = 5;                                  // legs after the first
+  int max_failover_hops = 5;                         // legs after the first
   std::chrono::milliseconds max_silent_wait{5'000};  // for a limited key, when nobody else is free
-  std::chrono::milliseconds total_budget{90'000};    // after it no attempt begins
-  std::chrono::milliseconds back_off{300};           // before a second attempt; then twice as long
+  std::chrono::milliseconds total_timeout_budget{90'000};  // after it no attempt begins
+  std::chrono::milliseconds min_retry_wait{300};  // before a second attempt; then twice as long
 };
 
 }  // namespace llm_proxy

@@ -6,14 +6,17 @@ namespace llm_proxy {
 
 Result<void> RoutePolicy::allows(std::string_view backend) const {
   const bool instance = backend.find('.') != backend.npos;
-  if (!(backend.empty() ? no_models : instance ? no_instances : no_backends)) return {};
+  if (!(backend.empty() ? disable_model_names
+        : instance      ? disable_backend_ids
+                        : disable_backend_names))
+    return {};
   std::string forms;
   const auto offer = [&forms](bool no, std::string_view form) {
     if (!no) forms.append(forms.empty() ? "" : " or ").append(form);
   };
-  offer(no_models, "model");
-  offer(no_backends, "backend:model");
-  offer(no_instances, "backend.instance:model");
+  offer(disable_model_names, "model");
+  offer(disable_backend_names, "backend:model");
+  offer(disable_backend_ids, "backend.instance:model");
   Error out{ErrorKind::forbidden, "model: whoever runs this proxy has switched off " +
                                       std::string(backend.empty() ? "models without a backend"
                                                   : instance      ? "naming an instance"
@@ -26,13 +29,17 @@ Result<void> RoutePolicy::allows(std::string_view backend) const {
 
 Preference RoutePolicy::preference_for(std::string_view model,
                                        const std::vector<const Backend*>& holders) const {
-  if (const auto own = by_model.find(model); own != by_model.end()) return own->second;
-  if (by_backend.empty() || holders.empty()) return preference;
+  if (const auto own = model_only_model_overrides.find(model);
+      own != model_only_model_overrides.end())
+    return own->second;
+  if (model_only_backend_family_overrides.empty() || holders.empty())
+    return model_only_preference_policy;
   const auto& type = holders.front()->type;
-  const auto family = by_backend.find(type);
+  const auto family = model_only_backend_family_overrides.find(type);
   const bool all = std::all_of(holders.begin(), holders.end(),
                                [&](const Backend* holder) { return holder->type == type; });
-  return family != by_backend.end() && all ? family->second : preference;
+  return family != model_only_backend_family_overrides.end() && all ? family->second
+                                                                    : model_only_preference_policy;
 }
 
 }  // namespace llm_proxy

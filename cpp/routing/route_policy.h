@@ -23,15 +23,17 @@ enum class Preference : std::uint8_t {
 struct RoutePolicy {
   // How a client may not say whom it wants; what the operator configured (aliases, chains, the
   // static route) may be named always. Not all three.
-  bool no_instances = false;  // "openai.2:gpt-4.1"
-  bool no_backends = false;   // "openai:gpt-4.1"
-  bool no_models = false;     // "gpt-4.1"
-  Preference preference = Preference::default_first;
-  std::map<std::string, Preference, std::less<>> by_model;  // counts before
+  bool disable_backend_ids = false;    // "openai.2:gpt-4.1"
+  bool disable_backend_names = false;  // "openai:gpt-4.1"
+  bool disable_model_names = false;    // "gpt-4.1"
+  Preference model_only_preference_policy = Preference::default_first;
+  std::map<std::string, Preference, std::less<>> model_only_model_overrides;  // counts before
   std::map<std::string, Preference, std::less<>>
-      by_backend;  // where all who have it are of this row
+      model_only_backend_family_overrides;  // where all who have it are of this row
 
-  bool forbids_any() const { return no_instances || no_backends || no_models; }
+  bool forbids_any() const {
+    return disable_backend_ids || disable_backend_names || disable_model_names;
+  }
   // `backend`: what stands before the model, if that is one. forbidden (policy_rejected) says how
   // to name it instead.
   Result<void> allows(std::string_view backend) const;

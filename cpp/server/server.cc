@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -17,6 +18,15 @@
 #include "server/worker_context.h"
 
 namespace llm_proxy {
+namespace {
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string out;
+  for (const auto& word : words) out += (out.empty() ? "" : ",") + word;
+  return out;
+}
+
+}  // namespace
 
 struct Server::Impl {
   // One worker and all that lives on it; torn down in reverse after the thread was joined.
@@ -92,22 +102,23 @@ Result<void> Server::start() {
   options.idle_timeout = self.config->timeouts.upstream_idle;
   options.ca_file = self.config->ca_file;
   options.ca_dir = self.config->ca_dir;
-  options.http_proxy = self.config->http_proxy;
-  options.https_proxy = self.config->https_proxy;
-  options.all_proxy = self.config->all_proxy;
-  options.no_proxy = self.config->no_proxy;
-  options.proxy_loopback = self.config->proxy_loopback;
+  options.http_proxy = self.config->network.http_proxy;
+  options.https_proxy = self.config->network.https_proxy;
+  options.all_proxy = self.config->network.all_proxy;
+  options.no_proxy = joined(self.config->network.no_proxy);
+  options.proxy_loopback = self.config->network.proxy_loopback;
   auto environment = make_upstream_environment(std::move(options));
   if (!environment) return std::move(environment).error();
-  if (self.config->access_log) {
-    auto opened = self.log.open(self.config->access_log_path, self.config->log_json);
+  if (self.config->logging.access_log) {
+    auto opened = self.log.open(self.config->logging.access_log_file,
+                                self.config->logging.format == LogFormat::json);
     if (!opened) return opened;
   }
 
-  self.set_memory_limit(self.config->memory_limit);
-  self.responses.emplace(self.config->response_store);
-  const int count = self.config->workers > 0
-                        ? self.config->workers
+  self.set_memory_limit(self.config->limits.memory_bytes);
+  self.responses.emplace(self.config->responses);
+  const int count = self.config->io_threads > 0
+                        ? self.config->io_threads
                         : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   self.port = self.config->port;
   self.anthropic_port = self.config->anthropic_port.value_or(0);
@@ -151,7 +162,7 @@ Result<void> Server::reload(std::shared_ptr<const ServerConfig> config,
                                   impl_->models.index(), &now);
   if (!snapshot) return std::move(snapshot).error();
   impl_->snapshot = *std::move(snapshot);
-  impl_->set_memory_limit(impl_->snapshot->config->memory_limit);
+  impl_->set_memory_limit(impl_->snapshot->config->limits.memory_bytes);
   impl_->publish();
   return {};
 }

@@ -251,7 +251,7 @@ void ClientSession::parse_head() {
   // The head is parsed where it stays: its views must outlive the exchange.
   head_bytes_.clear();
   head_bytes_.swap(in_);
-  const HeadLimits limits{snapshot_->config->head_limit, 200};
+  const HeadLimits limits{snapshot_->config->limits.head_bytes, 200};
   const auto size = parse_request_head(head_bytes_.view(), limits, request_.head);
   if (!size) {
     request_.frontend = {};
@@ -276,7 +276,7 @@ void ClientSession::on_head(std::size_t size) {
   request_.frontend = anthropic_ ? match_anthropic(head.method, head.path, head.query, upgrade)
                                  : match_frontend(head.method, head.path, head.query, upgrade,
                                                   head.fields.find("anthropic-version") != nullptr);
-  if (is_preflight(head, snapshot_->config->allowed_origins)) {
+  if (is_preflight(head, snapshot_->config->cors.allow_origins)) {
     request_.frontend.operation = Operation::preflight;
   }
   keep_alive_ = head.keep_alive && !context_.draining();
@@ -295,7 +295,7 @@ void ClientSession::on_head(std::size_t size) {
     refuse(admitted.error());
     return;
   }
-  request_.body.begin(snapshot_->config->body_limit,
+  request_.body.begin(snapshot_->config->limits.body_bytes,
                       MemoryCharge(context_.memory(), MemoryBudget::share_of(client_name())));
   if (!has_body(head)) {
     in_.append(rest);
@@ -337,7 +337,7 @@ bool ClientSession::is_trusted() const {
 
 // Refuses a key that is not right, or none.
 Result<void> ClientSession::refuse_key() {
-  const auto& limits = snapshot_->config->brute_force;
+  const auto& limits = snapshot_->config->auth.brute_force_protection;
   const auto now = context_.worker().now();
   auto& guard = *snapshot_->auth_guard;
   if (limits.enabled) {
@@ -373,7 +373,7 @@ Result<void> ClientSession::admit_without_key() {
             "allowed_hosts, or set API_KEYS"};
   }
   if (!is_open_to_all(request_.frontend.operation) &&
-      from_foreign_page(head, config.allowed_origins)) {
+      from_foreign_page(head, config.cors.allow_origins)) {
     return Error{ErrorKind::forbidden,
                  "requests from web pages are refused while no client key is set: set API_KEYS, "
                  "or list the page's origin in cors.allow_origins"};
@@ -403,7 +403,7 @@ Result<void> ClientSession::authorize() {
 
   // A right key has to pass the guard too: an address may be blocked for others' wrong ones.
   const auto admits_key = [&] {
-    return !snapshot_->config->brute_force.enabled ||
+    return !snapshot_->config->auth.brute_force_protection.enabled ||
            snapshot_->auth_guard->admits(request_.peer, request_.key, now);
   };
   request_.admin = is_admin(operation) && is_administrator();
@@ -465,9 +465,10 @@ Result<void> ClientSession::admit() {
     return Error{ErrorKind::method_not_allowed,
                  std::string(head.method) + " is not offered at " + std::string(head.path)};
   }
-  if (head.framing == Framing::length && head.content_length > config.body_limit) {
-    return Error{ErrorKind::body_too_large,
-                 "the request body is larger than " + std::to_string(config.body_limit) + " bytes"};
+  if (head.framing == Framing::length && head.content_length > config.limits.body_bytes) {
+    return Error{
+        ErrorKind::body_too_large,
+        "the request body is larger than " + std::to_string(config.limits.body_bytes) + " bytes"};
   }
   return {};
 }
@@ -508,7 +509,7 @@ bool ClientSession::keeps_pace(std::size_t bytes, TimePoint since,
   const auto passed = context_.worker().now() - since;
   const std::chrono::duration<double> seconds = passed;
   return passed < least ||
-         static_cast<double>(bytes) >= seconds.count() * snapshot_->config->client_min_rate;
+         static_cast<double>(bytes) >= seconds.count() * snapshot_->config->limits.client_min_rate;
 }
 
 // More of the body has come: the client is not silent.
@@ -649,7 +650,7 @@ void ClientSession::write_head(int status, std::string_view content_type, std::s
   writer.status_line(status);
   if (!content_type.empty()) writer.field("content-type", content_type);
   writer.date(context_.worker().clock().unix_seconds());
-  append_origin_fields(request_.head, snapshot_->config->allowed_origins, reply_head_);
+  append_origin_fields(request_.head, snapshot_->config->cors.allow_origins, reply_head_);
   reply_head_ += fields;
 }
 

@@ -98,9 +98,9 @@ StoredResponse::~StoredResponse() {
 void ResponseStore::put(std::string_view owner, std::string_view name,
                         std::shared_ptr<StoredResponse> response, TimePoint now) {
   const auto size = response->size();
-  if (limits_.entries == 0 || size > limits_.bytes) return;
+  if (limits_.store_entries == 0 || size > limits_.store_bytes) return;
   auto key = key_of(owner, name);
-  const auto until = now + limits_.ttl;
+  const auto until = now + limits_.store_seconds;
   const std::lock_guard lock(mutex_);
   if (const auto known = places_.find(key); known != places_.end()) drop(known->second);
   drop_old(now);
@@ -110,8 +110,8 @@ void ResponseStore::put(std::string_view owner, std::string_view name,
   next_old_ = std::min(next_old_, until);
   account_for(*kept);
   const auto share = [this](const FairList<Kept>::Owner& each) {
-    return share_of(each.nodes.size(), limits_.entries,
-                    each.nodes.front().value.response->account->bytes.load(), limits_.bytes);
+    return share_of(each.nodes.size(), limits_.store_entries,
+                    each.nodes.front().value.response->account->bytes.load(), limits_.store_bytes);
   };
   while (!kept_.empty() && is_full()) {
     const auto place = kept_.crowded(share);
@@ -123,7 +123,7 @@ void ResponseStore::put(std::string_view owner, std::string_view name,
 }
 
 bool ResponseStore::is_full() const {
-  return kept_.size() > limits_.entries || account_->load() > limits_.bytes;
+  return kept_.size() > limits_.store_entries || account_->load() > limits_.store_bytes;
 }
 
 // All that one owner keeps is on one account.

@@ -57,9 +57,9 @@ struct StoredResponse {
 class ResponseStore {
  public:
   struct Limits {
-    std::size_t entries = 10'000;
-    std::size_t bytes = std::size_t{64} << 20;
-    std::chrono::seconds ttl{3600};
+    std::size_t store_entries = 10'000;
+    std::size_t store_bytes = std::size_t{64} << 20;
+    std::chrono::seconds store_seconds{3600};
   };
   using Entry = std::shared_ptr<const StoredResponse>;
 

@@ -17,7 +17,8 @@ constexpr milliseconds kLongestInstanceRest = std::chrono::minutes(10);
 }  // namespace
 
 Attempts::Step Attempts::next(TimePoint now) {
-  if (over_ || total_ >= kMostAttempts || (total_ > 0 && now - began_ > policy_.total_budget)) {
+  if (over_ || total_ >= kMostAttempts ||
+      (total_ > 0 && now - began_ > policy_.total_timeout_budget)) {
     return {};
   }
   std::optional<TimePoint> soonest;
@@ -33,7 +34,7 @@ Attempts::Step Attempts::next(TimePoint now) {
   if (!policy_.enabled && total_ > 0) return {};
   if (soonest && waits_ < kMostWaits && *soonest - now <= policy_.max_silent_wait) {
     ++waits_;
-    return wait(*soonest + jitter(policy_.back_off));
+    return wait(*soonest + jitter(policy_.min_retry_wait));
   }
   return last_resort(now, soonest.has_value()).value_or(Step());
 }
@@ -123,15 +124,15 @@ void Attempts::failed(const Error& error, TimePoint now) {
         state.done = true;
       } else if (named && rest <= kShortWait) {
         state.done = ++state.failures >= policy_.max_attempts;
-        state.key_again = now + rest + jitter(policy_.back_off);
+        state.key_again = now + rest + jitter(policy_.min_retry_wait);
       }
       return;
     case NextStep::retry:
       state.done = ++state.failures >= policy_.max_attempts;
       if (named) {
-        if (rest <= kShortWait) state.back_off = now + rest + jitter(policy_.back_off);
+        if (rest <= kShortWait) state.back_off = now + rest + jitter(policy_.min_retry_wait);
       } else {
-        const auto longest = policy_.back_off * (1 << std::min(state.failures - 1, 4));
+        const auto longest = policy_.min_retry_wait * (1 << std::min(state.failures - 1, 4));
         state.back_off = now + longest / 2 + jitter(longest / 2);
       }
       return;

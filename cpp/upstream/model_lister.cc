@@ -112,10 +112,10 @@ void ModelLister::close() {
 }
 
 bool ModelLister::knows(const std::shared_ptr<const Snapshot>& snapshot) {
-  if (!snapshot->config->model_discovery) return true;
+  if (!snapshot->config->models.discovery) return true;
   if (known_for_.owner_before(snapshot) || snapshot.owner_before(known_for_)) return false;
   if (const auto now = context_.worker().now(); now >= look_again_) {
-    look_again_ = now + snapshot->config->models_fresh;
+    look_again_ = now + snapshot->config->models.cache_seconds;
     list(snapshot, [](const std::vector<HostedModels>&) {});
   }
   return true;
@@ -126,8 +126,9 @@ void ModelLister::list(const std::shared_ptr<const Snapshot>& snapshot, Done don
   const auto waiting = std::make_shared<Waiting>(*this, snapshot, std::move(done));
   waiting_.push_back(waiting);
   ask_hosts(*snapshot, waiting);
-  if (config.model_discovery) {
-    const auto due = cache_.take_due(config.backends, config.models_fresh, context_.worker().now());
+  if (config.models.discovery) {
+    const auto due =
+        cache_.take_due(config.backends, config.models.cache_seconds, context_.worker().now());
     for (const auto& asked : due) {
       auto& fetch = fetches_.emplace_back(std::make_shared<Fetch>(*this, snapshot, asked));
       fetch->start();
@@ -169,7 +170,7 @@ void ModelLister::settle_ready() {
   for (auto at = waiting_.begin(); at != waiting_.end();) {
     const auto waiting = *at++;
     const auto& config = *waiting->snapshot->config;
-    const bool first = config.model_discovery && cache_.waits_for_first(config.backends);
+    const bool first = config.models.discovery && cache_.waits_for_first(config.backends);
     if (!waiting->hosts_pending && !first) settle(*waiting);
   }
 }
@@ -191,7 +192,7 @@ void ModelLister::settle(Waiting& waiting) {
   auto models = std::move(held->hosted);
   for (const auto& backend : models) cache_.index()->put(backend.instance, backend.models);
   known_for_ = held->snapshot;
-  look_again_ = context_.worker().now() + held->snapshot->config->models_fresh;
+  look_again_ = context_.worker().now() + held->snapshot->config->models.cache_seconds;
   for (auto& listed : cache_.known(held->snapshot->config->backends)) {
     models.push_back(std::move(listed));
   }

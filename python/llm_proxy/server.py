@@ -191,7 +191,7 @@ class Server:
         return json.loads(self._config).get("backends") or ()
 
     def _address(self) -> tuple[str, str | None]:
-        keys = json.loads(self._config).get("client_keys") or (None,)
+        keys = json.loads(self._config).get("auth", {}).get("api_keys") or (None,)
         return f"http://{_own_address(self._config)}:{self.port}", keys[0]
 
     def _admin_host(self, lane: _core.Lane) -> _core.AdminHost | None:

@@ -49,7 +49,7 @@ TEST_F(AuthGuardTest, AClientThatRepeatsItsOneWrongKeyGuessesNothing) {
 }
 
 TEST_F(AuthGuardTest, EachFurtherGuessDoublesTheWaitUpToItsLimit) {
-  limits.max_block = seconds(100);
+  limits.max_block_seconds = seconds(100);
   guess_times(5);
   for (const auto expected : {seconds(30), seconds(60), seconds(100), seconds(100)}) {
     EXPECT_EQ(waits(), expected);

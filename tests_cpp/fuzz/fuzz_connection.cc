@@ -28,10 +28,11 @@ constexpr std::size_t kMaxSteps = 300;
 constexpr int kMaxHandlers = 50'000;  // of one run: beyond it the engine keeps itself busy
 constexpr std::size_t kMaxClients = 6;
 
-std::shared_ptr<const ServerConfig> config_with(const std::string& members) {
+std::shared_ptr<const ServerConfig> config_with(const std::string& members,
+                                                const std::string& limits = "") {
   return parse_server_config(
-      R"({"version":"fuzz","access_log":true,"body_limit":100000,"exact_token_counts":true,)" +
-      members + R"("backends":[
+      R"({"version":"fuzz","logging":{"access_log":true},"counting":{"exact":true},)" + members +
+      R"("limits":{"body_bytes":100000)" + limits + R"(},"backends":[
         {"name":"up","base_url":"http://up.test/v1","auth_header":"authorization",
          "auth_prefix":"Bearer ","keys":["secret-one","secret-two"]},
         {"name":"claude","format":"anthropic-messages","base_url":"http://claude.test","keys":["k"],
@@ -49,8 +50,8 @@ std::shared_ptr<const ServerConfig> config_with(const std::string& members) {
 const std::shared_ptr<const ServerConfig>& config(std::size_t which) {
   static const std::array kConfigs{
       config_with(""),
-      config_with(R"("client_keys":["key"],"timeouts":{"keep_alive":1,"client_body":2},)"),
-      config_with(R"("failure_handling":{"enabled":false},"head_limit":1000,)"),
+      config_with(R"("auth":{"api_keys":["key"]},"timeouts":{"keep_alive":1,"client_body":2},)"),
+      config_with(R"("failure_handling":{"enabled":false},)", R"(,"head_bytes":1000)"),
   };
   return kConfigs[which % kConfigs.size()];
 }

@@ -43,7 +43,7 @@ class KeyPoolTest : public testing::Test {
   }
   // Ends with the breaker open.
   void break_it() {
-    for (int i = 0; i < Breaker::Limits().threshold; ++i) {
+    for (int i = 0; i < Breaker::Limits().failure_threshold; ++i) {
       const auto pick = pool_->pick("m", now());
       ASSERT_TRUE(pick.ready);
       pool_->instance_failed(pick, std::nullopt, now());
@@ -140,7 +140,7 @@ TEST_F(KeyPoolTest, keeps_a_limit_although_an_earlier_request_is_answered_later)
 TEST_F(KeyPoolTest, opens_after_failures_in_a_row_and_sends_one_probe_when_the_time_has_come) {
   break_it();
   EXPECT_EQ(ask(), -1);
-  clock_.advance(Breaker::Limits().cool_down);
+  clock_.advance(Breaker::Limits().open_cooldown_seconds);
   const auto probe = pool_->pick("m", now());
   ASSERT_TRUE(probe.ready);
   EXPECT_TRUE(probe.probe);
@@ -165,7 +165,7 @@ TEST_F(KeyPoolTest, asks_again_within_thirty_seconds_however_long_it_was_down) {
 
 TEST_F(KeyPoolTest, lets_the_next_request_probe_when_the_client_of_a_probe_has_left) {
   break_it();
-  clock_.advance(Breaker::Limits().cool_down);
+  clock_.advance(Breaker::Limits().open_cooldown_seconds);
   const auto probe = pool_->pick("m", now());
   pool_->abandoned(probe);
   EXPECT_TRUE(pool_->pick("m", now()).probe);
@@ -341,7 +341,7 @@ TEST_F(KeyPoolTest, finds_a_flapping_upstream_again_every_time) {
       ++wasted;
       pool_->instance_failed(pick, std::nullopt, now());
     }
-    EXPECT_LE(wasted, Breaker::Limits().threshold + 6) << "round " << round;
+    EXPECT_LE(wasted, Breaker::Limits().failure_threshold + 6) << "round " << round;
     auto waited = 0;
     while (ask() < 0) {
       clock_.advance(seconds(1));

@@ -247,21 +247,21 @@ TEST_F(SelectorRoutes, ask_first_who_is_preferred_for_the_model) {
   backends_[3].routing_priority = 9;
   settings_.default_backend = "openrouter";
   const auto order = [&](Preference preference) {
-    settings_.policy.preference = preference;
+    settings_.policy.model_only_preference_policy = preference;
     return all("m");
   };
   EXPECT_EQ(order(Preference::default_first), "openrouter m, openai m, anthropic m, mirror m");
   EXPECT_EQ(order(Preference::cost), "openrouter m, anthropic m, openai m, mirror m");
   EXPECT_EQ(order(Preference::priority), "mirror m, anthropic m, openai m, openrouter m");
-  settings_.policy.preference = Preference::round_robin;
+  settings_.policy.model_only_preference_policy = Preference::round_robin;
   auto table = *RouteTable::build(backends_, settings_);
   EXPECT_EQ(shown(table.resolve("m")), "openai m, anthropic m, openrouter m, mirror m");
   EXPECT_EQ(shown(table.resolve("m")), "anthropic m, openrouter m, mirror m, openai m");
-  settings_.policy.by_model["m"] = Preference::priority;
+  settings_.policy.model_only_model_overrides["m"] = Preference::priority;
   EXPECT_EQ(all("m"), "mirror m, anthropic m, openai m, openrouter m");
-  settings_.policy.by_model.clear();
-  settings_.policy.preference = Preference::default_first;
-  settings_.policy.by_backend["anthropic"] = Preference::cost;
+  settings_.policy.model_only_model_overrides.clear();
+  settings_.policy.model_only_preference_policy = Preference::default_first;
+  settings_.policy.model_only_backend_family_overrides["anthropic"] = Preference::cost;
   EXPECT_EQ(all("m"), "openrouter m, openai m, anthropic m, mirror m");
   for (auto& backend : backends_) backend.type = "anthropic";
   EXPECT_EQ(all("m"), "openrouter m, anthropic m, openai m, mirror m");
@@ -276,11 +276,11 @@ TEST_F(SelectorRoutes, may_be_named_only_as_the_policy_says) {
            std::string(instead);
   };
   auto& policy = settings_.policy;
-  policy.no_instances = true;
+  policy.disable_backend_ids = true;
   EXPECT_EQ(all("openai.work:a"), no("naming an instance", "model or backend:model"));
   EXPECT_EQ(all("openai:a|openai.work:b"), no("naming an instance", "model or backend:model"));
   EXPECT_EQ(all("anthropic:a"), "anthropic a");
-  policy.no_backends = true;
+  policy.disable_backend_names = true;
   EXPECT_EQ(all("openai:a?temperature=0"), no("naming a backend", "model"));
   EXPECT_EQ(all("gpt-4.1"), "openai gpt-4.1");
   EXPECT_EQ(all("unknown:a"), "openai unknown:a, openai.work unknown:a");
@@ -290,7 +290,7 @@ TEST_F(SelectorRoutes, may_be_named_only_as_the_policy_says) {
   EXPECT_EQ(all("best"), "openai gpt-4.1, openai.work gpt-4.1, anthropic claude");
   EXPECT_EQ(all("chain"), "openai a, openai.work a");
   policy = {};
-  policy.no_models = true;
+  policy.disable_model_names = true;
   EXPECT_EQ(all("gpt-4.1"),
             no("models without a backend", "backend:model or backend.instance:model"));
   EXPECT_EQ(all("openai.work:a"), "openai.work a");

@@ -66,7 +66,7 @@ class Proxy {
  public:
   explicit Proxy(const std::string& members, std::shared_ptr<AdminHost> admin = nullptr) {
     const auto config = parse_server_config(
-        R"({"port":0,"workers":1,"access_log":false,"backends":[{"name":"echo","kind":"echo"}],)" +
+        R"({"port":0,"io_threads":1,"logging":{"access_log":false},"backends":[{"name":"echo","kind":"echo"}],)" +
         members + R"("version":"test"})");
     PluginHosts hosts;
     hosts.admin = std::move(admin);
@@ -171,7 +171,7 @@ void wait_for(const Proxy& proxy, std::uint64_t used) {
 
 TEST(ServerMemory, one_key_cannot_take_what_another_needs) {
   constexpr std::size_t kMiB = 1u << 20;
-  const Proxy proxy(R"("client_keys":["anna","bert"],"memory_limit":16777216,)");
+  const Proxy proxy(R"("auth":{"api_keys":["anna","bert"]},"limits":{"memory_bytes":16777216},)");
   std::vector<Socket> held;
   for (int i = 1; i <= 7; ++i) {
     held.push_back(holding(proxy, kMiB, "anna"));
@@ -197,7 +197,7 @@ TEST(ServerMemory, one_key_cannot_take_what_another_needs) {
 
 TEST(ServerMemory, health_is_answered_when_there_is_no_memory_left) {
   constexpr std::size_t kMiB = 1u << 20;
-  const Proxy proxy(R"("client_keys":["a","b","c","d"],"memory_limit":4194304,)");
+  const Proxy proxy(R"("auth":{"api_keys":["a","b","c","d"]},"limits":{"memory_bytes":4194304},)");
   std::vector<Socket> held;
   std::uint64_t used = 0;
   for (const auto& [key, size] : {std::pair("a", 2 * kMiB), {"b", kMiB}, {"c", kMiB / 2}}) {
@@ -216,7 +216,7 @@ TEST(ServerMemory, health_is_answered_when_there_is_no_memory_left) {
 }
 
 TEST(ServerMemory, a_compressed_body_that_would_never_fit_is_a_413) {
-  const Proxy proxy(R"("memory_limit":8388608,)");
+  const Proxy proxy(R"("limits":{"memory_bytes":8388608},)");
   auto client = proxy.connect();
   client.send(post(gzip_of_blanks(6u << 20, kChat), "content-encoding: gzip\r\n"));
   EXPECT_TRUE(client.read_message().first.starts_with("HTTP/1.1 413"));
@@ -233,7 +233,7 @@ TEST(ServerMemory, a_reply_counts_for_the_client_that_asked) {
     socket.read_all();
   });
   const auto config = parse_server_config(
-      R"({"port":0,"workers":1,"access_log":false,"memory_limit":4194304,"version":"t",)"
+      R"({"port":0,"io_threads":1,"logging":{"access_log":false},"limits":{"memory_bytes":4194304},"version":"t",)"
       R"("backends":[{"name":"up","base_url":")" +
       upstream.url() + R"("}]})");
   Server server(config, PluginHosts{});

@@ -38,8 +38,9 @@ std::string post(std::string_view path, std::string_view body, std::string_view 
 class Proxy {
  public:
   explicit Proxy(const std::string& members) {
-    const auto config = parse_server_config("{\"port\":0,\"workers\":1,\"access_log\":false," +
-                                            members + "\"version\":\"test\"}");
+    const auto config =
+        parse_server_config(R"({"port":0,"io_threads":1,"logging":{"access_log":false},)" +
+                            members + "\"version\":\"test\"}");
     server_ = std::make_unique<Server>(config, PluginHosts{});
     const auto started = server_->start();
     EXPECT_TRUE(started) << started.error().message;
@@ -91,7 +92,7 @@ TEST(Server, relays_a_chat_reply_and_changes_nothing_but_credentials) {
     socket.send(http_reply(200, "application/json", kCompletion));
     socket.read_all();
   });
-  const Proxy proxy(one(upstream) + R"("client_keys":["client-key"],)");
+  const Proxy proxy(one(upstream) + R"("auth":{"api_keys":["client-key"]},)");
   auto client = proxy.connect();
   client.send(
       post("/v1/chat/completions", kChat, "authorization: Bearer client-key\r\nx-custom: 1\r\n"));
@@ -105,7 +106,7 @@ TEST(Server, relays_a_chat_reply_and_changes_nothing_but_credentials) {
 }
 
 TEST(Server, refuses_a_wrong_or_missing_key_in_each_dialect) {
-  const Proxy proxy(kEcho + R"("client_keys":["client-key"],)");
+  const Proxy proxy(kEcho + R"("auth":{"api_keys":["client-key"]},)");
   struct Case {
     std::string_view path, fields, expected;
   };
@@ -253,7 +254,7 @@ TEST(Server, closes_the_upstream_when_the_client_leaves_in_any_phase) {
 }
 
 TEST(Server, says_what_is_wrong_with_a_bad_request_and_serves_the_next) {
-  const Proxy proxy(kEcho + R"("body_limit":1000,)");
+  const Proxy proxy(kEcho + R"("limits":{"body_bytes":1000},)");
   struct Case {
     std::string request;
     std::string_view status;

@@ -68,7 +68,7 @@ class Half {
   }
   std::shared_ptr<const Snapshot> snapshot() {
     const auto config = parse_server_config(
-        R"({"access_log":false,"backends":[{"name":"up","base_url":"http://up.test/v1"}]})");
+        R"({"logging":{"access_log":false},"backends":[{"name":"up","base_url":"http://up.test/v1"}]})");
     return *Snapshot::build(config, nullptr, nullptr, models_.index(), nullptr);
   }
 

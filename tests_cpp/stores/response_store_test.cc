@@ -39,7 +39,8 @@ TEST(ResponseStore, shows_nobody_what_another_keeps) {
 }
 
 TEST(ResponseStore, forgets_what_is_too_old) {
-  ResponseStore store({.entries = 9, .bytes = 1 << 20, .ttl = std::chrono::seconds(10)});
+  ResponseStore store(
+      {.store_entries = 9, .store_bytes = 1 << 20, .store_seconds = std::chrono::seconds(10)});
   store.put("ann", "resp_1", response("resp_1"), kStart);
   EXPECT_NE(store.find("ann", "resp_1", kStart + std::chrono::seconds(9)), nullptr);
   EXPECT_EQ(store.find("ann", "resp_1", kStart + std::chrono::seconds(10)), nullptr);
@@ -48,7 +49,7 @@ TEST(ResponseStore, forgets_what_is_too_old) {
 }
 
 TEST(ResponseStore, is_bounded_in_bytes_though_every_turn_holds_the_ones_before_it) {
-  ResponseStore store({.entries = 1'000'000, .bytes = 1 << 20});
+  ResponseStore store({.store_entries = 1'000'000, .store_bytes = 1 << 20});
   ResponseStore::Entry last;
   for (int turn = 0; turn < 20'000; ++turn) {
     auto next = response("resp_" + std::to_string(turn), std::move(last), 1000);
@@ -63,7 +64,7 @@ TEST(ResponseStore, is_bounded_in_bytes_though_every_turn_holds_the_ones_before_
 }
 
 TEST(ResponseStore, nobody_loses_anything_to_somebody_who_keeps_more) {
-  ResponseStore store({.entries = 100, .bytes = 1 << 20});
+  ResponseStore store({.store_entries = 100, .store_bytes = 1 << 20});
   store.put("ann", "resp_ann", response("resp_ann"), kStart);
   for (int i = 0; i < 1000; ++i) {
     const auto name = "resp_" + std::to_string(i);
@@ -78,7 +79,7 @@ TEST(ResponseStore, nobody_loses_anything_to_somebody_who_keeps_more) {
 }
 
 TEST(ResponseStore, a_long_conversation_counts_with_all_its_turns) {
-  ResponseStore store({.entries = 1000, .bytes = 100'000});
+  ResponseStore store({.store_entries = 1000, .store_bytes = 100'000});
   for (int i = 0; i < 10; ++i) {
     const auto name = "resp_" + std::to_string(i);
     store.put("ann", name, response(name, nullptr, 2000), kStart);
@@ -97,7 +98,8 @@ TEST(ResponseStore, a_long_conversation_counts_with_all_its_turns) {
 }
 
 TEST(ResponseStore, knows_a_name_as_long_as_somebody_keeps_it) {
-  ResponseStore store({.entries = 9, .bytes = 1 << 20, .ttl = std::chrono::seconds(10)});
+  ResponseStore store(
+      {.store_entries = 9, .store_bytes = 1 << 20, .store_seconds = std::chrono::seconds(10)});
   store.put("ann", "resp_1", response("resp_1"), kStart);
   store.put("bob", "resp_1", response("resp_1"), kStart);
   EXPECT_TRUE(store.knows("resp_1"));
@@ -109,7 +111,7 @@ TEST(ResponseStore, knows_a_name_as_long_as_somebody_keeps_it) {
 }
 
 TEST(ResponseStore, keeps_nothing_larger_than_itself) {
-  ResponseStore store({.entries = 9, .bytes = 1000});
+  ResponseStore store({.store_entries = 9, .store_bytes = 1000});
   store.put("ann", "resp_1", response("resp_1", nullptr, 2000), kStart);
   EXPECT_EQ(store.entries(), 0u);
 }

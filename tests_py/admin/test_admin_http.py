@@ -19,7 +19,7 @@ from rings.test_all_at_once import CHAT, CONFIG
 
 MAX = "Max Tokens Enforcer"
 AB = "A/B Model Router"
-KEYS = {**CONFIG, "client_keys": ["client"], "admin_keys": ["boss", "second-boss"]}
+KEYS = {**CONFIG, "auth": {"api_keys": ["client"], "admin_keys": ["boss", "second-boss"]}}
 
 
 def http_of(server: Server, **headers: str) -> httpx.AsyncClient:
@@ -67,7 +67,7 @@ async def test_only_an_admins_key_changes_anything_and_a_clients_only_reads() ->
 
 
 async def test_without_admin_keys_nobody_changes_a_proxy_that_others_use() -> None:
-    config = {**CONFIG, "client_keys": ["client"]}
+    config = {**CONFIG, "auth": {"api_keys": ["client"]}}
     async with make_server(config, plugins=[MAX]) as server, http_of(server) as http:
         for key, status in (("", 401), ("client", 403)):
             answer = await http.post("/api/v1/plugins/hot-swap", headers=bearer(key))
@@ -95,7 +95,7 @@ async def test_the_only_user_of_a_machine_needs_no_key_but_a_web_page_is_not_him
 
 async def test_a_clients_key_cannot_be_an_admins() -> None:
     with pytest.raises(OSError, match="admin_keys"):
-        async with make_server({**CONFIG, "client_keys": ["same"], "admin_keys": ["same"]}):
+        async with make_server({**CONFIG, "auth": {"api_keys": ["same"], "admin_keys": ["same"]}}):
             pass
 
 

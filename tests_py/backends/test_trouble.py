@@ -52,13 +52,16 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         row = {"name": "trouble", "type": "trouble", "kind": "python", "format": "openai-chat"}
         snapshot = {
             "port": 0,
-            "workers": 1,
-            "access_log": False,
+            "io_threads": 1,
+            "logging": {"access_log": False},
             "default_backend": "trouble",
             "backends": [row],
             "failure_handling": {"max_attempts": 1},
             "timeouts": {"first_byte": patience, "stream_idle": patience},
-            "response_store": {"entries": 50, "bytes": 1_000_000},  # full at once: what grows leaks
+            "responses": {
+                "store_entries": 50,
+                "store_bytes": 1_000_000,
+            },  # full at once: what grows leaks
         }
         own = {"trouble": {"api_url": url or "http://127.0.0.1:1/v1"}}
         async with make_server(snapshot, app_config={"backends": own}) as server:

@@ -60,8 +60,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         ]
         snapshot = {
             "port": 0,
-            "workers": 1,
-            "access_log": False,
+            "io_threads": 1,
+            "logging": {"access_log": False},
             "default_backend": backend,
             "backends": rows,
         }

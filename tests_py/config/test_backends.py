@@ -211,7 +211,7 @@ def test_the_admin_apis_keys_are_its_own() -> None:
     names = {"LLM_PROXY_ADMIN_KEYS": "a", "ADMIN_API_KEYS": "b", "API_KEYS": "c"}
     settings = configured(names)
     assert settings.admin_keys == ("a", "b")
-    assert json.loads(snapshot(settings))["admin_keys"] == ["a", "b"]
+    assert json.loads(snapshot(settings))["auth"]["admin_keys"] == ["a", "b"]
     assert configured({**names, "DISABLE_AUTH": "1"}).admin_keys == ()
     with pytest.raises(ConfigError, match=r"auth\.admin_keys: holds a key of auth\.api_keys"):
         configured({"LLM_PROXY_ADMIN_KEYS": "c", "API_KEYS": "c"})
@@ -221,7 +221,7 @@ def test_the_snapshot_holds_what_the_engine_asks_for() -> None:
     settings = configured({"ANTHROPIC_API_KEY": "k", "APP_PORT": "0", "API_KEYS": "c"})
     made = json.loads(snapshot(settings))
     assert made["port"] == 0
-    assert made["client_keys"] == ["c"]
+    assert made["auth"]["api_keys"] == ["c"]
     assert made["default_backend"] == "anthropic"
     assert made["timeouts"]["connect"] == 5
     assert made["backends"] == [

@@ -38,9 +38,11 @@ async def serving(
     snapshot = {
         "host": "127.0.0.1",
         "port": 0,
-        "workers": 1,
-        "access_log": log is not None,
-        **({"access_log_path": str(log)} if log else {}),
+        "io_threads": 1,
+        "logging": {
+            "access_log": log is not None,
+            **({"access_log_file": str(log)} if log else {}),
+        },
         "default_backend": "mine",
         "backends": [row],
     }

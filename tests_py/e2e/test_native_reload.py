@@ -57,8 +57,8 @@ def snapshot(first_byte: float = FIRST_BYTE) -> dict[str, Any]:
     row = {"name": "native", "type": "native", "kind": "python", "format": "openai-chat"}
     return {
         "port": 0,
-        "workers": 1,
-        "access_log": False,
+        "io_threads": 1,
+        "logging": {"access_log": False},
         "default_backend": "native",
         "backends": [row],
         "failure_handling": {"max_attempts": 1},

@@ -19,8 +19,8 @@ from llm_proxy.server import Server
 SNAPSHOT = {
     "host": "127.0.0.1",
     "port": 0,
-    "workers": 1,
-    "access_log": False,
+    "io_threads": 1,
+    "logging": {"access_log": False},
     "default_backend": "parrot",
     "backends": [{"name": "parrot", "type": "parrot", "kind": "python", "format": "openai-chat"}],
 }

@@ -138,8 +138,8 @@ async def test_what_rests_goes_on_resting_after_a_reload(tmp_path: Path) -> None
 PARROT = {
     "host": "127.0.0.1",
     "port": 0,
-    "workers": 1,
-    "access_log": False,
+    "io_threads": 1,
+    "logging": {"access_log": False},
     "default_backend": "parrot",
     "backends": [{"name": "parrot", "type": "parrot", "kind": "python", "format": "openai-chat"}],
 }

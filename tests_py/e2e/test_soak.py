@@ -63,8 +63,8 @@ def snapshot(upstream: str) -> dict[str, Any]:
     at = {"kind": "http", "base_url": upstream, "keys": ["k"]}
     return {
         "port": 0,
-        "workers": 2,
-        "access_log": False,
+        "io_threads": 2,
+        "logging": {"access_log": False},
         "backends": [
             {"name": "up", "type": "openai", "format": "openai-chat", **at},
             {"name": "parrot", "type": "parrot", "kind": "python", "format": "openai-chat"},

@@ -21,10 +21,10 @@ ECHO = {"name": "echo", "type": "echo", "kind": "echo", "format": "openai-chat"}
 CONFIG: dict[str, Any] = {
     "host": "127.0.0.1",
     "port": 0,
-    "workers": 1,
+    "io_threads": 1,
     "backends": [ECHO],
     "default_backend": "echo",
-    "access_log": False,
+    "logging": {"access_log": False},
     "timeouts": {"drain": 5},
 }
 

@@ -18,10 +18,10 @@ ECHO = {"name": "echo", "type": "echo", "kind": "echo", "format": "openai-chat"}
 CONFIG: dict[str, Any] = {
     "host": "127.0.0.1",
     "port": 0,
-    "workers": 1,
+    "io_threads": 1,
     "backends": [ECHO],
     "default_backend": "echo",
-    "access_log": False,
+    "logging": {"access_log": False},
     "timeouts": {"drain": 5},
 }
 TEXT = "Hello there, dear world"
@@ -107,7 +107,7 @@ async def test_personal_data_leaves_as_a_token_and_comes_back_to_its_owner() -> 
 
 
 async def test_the_cache_serves_the_second_request_of_the_same_tenant_only() -> None:
-    config = {**CONFIG, "client_keys": ["key-a", "key-b"]}
+    config = {**CONFIG, "auth": {"api_keys": ["key-a", "key-b"]}}
     async with make_server(config, plugins=["WAF-Aware Cache Lookup"]) as server:
         seen = []
         for key, more in (("key-a", {}), ("key-a", {}), ("key-b", {}), ("key-a", {"stream": True})):

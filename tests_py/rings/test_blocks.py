@@ -98,7 +98,7 @@ async def test_the_access_log_says_which_plugin_blocked_and_why(ring: str, tmp_p
     (tmp_path / "blocks.py").write_text(BLOCKS)
     (tmp_path / "manifest.yaml").write_text(json.dumps({"plugins": ROWS}))
     log = tmp_path / "access.log"
-    config = {**CONFIG, "access_log": True, "access_log_path": str(log)}
+    config = {**CONFIG, "logging": {"access_log": True, "access_log_file": str(log)}}
     blocked = {"stream": False}, {"stream": True}
     async with (
         make_server(config, plugins_dir=tmp_path) as server,

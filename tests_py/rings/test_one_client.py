@@ -44,7 +44,7 @@ async def guarded(
 ) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
     (folder / "mine.py").write_text(PLUGINS)
     (folder / "manifest.yaml").write_text(json.dumps({"plugins": rows}))
-    keyed = {**CONFIG, "client_keys": [MINE, THEIRS, THIRD], **config}
+    keyed = {**CONFIG, "auth": {"api_keys": [MINE, THEIRS, THIRD]}, **config}
     async with (
         make_server(keyed, plugins_dir=folder) as server,
         httpx.AsyncClient(
@@ -248,7 +248,7 @@ async def test_a_plugin_may_say_itself_that_it_fails_closed(tmp_path: Path) -> N
 async def test_a_body_beyond_the_bound_is_not_shown_to_guards_but_refused(
     tmp_path: Path, policy: str, status: int
 ) -> None:
-    async with guarded(tmp_path, [guard(policy)], guarded_body_limit=4096) as (server, http):
+    async with guarded(tmp_path, [guard(policy)], plugins={"guarded_body_bytes": 4096}) as (server, http):
         assert server.plugins is not None
         answer = await chat(http, MINE, "x" * 5000)
         assert answer.status_code == status, answer.text

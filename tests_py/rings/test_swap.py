@@ -206,7 +206,7 @@ async def test_files_that_cannot_be_read_are_left_alone_and_named(tmp_path: Path
 
 async def test_a_connection_that_waits_keeps_no_old_plugins_loaded(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WORKS.format("first"))
-    async with make_server({**CONFIG, "workers": 2}, plugins_dir=tmp_path) as server:
+    async with make_server({**CONFIG, "io_threads": 2}, plugins_dir=tmp_path) as server:
         plugins = server.plugins
         assert plugins is not None
         base = f"http://127.0.0.1:{server.port}"

@@ -157,8 +157,8 @@ async def test_no_request_notices_that_the_plugins_change(tmp_path: Path) -> Non
     config = {
         "host": "127.0.0.1",
         "port": 0,
-        "workers": 2,
-        "access_log": False,
+        "io_threads": 2,
+        "logging": {"access_log": False},
         "default_backend": "up",
         "backends": [{**backend, "base_url": upstream, "keys": ["k"]}],
     }

@@ -7,7 +7,7 @@ from llm_proxy.config.errors import Problem
 from llm_proxy.config.settings import Settings
 from llm_proxy.config.snapshot import snapshot
 
-# What the engine calls them, where that is not what the file does.
+# Made from several settings, so that the engine has them at another place than the file.
 _PATHS = {"static_route": "backends.static_route", "default_backend": "backends.default_backend"}
 
 
@@ -17,8 +17,8 @@ def engine_problem(settings: Settings) -> Problem | None:
     if not said:
         return None
     key, _, message = said.partition(": ")
-    name = key.split(".")[0]
-    path = _PATHS.get(name, name)
-    if path not in settings.origins:
+    key = _PATHS.get(key, key)
+    path = next((path for path in settings.origins if f"{key}.".startswith(f"{path}.")), None)
+    if path is None:
         return Problem("", "", said)
-    return Problem(settings.origins[path].where, key if key != name else path, message)
+    return Problem(settings.origins[path].where, key, message)

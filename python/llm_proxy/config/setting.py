@@ -84,6 +84,8 @@ class Setting:
     words: tuple[tuple[str, str], ...] = ()  # flags that stand for a value each
     also: tuple[str, ...] = ()  # other places in YAML that mean the same
     plugin_only: bool = False  # of a backend: nothing to a catalog row
+    # The C++ engine has it, as the member of ServerConfig at the same path.
+    engine: bool = True
 
     def from_text(self, text: str) -> Value:
         """The value of a variable or a flag. Raises ValueError saying what would be valid."""

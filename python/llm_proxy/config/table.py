@@ -58,7 +58,7 @@ SETTINGS: tuple[Setting, ...] = (
             "is open only while there are no client keys, and only on this machine", (),
             ("LLM_PROXY_ADMIN_KEYS", "ADMIN_API_KEYS"), secret=True),
     Setting("auth.disable_auth", "switch", False, "require no key, even if client keys are set; only allowed while the "
-            "proxy listens on this machine alone", ("--disable-auth",), ("DISABLE_AUTH",)),
+            "proxy listens on this machine alone", ("--disable-auth",), ("DISABLE_AUTH",), engine=False),
     Setting("auth.trusted_ips", "texts", (), "addresses and networks that need no key, such as 10.0.0.7 or 10.0.0.0/8; "
             "repeatable", ("--trusted-ip",), ("TRUSTED_IPS",)),
     Setting("auth.trusted_proxies", "texts", (), "addresses and networks of reverse proxies whose X-Forwarded-For, "
@@ -81,19 +81,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("access_mode.mode", "text", "auto", "single_user: listen on this machine only; multi_user: require client keys, "
             "and never serve others with one user's personal login; auto: multi_user if the proxy listens beyond this machine",
             ("--access-mode",), ("LLM_PROXY_ACCESS_MODE",), choices=("auto", "single_user", "multi_user"),
-            words=(("--single-user-mode", "single_user"), ("--multi-user-mode", "multi_user"))),
+            words=(("--single-user-mode", "single_user"), ("--multi-user-mode", "multi_user")), engine=False),
     Setting("cors.allow_origins", "texts", (), "web pages that may send requests, by origin: https://app.example, or * for "
             "every page; empty: only pages of this machine", (), ("CORS_ALLOW_ORIGINS",)),
     Setting("backends.default_backend", "text", "", "backend that answers when a model's name says no other: NAME or NAME:MODEL",
-            ("--default-backend", "--backend"), ("LLM_BACKEND",), also=("default_backend",)),
+            ("--default-backend", "--backend"), ("LLM_BACKEND",), also=("default_backend",), engine=False),
     Setting("model_aliases", "aliases", {}, "model names that stand for others: NAME=MODEL, repeatable; "
             "NAME may be a regular expression, and MODEL may refer to its groups as \\1",
             ("--model-alias",), ("MODEL_ALIASES",)),
     Setting("backends.static_route", "text", "", "BACKEND:MODEL that answers every request that names no backend",
-            ("--static-route",), ("STATIC_ROUTE",), also=("static_route",)),
+            ("--static-route",), ("STATIC_ROUTE",), also=("static_route",), engine=False),
     Setting("backends.instances_dir", "text", "config/backends/backend-instances",
             "folder with one file for each instance: openai.work.yaml holds what would stand under backends: openai.work:",
-            ("--backend-instances-dir",), ("BACKEND_INSTANCES_DIR",)),
+            ("--backend-instances-dir",), ("BACKEND_INSTANCES_DIR",), engine=False),
     Setting("failover_routes", "routes", {}, "backends to ask for a model, in order: MODEL: {elements: [BACKEND:MODEL, ...], "
             "first_token: SECONDS}; the route named 'default' is added to the end of every other", (), ("FAILOVER_ROUTES",)),
     Setting("routing.disable_backend_ids", "switch", False, "refuse requests that name an instance (openai.2:MODEL) with 403 "
@@ -109,8 +109,8 @@ SETTINGS: tuple[Setting, ...] = (
             choices=PREFERENCES),
     Setting("routing.model_only_backend_family_overrides", "names", {}, "that policy where every backend that has the model "
             "is an instance of the same one: BACKEND: POLICY", choices=PREFERENCES),
-    Setting("routing.model_only_missing_cost", "number", 1e6, "routing_cost of backends that set none"),
-    Setting("routing.model_only_missing_priority", "number", 0.0, "routing_priority of backends that set none"),
+    Setting("routing.model_only_missing_cost", "number", 1e6, "routing_cost of backends that set none", engine=False),
+    Setting("routing.model_only_missing_priority", "number", 0.0, "routing_priority of backends that set none", engine=False),
     Setting("failure_handling.enabled", "switch", True, "retry failed requests, on the same backend and on others, before "
             "the client is told", ("--disable-failure-handling",), ("LLM_PROXY_FAILURE_HANDLING",),
             flag_value=False, off_env=("DISABLE_FAILURE_HANDLING",),
@@ -143,21 +143,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("session.ttl", "seconds", 3600.0, "time without a request after which a session's commands are forgotten",
             ("--session-ttl",), ("SESSION_TTL", "SESSION_MAX_AGE"), at_least=1, at_most=30 * 86400, also=("session.max_age",)),
     Setting("disable_stale_acp_agent_kills", "switch", False, "let the agent processes of ACP backends run on when they are "
-            "idle", ("--disable-stale-acp-agent-kills",), ("DISABLE_STALE_ACP_AGENT_KILLS",)),
+            "idle", ("--disable-stale-acp-agent-kills",), ("DISABLE_STALE_ACP_AGENT_KILLS",), engine=False),
     Setting("stale_acp_agent_kill_idle_seconds", "seconds", 3600.0, "idle time after which the agent process of an ACP "
             "backend is ended", ("--stale-acp-agent-kill-idle-seconds",), ("STALE_ACP_AGENT_KILL_IDLE_SECONDS",),
-            at_least=1, at_most=604800),
+            at_least=1, at_most=604800, engine=False),
     Setting("plugins.directory", "text", "", "folder with the manifest.yaml of your ring plugins; empty: none",
-            ("--plugins-dir",), ("LLM_PROXY_PLUGINS_DIR",)),
+            ("--plugins-dir",), ("LLM_PROXY_PLUGINS_DIR",), engine=False),
     Setting("plugins.enabled", "texts", (), "names of built-in ring plugins to run; stock: the usual set, all: every one",
-            ("--plugins",), ("LLM_PROXY_PLUGINS",)),
+            ("--plugins",), ("LLM_PROXY_PLUGINS",), engine=False),
     Setting("plugins.on_load_error", "text", "auto", "what happens when a ring plugin cannot be loaded: refuse to start, skip "
             "it, or auto: refuse if you enabled it by name or in your manifest, skip if it was found among the installed packages",
-            ("--plugins-on-load-error",), ("LLM_PROXY_PLUGINS_ON_LOAD_ERROR",), choices=("auto", "refuse", "skip")),
+            ("--plugins-on-load-error",), ("LLM_PROXY_PLUGINS_ON_LOAD_ERROR",), choices=("auto", "refuse", "skip"), engine=False),
     Setting("plugins.state_file", "text", "", "SQLite file for what ring plugins remember; empty: in memory, until the process ends",
-            ("--plugins-state",), ("LLM_PROXY_PLUGINS_STATE",)),
-    Setting("plugins.config", "mapping", {}, "settings that ring plugins share: pricing, blocked_domains, routing_cost_weight, priority_mode"),
-    Setting("plugins.tenants", "mapping", {}, "roles and tier of clients by key or its hash: KEY: {roles: [admin], tier: premium}", secret=True),
+            ("--plugins-state",), ("LLM_PROXY_PLUGINS_STATE",), engine=False),
+    Setting("plugins.config", "mapping", {}, "settings that ring plugins share: pricing, blocked_domains, routing_cost_weight, priority_mode", engine=False),
+    Setting("plugins.tenants", "mapping", {}, "roles and tier of clients by key or its hash: KEY: {roles: [admin], tier: premium}", secret=True, engine=False),
     Setting("plugins.unreadable", "text", "refuse", "what happens to requests and replies that ring plugins cannot read (token "
             "ids, streams of legacy completions) while a fail-closed plugin is on: refuse them, or pass them on",
             ("--plugins-unreadable",), ("LLM_PROXY_PLUGINS_UNREADABLE",), choices=("refuse", "pass")),
@@ -186,7 +186,7 @@ SETTINGS: tuple[Setting, ...] = (
             ("LLM_PROXY_PROXY_LOOPBACK",)),
     Setting("proxy_timeout", "seconds", 300.0, "longest silence of a provider: sets timeouts.first_byte and "
             "timeouts.stream_idle where those are not given", ("--timeout",), ("PROXY_TIMEOUT",),
-            at_least=0.001, at_most=86400),
+            at_least=0.001, at_most=86400, engine=False),
     _timeout("client_head", 30.0, "time for a client's request head, from its first byte"),
     _timeout("client_body", 60.0, "longest silence of a client that sends its body, or time it may send below limits.client_min_rate"),
     _timeout("client_idle", 120.0, "time a client's connection is kept open without a request"),
@@ -217,26 +217,26 @@ SETTINGS: tuple[Setting, ...] = (
             ("LOG_FORMAT",), choices=("text", "json")),
     Setting("logging.level", "text", "INFO", "least severe message that is logged", ("--log-level",), ("LOG_LEVEL",),
             choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-            synonyms=(("warn", "warning"), ("err", "error"), ("fatal", "critical"), ("trace", "debug"), ("verbose", "debug"))),
-    Setting("logging.log_file", "text", "", "file for the log; empty: standard error", ("--log",), ("LOG_FILE",)),
+            synonyms=(("warn", "warning"), ("err", "error"), ("fatal", "critical"), ("trace", "debug"), ("verbose", "debug")), engine=False),
+    Setting("logging.log_file", "text", "", "file for the log; empty: standard error", ("--log",), ("LOG_FILE",), engine=False),
     Setting("logging.console_stream", "text", "stderr", "where the log goes without a file", ("--log-stream",), ("LOG_STREAM",),
-            choices=("stderr", "stdout")),
+            choices=("stderr", "stdout"), engine=False),
     Setting("logging.use_colors", "text", "auto", "colours in what is printed at the start; auto: on a terminal",
             (), ("LOG_USE_COLORS",), choices=("auto", "true", "false"),
             synonyms=(("1", "true"), ("yes", "true"), ("on", "true"), ("0", "false"), ("no", "false"), ("off", "false")),
-            words=(("--log-colors", "true"), ("--no-log-colors", "false"))),
+            words=(("--log-colors", "true"), ("--no-log-colors", "false")), engine=False),
     Setting("logging.access_log", "switch", True, "write one line for each request",
             ("--no-access-log",), ("LLM_PROXY_ACCESS_LOG",), flag_value=False, flag_help="write no access log"),
     Setting("logging.access_log_file", "text", "", "file for those lines; empty: standard error",
             ("--access-log-file",), ("LLM_PROXY_ACCESS_LOG_FILE",)),
     Setting("logging.capture_file", "text", "", "file for what backend plugins send and receive, without credentials; empty: none",
-            ("--capture-file",), ("CAPTURE_FILE",)),
+            ("--capture-file",), ("CAPTURE_FILE",), engine=False),
     Setting("logging.capture_max_bytes", "whole", 100 << 20, "size at which that file is rotated; 0: never",
-            ("--capture-max-bytes",), ("CAPTURE_MAX_BYTES",), at_least=0),
+            ("--capture-max-bytes",), ("CAPTURE_MAX_BYTES",), at_least=0, engine=False),
     Setting("logging.capture_max_files", "whole", 5, "number of rotated files that are kept", ("--capture-max-files",),
-            ("CAPTURE_MAX_FILES",), at_least=1),
+            ("CAPTURE_MAX_FILES",), at_least=1, engine=False),
     Setting("logging.capture_truncate_bytes", "whole", 0, "bytes of a captured message that are kept; 0: all",
-            ("--capture-truncate-bytes",), ("CAPTURE_TRUNCATE_BYTES",), at_least=0),
+            ("--capture-truncate-bytes",), ("CAPTURE_TRUNCATE_BYTES",), at_least=0, engine=False),
 )
 
 # The groups of `llm-proxy --help`: a title, and how the paths of its settings begin.
