@@ -1,4 +1,4 @@
-"""The proxy as an object: `async with Server(config) as server: ...`."""
+"""The engine with its Python half, as an object: `async with Server(config) as server: ...`."""
 
 from __future__ import annotations
 

@@ -248,7 +248,10 @@ async def test_a_plugin_may_say_itself_that_it_fails_closed(tmp_path: Path) -> N
 async def test_a_body_beyond_the_bound_is_not_shown_to_guards_but_refused(
     tmp_path: Path, policy: str, status: int
 ) -> None:
-    async with guarded(tmp_path, [guard(policy)], plugins={"guarded_body_bytes": 4096}) as (server, http):
+    async with guarded(tmp_path, [guard(policy)], plugins={"guarded_body_bytes": 4096}) as (
+        server,
+        http,
+    ):
         assert server.plugins is not None
         answer = await chat(http, MINE, "x" * 5000)
         assert answer.status_code == status, answer.text
