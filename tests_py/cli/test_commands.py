@@ -14,7 +14,7 @@ import pytest
 from llm_proxy import __version__
 from llm_proxy.cli import main
 from llm_proxy.cli.banner import banner, show
-from llm_proxy.cli.commands import Configuration
+from llm_proxy.cli.configuration import Configuration
 from llm_proxy.config.table import GROUPS, SETTINGS
 
 
@@ -156,7 +156,7 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
 def test_reading_the_configuration_imports_nothing_heavy() -> None:
     """The first reply must come within 0.6 s of the start: what is not needed is not imported."""
     code = (
-        "import sys; from llm_proxy.cli.commands import Configuration;"
+        "import sys; from llm_proxy.cli.configuration import Configuration;"
         "Configuration([], {}).settings();"
         "print([m for m in ('pydantic', 'httpx', 'fastapi', 'yaml', 'dotenv') if m in sys.modules])"
     )

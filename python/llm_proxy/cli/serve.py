@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from llm_proxy import _core
 from llm_proxy.assembly import make_server
 from llm_proxy.cli.banner import show
-from llm_proxy.cli.commands import Configuration
+from llm_proxy.cli.configuration import Configuration
 from llm_proxy.cli.loop import run
 from llm_proxy.config.errors import ConfigError, Problem
 from llm_proxy.config.files import unusable
