@@ -24,7 +24,6 @@ LARGER: dict[tuple[str, str], tuple[int, str]] = {
     ("cpp/python/bind_native_plugins.cc", "bind_native_plugins"): (86, "one line a bound name"),
     ("cpp/session/client_session.cc", ""): (854, "framing of the reply to leave it"),
     ("cpp/session/client_session.h", "ClientSession"): (56, "framing of the reply to leave it"),
-    ("python/llm_proxy/config/snapshot.py", "snapshot"): (90, "to become a loop over the table"),
 }
 
 
