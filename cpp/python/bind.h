@@ -14,6 +14,7 @@ void bind_admin(pybind11::module_& module);
 void bind_text(pybind11::module_& module);
 void bind_chat_frames(pybind11::module_& module);
 void bind_http_reply(pybind11::module_& module);
+void bind_sse(pybind11::module_& module);
 void bind_proxies(pybind11::module_& module);
 void bind_server(pybind11::module_& module);
 void bind_codecs(pybind11::module_& module);

@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, module) {
   llm_proxy::bind_text(module);
   llm_proxy::bind_chat_frames(module);
   llm_proxy::bind_http_reply(module);
+  llm_proxy::bind_sse(module);
   llm_proxy::bind_proxies(module);
   llm_proxy::bind_server(module);
   llm_proxy::bind_codecs(module);

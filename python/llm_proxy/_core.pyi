@@ -163,6 +163,31 @@ class ChatFrames:
         """None: not a plain chunk, look closer."""
 
 @final
+class SseReader:
+    """Cuts a stream of server-sent events, however its bytes are cut.
+
+    ValueError: an event does not end within 32 MiB. Use `events` and `frames`, or `whole`.
+    """
+
+    def __init__(self) -> None: ...
+    def events(self, chunk: bytes) -> list[tuple[str, str]]:
+        """The (name, data) of each event that `chunk` completes."""
+
+    def rest_events(self) -> list[tuple[str, str]]:
+        """The event that lacks only its blank line."""
+
+    def frames(self, chunk: bytes) -> list[tuple[bytes, str]]:
+        """The same as (frame, data): the frame is the event alone, with its blank line."""
+
+    def rest_frames(self) -> list[tuple[bytes, str]]: ...
+    def whole(self, chunk: bytes) -> bytes:
+        """The bytes up to the end of the last event, comments included, with LF as line end."""
+
+    def rest_whole(self) -> bytes: ...
+    @property
+    def unfinished(self) -> bool: ...
+
+@final
 class HttpReply:
     """One HTTP/1.1 reply as its bytes arrive."""
 

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from llm_proxy._core import SseReader
 from llm_proxy.backends.runtime.http_client import build_backend_client
 from llm_proxy.backends.runtime.reply import ChatStream
 from llm_proxy.contracts.exceptions import BackendError
-from llm_proxy.contracts.sse import SseReader
 
 HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
 
@@ -67,7 +67,7 @@ def test_whole_events_pass_as_they_came_and_cut_ones_wait() -> None:
     assert reader.whole(b"4\n") == b""
     assert reader.whole(b"\n") == b"data: 4\n\n"
     assert reader.whole(b"data: 5\r\n\r\n") == b"data: 5\n\n"
-    assert reader.rest() == b""
+    assert reader.rest_whole() == b""
 
 
 EVENTS = (
@@ -97,3 +97,39 @@ async def test_the_lines_of_a_stream_are_those_of_its_text_for_every_cut() -> No
         async with client.stream("GET", "http://x") as reply:
             await reply.aread()
             assert [x async for x in reply.aiter_lines() if x] == [x for x in expected if x]
+
+
+STREAM = (
+    '\ufeffevent: a\rdata: {"x": "\u00e9\u4e2d"}\r\r'
+    ": ping\n\n"
+    "id: 7\ndata:one\ndata: two\n\n"
+    "data\n\n"
+    "retry: 5\n\n"
+    "data: [DONE]\r\n\r\n"
+    "data: unended"
+).encode()
+SAID = [("a", '{"x": "\u00e9\u4e2d"}'), ("", "one\ntwo"), ("", ""), ("", "[DONE]")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, len(STREAM)])
+def test_events_are_the_same_however_the_bytes_are_cut(size: int) -> None:
+    pieces = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
+    by_event, by_frame = SseReader(), SseReader()
+    assert [event for piece in pieces for event in by_event.events(piece)] == SAID
+    assert by_event.unfinished
+    assert by_event.rest_events() == [("", "unended")]
+    assert not by_event.unfinished
+    frames = [frame for piece in pieces for frame, _ in by_frame.frames(piece)]
+    assert SseReader().events(b"".join(frames)) == SAID
+    assert frames[1] == b"data: one\ndata: two\n\n"
+    assert by_frame.rest_frames() == [(b"data: unended\n\n", "unended")]
+
+
+@pytest.mark.parametrize("use", ["events", "frames", "whole"])
+def test_an_event_that_does_not_end_is_an_error(use: str) -> None:
+    reader, piece = SseReader(), b"x" * (1 << 20)
+    read = getattr(reader, use)
+    read(b"data: ")
+    with pytest.raises(ValueError, match="does not end"):
+        for _ in range(40):
+            read(piece)

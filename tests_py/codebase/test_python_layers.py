@@ -156,7 +156,7 @@ def test_a_long_circle_is_found_and_a_ladder_is_none(tmp_path: Path) -> None:
     ("source", "target", "wrong"),
     [
         ("llm_proxy.contracts.chat", "llm_proxy.backends.registry", True),
-        ("llm_proxy.contracts.sse", "llm_proxy._core", True),
+        ("llm_proxy.contracts.chat", "llm_proxy._core", True),
         ("llm_proxy.server", "llm_proxy.admin.bridge", True),
         ("llm_proxy.cli.plugins", "llm_proxy.testing.proxy", True),
         ("llm_proxy.rings.services.host", "llm_proxy.rings.runtime.engine", True),

@@ -12,8 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from llm_proxy._core import SseReader
 from llm_proxy.backends import codecs
 from llm_proxy.backends.lone_events import ends_reply, openings, terminator
+from llm_proxy.backends.sse import begins_event, may_begin_event
 from llm_proxy.contracts.chat import (
     CanonicalChatRequest,
     CanonicalChatResponse,
@@ -21,7 +23,6 @@ from llm_proxy.contracts.chat import (
     ChatRequest,
 )
 from llm_proxy.contracts.exceptions import InvalidRequestError, TranslationError
-from llm_proxy.contracts.sse import SseReader, begins_event, may_begin_event, parse_event
 
 Converter = Callable[..., Any]
 
@@ -421,8 +422,7 @@ def _events(chunk: Any, source_format: str, streams: _Streams) -> list[tuple[str
         if not reader.unfinished and _is_json_object(raw):
             events = [("", raw.decode("utf-8", "replace").strip())]
         else:
-            parsed = [parse_event(frame) for frame in _frames(reader, raw)]
-            events = [(event.name, event.data) for event in parsed if event is not None]
+            events = _read(reader, raw)
         if source_format == "code_assist":
             return [(name, _json(_of_code_assist(_plain(data))).decode()) for name, data in events]
         return events
@@ -438,17 +438,17 @@ def _of_code_assist(body: dict[str, Any]) -> dict[str, Any]:
     return dict(inner) if isinstance(inner, Mapping) else body
 
 
-def _frames(reader: SseReader, raw: bytes) -> list[bytes]:
+def _read(reader: SseReader, raw: bytes) -> list[tuple[str, str]]:
     started = reader.unfinished
-    frames = reader.frames(raw)
-    if frames or started or not raw.strip():
-        return frames
+    events = reader.events(raw)
+    if events or started or not raw.strip():
+        return events
     if _line_is_whole(raw):
-        return [reader.rest()]
+        return reader.rest_events()
     if not begins_event(raw) and not may_begin_event(raw):
-        reader.rest()
+        reader.rest_events()
         raise TranslationError(f"Invalid chunk format: {raw[:80]!r}")
-    return frames
+    return events
 
 
 def _line_is_whole(raw: bytes) -> bool:
@@ -567,16 +567,14 @@ _TELLING = ("content_block_delta", "message_delta", "content_block_start", "mess
 
 
 def _main_event(frames: bytes) -> dict[str, Any]:
-    parsed = [parse_event(frame) for frame in SseReader().frames(frames)]
-    events = [_chunk_json(found.data) for found in parsed if found is not None]
+    events = [_chunk_json(data) for _, data in SseReader().events(frames)]
     rank = {kind: place for place, kind in enumerate(_TELLING)}
     return min(events, key=lambda e: rank.get(str(e.get("type")), len(rank)), default={})
 
 
 def _chunk_data(frames: bytes) -> list[str]:
     """What the frames of a chat stream hold, without its terminator."""
-    parsed = [parse_event(frame) for frame in SseReader().frames(frames)]
-    return [found.data for found in parsed if found is not None and found.data != _DONE]
+    return [data for _, data in SseReader().events(frames) if data != _DONE]
 
 
 def _first_line(error: Exception) -> str:

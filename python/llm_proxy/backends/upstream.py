@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from llm_proxy._core import SseReader
 from llm_proxy.contracts.exceptions import (
     APITimeoutError,
     AuthenticationError,
@@ -20,7 +21,6 @@ from llm_proxy.contracts.exceptions import (
 )
 from llm_proxy.contracts.processors import ProcessedResponse
 from llm_proxy.contracts.responses import StreamingResponseHandle
-from llm_proxy.contracts.sse import SseReader, parse_event
 
 if TYPE_CHECKING:
     from llm_proxy.backends.translation import TranslationService
@@ -137,14 +137,13 @@ async def chat_chunks(body: AsyncIterator[bytes], who: str) -> AsyncIterator[Pro
     """The chunks of a stream that is OpenAI chat already."""
     reader, over, finished = SseReader(), False, False
     async for piece in _with_rest(body, reader):
-        for frame in piece:
-            event = parse_event(frame)
-            if event is None or over:
+        for frame, data in piece:
+            if over:
                 continue
-            if event.data.strip() == "[DONE]":
+            if data.strip() == "[DONE]":
                 over = True  # the body is read to its end, so that the connection can be kept
                 continue
-            chunk = RelayedChunk(frame, _object(event.data, who))
+            chunk = RelayedChunk(frame, _object(data, who))
             finished = finished or chunk.finishes
             yield chunk
     if not (over or finished):
@@ -196,11 +195,12 @@ class RelayedChunk(ProcessedResponse):
         self.body = value
 
 
-async def _with_rest(body: AsyncIterator[bytes], reader: SseReader) -> AsyncIterator[list[bytes]]:
+async def _with_rest(
+    body: AsyncIterator[bytes], reader: SseReader
+) -> AsyncIterator[list[tuple[bytes, str]]]:
     async for piece in body:
         yield reader.frames(piece)
-    if rest := reader.rest():
-        yield [rest]
+    yield reader.rest_frames()
 
 
 def _object(data: str, who: str) -> dict[str, Any]:

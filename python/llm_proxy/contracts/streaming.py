@@ -10,7 +10,6 @@ from typing import Any
 
 from llm_proxy.contracts.chat import CanonicalStreamChunk
 from llm_proxy.contracts.exceptions import LLMProxyError, json_safe
-from llm_proxy.contracts.sse import parse_event
 
 
 class UsageChunkLeakError(RuntimeError):
@@ -128,8 +127,7 @@ class StreamingContent:
         if isinstance(raw, Mapping):
             return cls.from_dict(raw)
         text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-        event = parse_event(text.encode()) if text.startswith(("data:", "event:")) else None
-        payload = text if event is None else event.data
+        payload = _data_of(text) if text.startswith(("data:", "event:")) else text
         if payload.strip() == "[DONE]":
             return cls(is_done=True, raw_data=raw)
         try:
@@ -159,3 +157,9 @@ class StreamingErrorMapper:
 def handle_streaming_error(error: BaseException) -> bytes:
     """The server-sent event that tells of an error in a stream."""
     return f"data: {json.dumps(StreamingErrorMapper.map(error), ensure_ascii=False)}\n\n".encode()
+
+
+def _data_of(frame: str) -> str:
+    """What one server-sent event says; the frame itself where it says nothing."""
+    lines = [line[5:].removeprefix(" ") for line in frame.split("\n") if line.startswith("data:")]
+    return "\n".join(lines) if lines else frame

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from llm_proxy._core import SseReader
 from llm_proxy.backends.registry import BackendRegistry
 from llm_proxy.backends.runtime.bridge import BackendBridge, Running
-from llm_proxy.contracts.sse import SseReader, parse_event
 
 
 class Answer:
@@ -75,8 +75,7 @@ class Answer:
     @property
     def events(self) -> list[str]:
         """The data of every event of a streamed reply, `[DONE]` included."""
-        parsed = [parse_event(frame) for frame in SseReader().frames(b"".join(self.chunks))]
-        return [event.data for event in parsed if event is not None]
+        return [data for _, data in SseReader().events(b"".join(self.chunks))]
 
     @property
     def text(self) -> str:

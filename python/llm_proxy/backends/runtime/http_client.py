@@ -9,10 +9,9 @@ from typing import Any
 
 import httpx
 
-from llm_proxy._core import ProxyRules
+from llm_proxy._core import ProxyRules, SseReader
 from llm_proxy.backends.runtime.http_proxies import DIRECT
 from llm_proxy.backends.runtime.http_transport import direct_transport
-from llm_proxy.contracts.sse import SseReader
 
 _TIMEOUT = httpx.Timeout(connect=10.0, read=60.0, write=60.0, pool=60.0)
 MAX_REPLY_BYTES = 64 * 1024 * 1024  # of a reply that is read whole, decoded
@@ -34,7 +33,7 @@ class _WholeEvents(httpx.AsyncByteStream):
         async for chunk in self._stream:
             if whole := reader.whole(chunk):
                 yield whole
-        if rest := reader.rest():
+        if rest := reader.rest_whole():
             yield rest
 
     async def aclose(self) -> None:

@@ -8,8 +8,9 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from llm_proxy._core import ChatFrames
+from llm_proxy._core import ChatFrames, SseReader
 from llm_proxy.backends.runtime.failure import BUG
+from llm_proxy.backends.sse import begins_event, may_begin_event
 from llm_proxy.backends.translation import end_exchange
 from llm_proxy.backends.upstream import RelayedChunk
 from llm_proxy.contracts.chat import CanonicalStreamChunk
@@ -20,7 +21,6 @@ from llm_proxy.contracts.responses import (
     StreamingResponseEnvelope,
     StreamingResponseHandle,
 )
-from llm_proxy.contracts.sse import SseReader, begins_event, may_begin_event, parse_event
 from llm_proxy.contracts.usage import UsageSummary
 
 DONE = b"data: [DONE]\n\n"
@@ -185,7 +185,7 @@ class ChatStream:
 
     def finish(self) -> bytes:
         """What the stream still lacks to end well. Raises BackendError when it was cut."""
-        out = b"".join(self._frame(rest) for rest in [self._reader.rest()] if rest)
+        out = self._relay(self._reader.rest_frames())
         if self._done or self._failed:
             return out
         out += b"".join(map(self._body, end_exchange()))
@@ -202,26 +202,26 @@ class ChatStream:
     def _text(self, raw: bytes, cut: bool) -> bytes:
         if cut or self._reader.unfinished or begins_event(raw):
             self._relays = True
-            return b"".join(map(self._frame, self._reader.frames(raw)))
+            return self._relay(self._reader.frames(raw))
         if not raw.strip() and self._relays:
-            return b"".join(map(self._frame, self._reader.frames(raw)))
+            return self._relay(self._reader.frames(raw))
         text = raw.decode("utf-8", "replace")
         body = _json_object(text)
         if body is not None and ("choices" in body or "error" in body):
             return self._body(body)
         return self._chunk({"content": text}) if text else b""
 
-    def _frame(self, raw: bytes) -> bytes:
-        """A frame as the backend wrote it. Noted in passing: has it ended, did it count."""
+    def _relay(self, frames: list[tuple[bytes, str]]) -> bytes:
+        return b"".join(self._frame(raw, data) for raw, data in frames)
+
+    def _frame(self, raw: bytes, data: str) -> bytes:
+        """A frame that the backend wrote. Noted in passing: has it ended, did it count."""
         if self._done:
             return b""
-        event = parse_event(raw)
-        if event is None:
-            return b""
-        if event.data.strip() == "[DONE]":
+        if data.strip() == "[DONE]":
             self._ended = True
             return self.finish()
-        body = _json_object(event.data)
+        body = _json_object(data)
         if body is None:
             raise BackendError("The backend's stream holds what is no chunk.", code="garbled_reply")
         self._note(body)
@@ -333,11 +333,10 @@ class _Fold:
         self._usage: Any = None
 
     def add(self, frames: bytes) -> None:
-        for raw in SseReader().frames(frames):
-            event = parse_event(raw)
-            if event is None or event.data == "[DONE]":
+        for _, data in SseReader().events(frames):
+            if data == "[DONE]":
                 continue
-            body = json.loads(event.data)
+            body = json.loads(data)
             if "error" in body:
                 raise stream_error(body["error"])
             self._head = self._head or body
