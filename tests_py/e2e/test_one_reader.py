@@ -103,7 +103,7 @@ async def attack(port: int, parts: list[bytes]) -> None:
 async def port_of_anthropic(proxy: Proxy) -> int:
     assert proxy.process is not None and proxy.process.stdout is not None
     while line := await asyncio.wait_for(proxy.process.stdout.readline(), 10):
-        if found := re.search(rb"Anthropic alone\s+http://\S+:(\d+)", line):
+        if found := re.search(rb"Anthropic alone:\s+http://\S+:(\d+)", line):
             return int(found.group(1))
     raise AssertionError("the program names no second port")
 
