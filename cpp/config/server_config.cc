@@ -49,6 +49,8 @@ struct Member {
   const char* key;
   Kept T::*kept;
 };
+template <typename T, typename Kept>
+Member(const char*, Kept T::*) -> Member<T, Kept>;  // clang 14 deduces none for an aggregate
 
 // The members of each section.
 template <typename T>
