@@ -47,6 +47,7 @@ struct Error {
   std::string code;     // "context_length_exceeded", "model_not_found"; may be empty
   std::string param;    // the request field at fault; may be empty
   std::optional<std::chrono::milliseconds> retry_after;
+  std::string detail;  // for the log alone, such as the address of an upstream; may be empty
 
   // `status`, or the kind's row of the table.
   int http_status() const;

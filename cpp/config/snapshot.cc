@@ -52,6 +52,7 @@ Result<std::shared_ptr<const Snapshot>> Snapshot::build(std::shared_ptr<const Se
                      "backend " + backend.name + ": " + text + ": " + url.error().message};
       }
       target.endpoint = Endpoint(*url);
+      target.who = "Backend " + backend.name;
       target.authority = url->authority();
       target.base_path = std::move(url->path);
       HeadWriter writer(target.fields);

@@ -26,6 +26,7 @@ bool sets_header(const Backend& backend, std::string_view name);
 // What a backend's base URL means to the network. Made once, so that a request parses nothing.
 struct HttpTarget {
   Endpoint endpoint;
+  std::string who;        // "Backend openai": what clients are told instead of its address
   std::string authority;  // for the Host field
   std::string base_path;  // "/v1"
   std::string fields;     // header lines sent with every request

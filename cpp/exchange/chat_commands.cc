@@ -5,6 +5,7 @@
 
 #include "json/reader.h"
 #include "json/splice.h"
+#include "routing/command_table.h"
 
 namespace llm_proxy {
 namespace {
@@ -109,7 +110,7 @@ Turn read_turn(const Message& message, std::string_view prefix) {
       continue;
     }
     const auto plain = text->text.decode();
-    auto taken = take_commands(plain, prefix);
+    auto taken = take_commands(plain, prefix, is_like_a_command);
     if (taken.commands.empty()) {
       out.blank = out.blank && is_only_injected(plain);
     } else {

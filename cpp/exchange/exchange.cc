@@ -174,6 +174,11 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
   }
   redact(error.message, lane_->key);
   redact(verbatim, lane_->key);
+  if (error.kind == ErrorKind::unauthenticated && !lane_->key.empty()) {
+    // Neither the client's key nor the client's fault.
+    error.message = "Backend " + backend.name + " refused its API key: " + error.message;
+    verbatim.clear();
+  }
   if (turn_ && turn_->knows_past() && !turn_->is_expanded() && !replaced_body_ &&
       ResponseTurn::is_unknown_past(error)) {
     expand_past();  // the upstream has forgotten what we have not
@@ -290,6 +295,7 @@ void Exchange::on_stream_end(std::string& bytes, bool clean) {
 
 void Exchange::note_error(const Error& error) {
   record_.error = std::string(name(error.kind)) + ": " + error.message;
+  if (!error.detail.empty()) record_.error += " (" + error.detail + ")";
   redact(record_.error, lane_->key);
 }
 

@@ -36,6 +36,15 @@ bool Exchange::take_commands() {
         return false;
       }
     } else if (!found.run.empty()) {
+      // Who asks what models there are waits once for what the providers say.
+      if (auto& lister = context_.lister();
+          asks_for_models(found.run) && !lister.knows(snapshot_)) {
+        lister.list(snapshot_, [weak = weak_from_this()](const std::vector<HostedModels>&) {
+          const auto self = weak.lock();
+          if (self && self->session_ != nullptr && !self->done_) self->generate();
+        });
+        return false;
+      }
       for (const auto& command : found.run) {
         if (!commands_run_.empty()) commands_run_ += ", ";
         commands_run_ += command.name;

@@ -32,7 +32,7 @@ Result<Addresses> look_up(const std::string& host) {
   }
   if (failure != 0) {
     return Error{ErrorKind::upstream_unreachable,
-                 "The name " + host + " cannot be resolved: " + ::gai_strerror(failure) + "."};
+                 "its name cannot be resolved: " + std::string(::gai_strerror(failure)) + "."};
   }
   Addresses addresses;
   for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
@@ -48,7 +48,7 @@ Result<Addresses> look_up(const std::string& host) {
   }
   ::freeaddrinfo(found);
   if (addresses.empty()) {
-    return Error{ErrorKind::upstream_unreachable, "The name " + host + " has no address."};
+    return Error{ErrorKind::upstream_unreachable, "its name has no address."};
   }
   return addresses;
 }

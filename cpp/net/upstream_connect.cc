@@ -59,7 +59,10 @@ void UpstreamConnect::cancel() {
 }
 
 void UpstreamConnect::on_resolved(Result<Addresses> addresses) {
-  if (!addresses) return fail(ErrorKind::upstream_unreachable, addresses.error().message);
+  if (!addresses) {
+    return fail(ErrorKind::upstream_unreachable,
+                (hop_ == nullptr ? "" : "the proxy: ") + addresses.error().message);
+  }
   addresses_ = std::move(*addresses);
   phase_ = "waiting for it to accept";
   try_next_address();
@@ -231,10 +234,11 @@ void UpstreamConnect::succeed(StreamPtr stream) {
 }
 
 void UpstreamConnect::fail(ErrorKind kind, std::string message) {
-  std::string text = "Cannot connect to " + endpoint_.authority();
-  if (hop_ != nullptr) text += " through the proxy " + hop_->endpoint.authority();
-  settle(
-      Error{kind, text + ": " + message + (message.empty() || message.back() != '.' ? "." : "")});
+  if (message.empty() || message.back() != '.') message += '.';
+  Error error{kind, std::move(message)};
+  error.detail = endpoint_.authority();
+  if (hop_ != nullptr) error.detail += " through the proxy " + hop_->endpoint.authority();
+  settle(std::move(error));
 }
 
 void UpstreamConnect::settle(Result<Connection> result) {

@@ -5,6 +5,9 @@
 #include <set>
 #include <utility>
 
+#include "base/ascii.h"
+#include "base/nearest.h"
+
 namespace llm_proxy {
 namespace {
 
@@ -46,8 +49,7 @@ Answer set_backend(std::string_view name, const CommandContext& context, Session
     return std::string("The backend is the model's own again.");
   }
   if (context.routes.named(name) == nullptr) {
-    return wrong("no backend is called " + in_quotes(name) +
-                 "; there are: " + context.routes.names());
+    return context.routes.no_backend(name);
   }
   if (auto allowed = context.routes.permitted(std::string(name) + ":m"); !allowed) {
     return std::move(allowed).error();
@@ -79,10 +81,20 @@ Answer checked(std::string_view selector, const CommandContext& context,
       !state.routes.contains(selector) &&
       std::none_of(route->candidates.begin(), route->candidates.end(), known) &&
       route->candidates.front().model == selector) {
-    return wrong("no backend is called " + in_quotes(selector.substr(0, colon)) +
-                 "; there are: " + context.routes.names());
+    return context.routes.no_backend(selector.substr(0, colon));
   }
-  return served_by(*route);
+  auto out = served_by(*route);
+  const auto models = context.routes.model_names();
+  const std::vector<std::string_view> names(models.begin(), models.end());
+  if (is_plain_selector(selector) && context.routes.prefix(selector) == nullptr &&
+      !state.routes.contains(selector) &&
+      std::find(names.begin(), names.end(), selector) == names.end() &&
+      std::none_of(route->candidates.begin(), route->candidates.end(), known)) {
+    if (const auto meant = nearest(selector, names); !meant.empty()) {
+      out += ". No backend lists that model; the nearest is " + std::string(meant);
+    }
+  }
+  return out;
 }
 
 Answer set_model(std::string_view selector, const CommandContext& context, SessionState& state) {
@@ -232,6 +244,25 @@ Answer run_pwd(const Command&, const CommandContext&, SessionState& state) {
   return "project-dir is " + or_none(state.project_dir) + ".";
 }
 
+Answer run_models(const Command& command, const CommandContext& context, SessionState&) {
+  constexpr std::size_t kMaxLines = 200;
+  const auto part = lower_case(command.value("text"));
+  std::string out;
+  std::size_t found = 0;
+  for (const auto& model : context.routes.model_names()) {
+    if (lower_case(model).find(part) == std::string::npos || ++found > kMaxLines) continue;
+    if (!out.empty()) out += '\n';
+    out += model;
+  }
+  if (found > kMaxLines) {
+    out += "\nand " + std::to_string(found - kMaxLines) + " more: " + std::string(context.prefix) +
+           "models(text) lists those whose names hold the text.";
+  }
+  if (found == 0 && !part.empty()) return "No model's name holds " + in_quotes(part) + ".";
+  if (found == 0) return std::string("No backend says which models it has.");
+  return out;
+}
+
 Answer run_status(const Command&, const CommandContext& context, SessionState& state) {
   const auto selector = session_selector(state, context.model, context.routes);
   const auto route = context.routes.resolve(selector);
@@ -365,6 +396,8 @@ constexpr std::array kCommands{
         run_backend},
     Row{"model", "model([backend:]model)", "the model for this session; empty: the client's own",
         run_model},
+    Row{"models", "models([text])", "the models there are, or those whose names hold the text",
+        run_models},
     Row{"oneoff", "oneoff([backend:]model)", "the model for the next request only", run_oneoff},
     Row{"set", "set(name=value, …)", "one setting or several", run_set},
     Row{"unset", "unset(name, …)", "takes settings back", run_unset},
@@ -393,6 +426,20 @@ constexpr std::array kCommands{
     Row{"route-clear", "route-clear(name)", "takes its elements away", run_route_clear},
 };
 
+const Row* find_command(std::string_view name) {
+  const auto row = std::find_if(kCommands.begin(), kCommands.end(),
+                                [&](const Row& known) { return known.name == name; });
+  return row == kCommands.end() ? nullptr : &*row;
+}
+
+// The name itself, or the nearest; empty if none is near.
+std::string_view meant_command(std::string_view name) {
+  if (find_command(name) != nullptr) return name;
+  std::vector<std::string_view> names;
+  for (const auto& row : kCommands) names.push_back(row.name);
+  return nearest(name, names);
+}
+
 std::string command_names() {
   std::string out;
   for (const auto& row : kCommands) {
@@ -400,6 +447,16 @@ std::string command_names() {
     out += row.name;
   }
   return out;
+}
+
+Error no_command(std::string_view name, const CommandContext& context) {
+  const auto meant = meant_command(name);
+  const auto prefix = std::string(context.prefix);
+  return wrong("no command is called " + in_quotes(name) +
+               (meant.empty()
+                    ? "; there are: " + command_names()
+                    : ": did you mean " + prefix + std::string(find_command(meant)->usage) + "? " +
+                          prefix + "help lists all"));
 }
 
 Answer run_help(const Command& command, const CommandContext& context, SessionState&) {
@@ -410,23 +467,46 @@ Answer run_help(const Command& command, const CommandContext& context, SessionSt
     if (!out.empty()) out += '\n';
     out.append(context.prefix).append(row.usage).append(": ").append(row.help);
   }
-  if (!out.empty()) return out;
-  return wrong("no command is called " + in_quotes(wanted) + "; there are: " + command_names());
+  return out.empty() ? no_command(wanted, context) : Answer(std::move(out));
+}
+
+// What to type instead of a line that is not quite a command.
+Error how_to_write(const Command& command, const CommandContext& context) {
+  const auto& row = *find_command(meant_command(command.name));
+  auto argument = std::string(command.value({}));
+  // Of a sentence only the first word can be meant.
+  if (argument.find_first_of("=,") == std::string::npos) {
+    argument.resize(std::min(argument.find_first_of(" \t"), argument.size()));
+  }
+  auto right = std::string(context.prefix).append(row.name);
+  const bool takes_any = row.usage.find('(') != row.usage.npos;
+  if (takes_any && !argument.empty()) right += "(" + argument + ")";
+  const auto text =
+      command.garbled.size() > 80 ? command.garbled.substr(0, 80) + "…" : command.garbled;
+  return wrong("'" + text + "' is not written as a command is: write " + right +
+               (takes_any ? "" : " on a line of its own") + "\n" + std::string(context.prefix) +
+               std::string(row.usage) + ": " + std::string(row.help));
 }
 
 }  // namespace
+
+bool is_like_a_command(std::string_view name) {
+  return !meant_command(name).empty();
+}
+
+bool asks_for_models(const std::vector<Command>& commands) {
+  return std::any_of(commands.begin(), commands.end(),
+                     [](const Command& command) { return command.name == "models"; });
+}
 
 Result<std::string> run_commands(const std::vector<Command>& commands,
                                  const CommandContext& context, SessionState& state) {
   auto next = state;
   std::string out;
   for (const auto& command : commands) {
-    const auto row = std::find_if(kCommands.begin(), kCommands.end(),
-                                  [&](const Row& known) { return known.name == command.name; });
-    if (row == kCommands.end()) {
-      return wrong("no command is called " + in_quotes(command.name) +
-                   "; there are: " + command_names());
-    }
+    if (!command.garbled.empty()) return how_to_write(command, context);
+    const auto* row = find_command(command.name);
+    if (row == nullptr) return no_command(command.name, context);
     auto line = row->run(command, context, next);
     if (!line) return line;
     if (!out.empty()) out += '\n';

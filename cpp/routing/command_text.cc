@@ -186,6 +186,30 @@ Sequence parse_sequence(std::string_view text, std::string_view prefix, bool nee
   return out;
 }
 
+// The command that a line most likely means which begins like one and goes on otherwise:
+// "!/backend two", "!/model(two", "!/set model=x". What stands behind its name is its one argument.
+std::optional<Command> parse_garbled(std::string_view line, std::string_view prefix,
+                                     CommandNameTest known) {
+  if (known == nullptr || !line.starts_with(prefix)) return std::nullopt;
+  const auto text = trimmed(line.substr(prefix.size()));
+  std::size_t end = 0;
+  while (end < text.size() && is_name(text[end])) ++end;
+  const auto name = text.substr(0, end);
+  auto rest = text.substr(end);
+  // "!/project/src" and "!/help.txt" are paths.
+  const bool ends = rest.empty() || is_blank(rest.front()) || rest == "." ||
+                    std::string_view("([{:=,;?!").find(rest.front()) != std::string_view::npos;
+  if (!ends || name.empty() || name.size() > kMaxName || !known(name)) return std::nullopt;
+  const auto strip = [&rest](std::string_view first, std::string_view last) {
+    while (!rest.empty() && first.find(rest.front()) != first.npos) rest.remove_prefix(1);
+    while (!rest.empty() && last.find(rest.back()) != last.npos) rest.remove_suffix(1);
+  };
+  strip(" \t([{:=,;?!.", " \t)]};?!.");
+  Command out{std::string(name), {}, std::string(line.substr(0, kMaxArguments))};
+  if (!rest.empty()) out.args.emplace_back(std::string(), rest.substr(0, kMaxArguments));
+  return out;
+}
+
 bool is_whole(const Sequence& sequence, std::string_view text) {
   return !sequence.commands.empty() && sequence.size == text.size();
 }
@@ -274,7 +298,7 @@ std::optional<std::string> next_prefix(const Command& command, std::string_view 
   return std::nullopt;
 }
 
-CommandText take_commands(std::string_view text, std::string_view prefix) {
+CommandText take_commands(std::string_view text, std::string_view prefix, CommandNameTest known) {
   CommandText out;
   if (text.find(prefix) == text.npos) return out;
   const auto lines = lines_of(text);
@@ -299,7 +323,15 @@ CommandText take_commands(std::string_view text, std::string_view prefix) {
     auto [begin, end] = inside(text, line->begin, line->end);
     const auto whole = text.substr(begin, end - begin);
     auto sequence = parse_sequence(whole, prefix, /*need_parentheses=*/false);
-    if (is_whole(sequence, whole)) {
+    bool all = is_whole(sequence, whole);
+    if (!all && line == first) {
+      if (auto garbled = parse_garbled(whole, prefix, known);
+          garbled && parse_sequence(whole, prefix, /*need_parentheses=*/true).commands.empty()) {
+        sequence.commands.assign(1, *std::move(garbled));
+        all = true;
+      }
+    }
+    if (all) {
       take(std::move(sequence.commands));
       // The line goes, but what wraps it stays.
       const auto around = std::string(text.substr(line->begin, begin - line->begin)) +

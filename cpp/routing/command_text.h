@@ -13,6 +13,9 @@ namespace llm_proxy {
 struct Command {
   std::string name;
   std::vector<std::pair<std::string, std::string>> args;  // a bare argument has no name
+  // The line, where it begins like a command but is not written as one: "!/backend two". Empty: it
+  // is a command.
+  std::string garbled;
 
   // The value of the argument of that name, else of the first bare one; empty
   // if there is none.
@@ -37,7 +40,12 @@ std::optional<std::string> next_prefix(const Command& command, std::string_view 
 // what programs put into a user's text
 // (<system-reminder>, <environment_details>, …) are left alone. Depends on the
 // text only, so that the same text always leaves the same rest.
-CommandText take_commands(std::string_view text, std::string_view prefix);
+//
+// A first line that begins with the prefix and a name that `known` says yes to, but goes on
+// otherwise than a command, is taken out whole as a garbled one. No `known`: it stays.
+using CommandNameTest = bool (*)(std::string_view name);
+CommandText take_commands(std::string_view text, std::string_view prefix,
+                          CommandNameTest known = nullptr);
 
 // Whether a text holds nothing of the user's own: blanks, and what programs put
 // there.

@@ -29,11 +29,13 @@ class CoolDowns {
     Rest rest;
   };
 
-  // `model` empty: the whole key. A later end replaces an earlier one, never the other way.
-  void start(std::string_view model, Rest rest, TimePoint now) {
+  // `model` empty: the whole key. A later end replaces an earlier one, never the other way. True if
+  // it was free until now.
+  bool start(std::string_view model, Rest rest, TimePoint now) {
     if (model.empty()) {
+      const bool was_free = !whole_ || whole_->until <= now;
       if (!whole_ || whole_->until < rest.until) whole_ = rest;
-      return;
+      return was_free;
     }
     std::erase_if(models_, [now](const ModelRest& entry) { return entry.rest.until <= now; });
     const auto known =
@@ -41,7 +43,7 @@ class CoolDowns {
                      [model](const ModelRest& entry) { return entry.model == model; });
     if (known != models_.end()) {
       if (known->rest.until < rest.until) known->rest = rest;
-      return;
+      return false;
     }
     if (models_.size() == kMaxModels) {
       models_.erase(std::min_element(
@@ -49,6 +51,19 @@ class CoolDowns {
           [](const ModelRest& a, const ModelRest& b) { return a.rest.until < b.rest.until; }));
     }
     models_.push_back({std::string(model), rest});
+    return true;
+  }
+
+  // Forgets the rests of this model, and of the key as a whole, that are over. True if there were
+  // any.
+  bool forget_ended(std::string_view model, TimePoint now) {
+    const bool whole = whole_ && whole_->until <= now;
+    if (whole) whole_.reset();
+    return std::erase_if(models_,
+                         [&](const ModelRest& entry) {
+                           return entry.model == model && entry.rest.until <= now;
+                         }) > 0 ||
+           whole;
   }
 
   // Nothing: free for this model.
@@ -65,13 +80,16 @@ class CoolDowns {
   }
 
   // It has just worked: what refused it takes it again. A limit stays: others may still run into
-  // it.
-  void end_refusals(std::string_view model) {
+  // it. True if a refusal ended.
+  bool end_refusals(std::string_view model) {
     const auto refusal = [](const Rest& rest) { return rest.why != ErrorKind::rate_limited; };
-    if (whole_ && refusal(*whole_)) whole_.reset();
-    std::erase_if(models_, [&](const ModelRest& entry) {
-      return entry.model == model && refusal(entry.rest);
-    });
+    const bool whole = whole_ && refusal(*whole_);
+    if (whole) whole_.reset();
+    return std::erase_if(models_,
+                         [&](const ModelRest& entry) {
+                           return entry.model == model && refusal(entry.rest);
+                         }) > 0 ||
+           whole;
   }
 
   bool empty() const { return !whole_ && models_.empty(); }

@@ -67,6 +67,12 @@ constexpr std::array<std::string_view, 9> kOverflowWords{
     "reduce the length of the messages",
 };
 
+// What providers write where they count by account and not by model.
+constexpr std::array<std::string_view, 9> kAccountWords{
+    "account", "organization", "workspace", "api key",   "this key",
+    "api-key", "billing",      "credit",    "your plan",
+};
+
 std::string folded(std::string_view text) {
   std::string out(text);
   for (auto& c : out) {
@@ -105,8 +111,13 @@ FailureRule rule_of(const Error& error) {
 bool blames_model(const Error& error, std::string_view model) {
   if (error.kind != ErrorKind::rate_limited && error.kind != ErrorKind::forbidden) return false;
   const auto message = folded(error.message);
-  return message.find("model") != std::string::npos ||
-         (!model.empty() && message.find(folded(model)) != std::string::npos);
+  const auto says = [&](std::string_view words) {
+    return message.find(words) != std::string::npos;
+  };
+  if (says("model") || (!model.empty() && says(folded(model)))) return true;
+  // Providers count by model, unless they say otherwise; who may not do something may do nothing.
+  return error.kind == ErrorKind::rate_limited && error.code != "insufficient_quota" &&
+         std::none_of(kAccountWords.begin(), kAccountWords.end(), says);
 }
 
 }  // namespace llm_proxy

@@ -39,7 +39,8 @@ FailureRule rule_of(const Error& error);
 // A 400 or 413 that says the prompt is too long for the model: another model may take it.
 bool is_context_overflow(const Error& error);
 
-// True when a key-scoped failure speaks of the model only: the key's other models go on.
+// True when a key-scoped failure concerns the model only: the key's other models go on. A 429 does,
+// unless it speaks of the account.
 bool blames_model(const Error& error, std::string_view model);
 
 // What the configuration says about failures.

@@ -4,6 +4,8 @@
 #include <functional>
 #include <utility>
 
+#include "base/log.h"
+
 namespace llm_proxy {
 namespace {
 
@@ -56,7 +58,15 @@ KeyPool::Pick KeyPool::choose(std::string_view model, TimePoint now,
   return out;
 }
 
-KeyPool::Pick KeyPool::begin(Pick pick, TimePoint now) {
+std::string KeyPool::label(std::size_t key) const {
+  return "backend " + instance_->name + ": key " + std::to_string(key + 1) + " of " +
+         std::to_string(keys_.size());
+}
+
+KeyPool::Pick KeyPool::begin(Pick pick, std::string_view model, TimePoint now) {
+  if (auto& rests = keys_[pick.key]->cool_downs; !rests.empty() && rests.forget_ended(model, now)) {
+    log(LogLevel::warning, label(pick.key), " is asked again, its rest is over");
+  }
   pick.ready = true;
   pick.probe = instance_->breaker.begin(now);
   if (policy_ != Backend::KeyPolicy::fill_first) instance_->turn = pick.key + 1;
@@ -68,7 +78,7 @@ KeyPool::Pick KeyPool::pick(std::string_view model, TimePoint now,
                             std::optional<std::uint64_t> sticky) {
   const std::lock_guard lock(instance_->mutex);
   const auto chosen = choose(model, now, sticky);
-  return chosen.ready ? begin(chosen, now) : chosen;
+  return chosen.ready ? begin(chosen, model, now) : chosen;
 }
 
 KeyPool::Pick KeyPool::look(std::string_view model, TimePoint now) const {
@@ -90,13 +100,15 @@ KeyPool::Pick KeyPool::last_resort(std::string_view model, TimePoint now) {
     out.key = i;
     out.ready = true;
   }
-  return out.ready ? begin(out, now) : out;
+  return out.ready ? begin(out, model, now) : out;
 }
 
 void KeyPool::answered(const Pick& pick, std::string_view model) {
   const std::lock_guard lock(instance_->mutex);
   instance_->breaker.on_success();
-  if (auto& rests = keys_[pick.key]->cool_downs; !rests.empty()) rests.end_refusals(model);
+  if (auto& rests = keys_[pick.key]->cool_downs; !rests.empty() && rests.end_refusals(model)) {
+    log(LogLevel::warning, label(pick.key), " works again");
+  }
 }
 
 void KeyPool::key_failed(const Pick& pick, std::string_view model, TimePoint until, ErrorKind why,
@@ -106,7 +118,12 @@ void KeyPool::key_failed(const Pick& pick, std::string_view model, TimePoint unt
   auto& key = *keys_[pick.key];
   ++key.failed;
   if (why == ErrorKind::rate_limited) key.last_limited = now;
-  key.cool_downs.start(model, {until, why}, now);
+  if (key.cool_downs.start(model, {until, why}, now) && until > now) {
+    log(LogLevel::warning, label(pick.key), " rests for ",
+        std::chrono::ceil<std::chrono::seconds>(until - now).count(), " s",
+        model.empty() ? std::string() : " for model " + std::string(model.substr(0, 100)), ": ",
+        name(why));
+  }
 }
 
 void KeyPool::instance_failed(const Pick& pick, std::optional<TimePoint> rest_until,

@@ -43,7 +43,8 @@ struct InstanceHealth {
 //
 // Part of a snapshot; what it knows is shared with the pools of earlier and later snapshots, by
 // instance and key, so that a reload forgets nothing. Called on every worker: one short lock a
-// call. An instance without keys of its own has one nameless key.
+// call. An instance without keys of its own has one nameless key. The log says when a key begins to
+// rest and when it is asked again.
 class KeyPool {
  public:
   // May the model be asked? Who holds a ready one tells the pool how it went, exactly once.
@@ -107,7 +108,9 @@ class KeyPool {
 
   // With the lock held.
   Pick choose(std::string_view model, TimePoint now, std::optional<std::uint64_t> sticky) const;
-  Pick begin(Pick pick, TimePoint now);
+  Pick begin(Pick pick, std::string_view model, TimePoint now);
+  // "backend openai: key 2 of 3"
+  std::string label(std::size_t key) const;
 
   std::shared_ptr<Instance> instance_;
   std::vector<std::shared_ptr<Key>> keys_;  // in the order of the configuration

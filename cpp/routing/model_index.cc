@@ -29,4 +29,10 @@ std::vector<std::string> ModelIndex::who_has(const std::string& model) const {
   return found == index->end() ? std::vector<std::string>() : found->second;
 }
 
+std::vector<std::string> ModelIndex::models_of(const std::string& instance) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_instance_.find(instance);
+  return found == by_instance_.end() ? std::vector<std::string>() : found->second;
+}
+
 }  // namespace llm_proxy

@@ -20,6 +20,8 @@ class ModelIndex {
   void put(const std::string& instance, std::vector<std::string> models);
   // By name; in the order of the instances' names.
   std::vector<std::string> who_has(const std::string& model) const;
+  // What this instance has; nothing if it has never said so.
+  std::vector<std::string> models_of(const std::string& instance) const;
 
  private:
   using ByModel = std::unordered_map<std::string, std::vector<std::string>>;

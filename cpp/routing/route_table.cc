@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <utility>
+
+#include "base/nearest.h"
 
 namespace llm_proxy {
 namespace {
@@ -203,6 +206,35 @@ std::string RouteTable::names() const {
     out += name;
   }
   return out.empty() ? "none" : out;
+}
+
+Error RouteTable::no_backend(std::string_view name) const {
+  std::vector<std::string_view> there;
+  for (const auto& [known, backend] : by_name_) there.push_back(known);
+  const auto meant = did_you_mean(name, there);
+  return {ErrorKind::malformed_request,
+          "no backend is called '" + std::string(name.substr(0, 80)) + "'" +
+              (meant.empty() ? "; there are: " : meant + " There are: ") + names()};
+}
+
+std::vector<std::string> RouteTable::model_names() const {
+  std::set<std::string> out;
+  const auto add = [&](std::string name) {
+    if (permitted(name)) out.insert(std::move(name));
+  };
+  for (const auto& backend : *backends_) {
+    for (const auto& model : backend.models) {
+      add(out.contains(model) ? backend.name + ":" + model : model);
+    }
+  }
+  for (const auto& backend : *backends_) {
+    if (!settings_.index || !backend.models.empty()) continue;
+    for (const auto& model : settings_.index->models_of(backend.name)) {
+      add(&backend == default_ ? model : backend.name + ":" + model);
+    }
+  }
+  for (auto& alias : alias_names()) add(std::move(alias));
+  return {out.begin(), out.end()};
 }
 
 std::vector<std::string> RouteTable::alias_names() const {

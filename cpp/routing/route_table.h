@@ -122,6 +122,12 @@ class RouteTable {
   std::vector<std::string> alias_names() const;
   // "anthropic, openai, openai.2"
   std::string names() const;
+  // "no backend is called 'opnai': did you mean 'openai'? There are: anthropic, openai"
+  Error no_backend(std::string_view name) const;
+  // What clients may name, as far as it is known without asking a provider: models that the
+  // configuration lists, models that backends have said they have, and aliases. Sorted; a model
+  // that only its backend's name leads to has that name before it.
+  std::vector<std::string> model_names() const;
 
  private:
   struct Alias {

@@ -37,7 +37,7 @@ HttpCall::~HttpCall() {
 }
 
 std::string HttpCall::where() const {
-  return request_.target->endpoint.authority();
+  return request_.target->who;
 }
 
 void HttpCall::start() {
@@ -50,17 +50,18 @@ void HttpCall::start() {
 
 void HttpCall::connect() {
   state_ = State::connecting;
-  ticket_ = context_.pool().connect(request_.target->endpoint, request_.connect_timeout,
-                                    [this](Result<Connection> connected) {
-                                      context_.sweep();
-                                      const auto ticket = std::move(ticket_);
-                                      if (connected) {
-                                        send(*std::move(connected));
-                                      } else {
-                                        const auto error = connected.error();
-                                        fail(error.kind, error.message);
-                                      }
-                                    });
+  ticket_ = context_.pool().connect(
+      request_.target->endpoint, request_.connect_timeout, [this](Result<Connection> connected) {
+        context_.sweep();
+        const auto ticket = std::move(ticket_);
+        if (connected) {
+          send(*std::move(connected));
+        } else {
+          auto error = connected.error();
+          error.message = where() + " cannot be reached: " + error.message;
+          fail(std::move(error));
+        }
+      });
 }
 
 void HttpCall::send(Connection connection) {
@@ -356,12 +357,18 @@ void HttpCall::complete(bool reusable) {
 }
 
 void HttpCall::fail(ErrorKind kind, std::string message) {
+  Error error{kind, std::move(message)};
+  error.detail = request_.target->endpoint.authority();
+  fail(std::move(error));
+}
+
+void HttpCall::fail(Error error) {
   if (sink_ == nullptr) return;
   state_ = State::done;
   deadline_.disarm();
   ticket_.reset();
   connection_.reset();
-  std::exchange(sink_, nullptr)->on_failure({kind, std::move(message)});
+  std::exchange(sink_, nullptr)->on_failure(std::move(error));
 }
 
 void HttpCall::cancel() {

@@ -71,6 +71,7 @@ class HttpCall final : public UpstreamCall {
   void on_closed(const ErrorCode& error);
   void complete(bool reusable);
   void fail(ErrorKind kind, std::string message);
+  void fail(Error error);
   std::string where() const;
   void await_bytes();
 

@@ -178,7 +178,7 @@ TEST_F(PoolTest, keeps_no_more_idle_connections_than_it_may) {
   EXPECT_TRUE(peers[0].at_end()) << "the oldest goes first";
 }
 
-TEST_F(PoolTest, names_host_port_and_cause_when_refused) {
+TEST_F(PoolTest, names_the_cause_when_refused_and_the_address_for_the_log_alone) {
   start();
   std::uint16_t closed_port = 0;
   {
@@ -188,8 +188,8 @@ TEST_F(PoolTest, names_host_port_and_cause_when_refused) {
   auto attempt = connect({false, "127.0.0.1", closed_port});
   ASSERT_FALSE(attempt->settled.get());
   EXPECT_EQ(attempt->error->kind, ErrorKind::upstream_unreachable);
-  EXPECT_EQ(attempt->error->message,
-            "Cannot connect to 127.0.0.1:" + std::to_string(closed_port) + ": Connection refused.");
+  EXPECT_EQ(attempt->error->message, "Connection refused.");
+  EXPECT_EQ(attempt->error->detail, "127.0.0.1:" + std::to_string(closed_port));
   finish(attempt);
 }
 
@@ -205,8 +205,10 @@ TEST_F(PoolTest, says_when_a_name_cannot_be_resolved) {
   auto attempt = connect({false, "no..such..host", 80});
   ASSERT_FALSE(attempt->settled.get());
   EXPECT_EQ(attempt->error->kind, ErrorKind::upstream_unreachable);
-  EXPECT_NE(attempt->error->message.find("no..such..host cannot be resolved"), std::string::npos)
+  EXPECT_NE(attempt->error->message.find("its name cannot be resolved"), std::string::npos)
       << attempt->error->message;
+  EXPECT_EQ(attempt->error->message.find("such"), std::string::npos) << attempt->error->message;
+  EXPECT_EQ(attempt->error->detail, "no..such..host:80");
   finish(attempt);
 }
 

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
+
 namespace llm_proxy {
 namespace {
 
@@ -22,7 +25,7 @@ class CommandTable : public testing::Test {
 
   // What the user hears; an error with "error: " before it.
   std::string say(std::string_view text) {
-    const auto taken = take_commands(text, "!/");
+    const auto taken = take_commands(text, "!/", is_like_a_command);
     auto answer = run_commands(taken.commands, {routes_, "!/", "gpt-4.1"}, state_);
     return answer ? *answer : "error: " + answer.error().message;
   }
@@ -103,11 +106,15 @@ TEST_F(CommandTable, keeps_failover_routes_of_the_session) {
 TEST_F(CommandTable, says_what_would_have_been_valid) {
   for (const auto& [text, want] : std::initializer_list<std::pair<std::string_view, std::string>>{
            {"!/backend(opnai)",
-            "error: no backend is called 'opnai'; there "
-            "are: anthropic, openai, openrouter"},
+            "error: no backend is called 'opnai': did you mean 'openai'? There are: anthropic, "
+            "openai, "
+            "openrouter"},
+           {"!/backend(mine)",
+            "error: no backend is called 'mine'; there are: anthropic, openai, openrouter"},
            {"!/model(opnai:gpt-4.1)",
-            "error: no backend is called 'opnai'; there are: anthropic, "
-            "openai, openrouter"},
+            "error: no backend is called 'opnai': did you mean 'openai'? There are: anthropic, "
+            "openai, "
+            "openrouter"},
            {"!/model(openai.7:gpt-4.1)",
             "error: model, character 1: 'openai.7' is no instance of 'openai'; "
             "there are: "
@@ -135,8 +142,58 @@ TEST_F(CommandTable, says_what_would_have_been_valid) {
     EXPECT_EQ(say(text), want) << text;
     EXPECT_TRUE(state_.empty()) << text;
   }
-  EXPECT_EQ(say("!/modle(x)").substr(0, 60),
-            "error: no command is called 'modle'; there are: help, hello,");
+  EXPECT_EQ(say("!/unheard(x)").substr(0, 62),
+            "error: no command is called 'unheard'; there are: help, hello,");
+  EXPECT_EQ(
+      say("!/modle(x)"),
+      "error: no command is called 'modle': did you mean !/model([backend:]model)? !/help lists "
+      "all");
+}
+
+TEST_F(CommandTable, shows_how_a_garbled_command_is_written) {
+  for (const auto& [text, want] : std::initializer_list<std::pair<std::string_view, std::string>>{
+           {"!/backend anthropic", "write !/backend(anthropic)\n"},
+           {"!/model(openai:gpt-4.1", "write !/model(openai:gpt-4.1)\n"},
+           {"!/modle two", "write !/model(two)\n"},
+           {"!/set model=x", "write !/set(model=x)\n"},
+           {"!/set model=x, temperature=0", "write !/set(model=x, temperature=0)\n"},
+           {"!/model two and tell me a joke", "write !/model(two)\n"},
+           {"!/help me", "write !/help(me)\n"},
+           {"!/status, please", "write !/status on a line of its own\n"},
+       }) {
+    const auto said = say(text);
+    EXPECT_EQ(
+        said.find("error: '" + std::string(text) + "' is not written as a command is: " + want), 0U)
+        << said;
+    EXPECT_TRUE(state_.empty()) << text;
+  }
+}
+
+TEST_F(CommandTable, lists_models_and_names_the_nearest) {
+  EXPECT_EQ(say("!/models"), "gpt-4.1");
+  auto index = std::make_shared<ModelIndex>();
+  index->put("openai", {"left out: the configuration says what it has"});
+  index->put("anthropic", {"claude-sonnet-4-5", "claude-opus-4-5"});
+  RouteTable::Settings settings;
+  settings.aliases = {{"fast", "openai:gpt-4.1"}};
+  settings.index = index;
+  rebuild(std::move(settings));
+  EXPECT_EQ(say("!/models"),
+            "anthropic:claude-opus-4-5\nanthropic:claude-sonnet-4-5\nfast\ngpt-4.1");
+  EXPECT_EQ(say("!/models(SONNET)"), "anthropic:claude-sonnet-4-5");
+  EXPECT_EQ(say("!/models(llama)"), "No model's name holds 'llama'.");
+  EXPECT_EQ(say("!/model(gtp-4.1)"),
+            "The model of this session is now gtp-4.1, served by openai. No backend lists that "
+            "model; the nearest is gpt-4.1.");
+  EXPECT_EQ(say("!/model(gpt-4.1)"), "The model of this session is now gpt-4.1, served by openai.");
+}
+
+TEST_F(CommandTable, lists_a_bounded_number_of_models) {
+  for (int i = 0; i < 1000; ++i) backends_[1].models.push_back("m" + std::to_string(i));
+  rebuild({});
+  const auto said = say("!/models");
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 200);
+  EXPECT_NE(said.find("and 801 more: !/models(text)"), std::string::npos) << said;
 }
 
 TEST_F(CommandTable, does_all_or_nothing) {

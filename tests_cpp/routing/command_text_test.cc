@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 namespace llm_proxy {
 namespace {
 
@@ -79,6 +81,36 @@ TEST(CommandText, leaves_alone_what_is_no_command) {
        }) {
     EXPECT_EQ(taken(text), "nothing") << text;
   }
+}
+
+TEST(CommandText, takes_a_garbled_first_line_out_whole) {
+  const auto known = [](std::string_view name) { return name == "model" || name == "set"; };
+  for (const auto& [text, argument, rest] :
+       std::initializer_list<std::tuple<std::string_view, std::string_view, std::string_view>>{
+           {"!/model two", "two", ""},
+           {"!/model(two", "two", ""},
+           {"!/model two)", "two", ""},
+           {"!/model[two]", "two", ""},
+           {"!/model: two", "two", ""},
+           {"!/ model(two)", "two", ""},
+           {"!/model(two))", "two", ""},
+           {"!/set model=x", "model=x", ""},
+           {"!/model two\nand now?", "two", "and now?"},
+           {"!/model?", "", ""},
+       }) {
+    const auto found = take_commands(text, "!/", known);
+    ASSERT_EQ(found.commands.size(), 1U) << text;
+    EXPECT_FALSE(found.commands[0].garbled.empty()) << text;
+    EXPECT_EQ(found.commands[0].value("name"), argument) << text;
+    EXPECT_EQ(found.rest, rest) << text;
+    EXPECT_EQ(found.blank, rest.empty()) << text;
+  }
+  for (const std::string_view text :
+       {"!/model/two", "!/model.txt", "!/other two", "see !/model two", "one\n!/model two",
+        "> !/model two", "```\n!/model two\n```"}) {
+    EXPECT_TRUE(take_commands(text, "!/", known).commands.empty()) << text;
+  }
+  EXPECT_EQ(take_commands("!/model(x) and then", "!/", known).rest, "and then");
 }
 
 TEST(CommandText, knows_any_prefix) {

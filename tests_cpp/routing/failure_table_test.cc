@@ -79,7 +79,10 @@ TEST(FailureTable, knows_a_prompt_that_is_too_long_in_every_providers_words) {
 TEST(FailureTable, rests_a_key_for_one_model_only_when_the_body_says_so) {
   EXPECT_TRUE(blames_model(said(429, "Rate limit reached for gpt-4.1"), "gpt-4.1"));
   EXPECT_TRUE(blames_model(said(403, "Key not allowed for this model"), "gpt-4.1"));
-  EXPECT_FALSE(blames_model(said(429, "Too many requests"), "gpt-4.1"));
+  EXPECT_TRUE(blames_model(said(429, "Too many requests"), "gpt-4.1"));
+  EXPECT_FALSE(blames_model(said(429, "This account makes too many requests"), "gpt-4.1"));
+  EXPECT_FALSE(blames_model(said(429, "Limit of your organization reached"), "gpt-4.1"));
+  EXPECT_FALSE(blames_model(said(403, "Not allowed"), "gpt-4.1"));
   EXPECT_FALSE(blames_model(said(401, "no such model or key"), "gpt-4.1"));
 }
 

@@ -3,7 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <fstream>
 #include <set>
+#include <string>
+
+#include "base/log.h"
 
 namespace llm_proxy {
 namespace {
@@ -104,6 +109,31 @@ TEST_F(KeyPoolTest, rests_a_key_for_the_model_it_was_limited_for) {
   for (int i = 0; i < 3; ++i) limit(seconds(60), "m");
   EXPECT_EQ(ask("m"), -1);
   EXPECT_NE(ask("other"), -1);
+}
+
+TEST_F(KeyPoolTest, logs_when_a_key_begins_to_rest_and_when_it_is_asked_again) {
+  const std::string path = testing::TempDir() + "key_pool_test.txt";
+  std::remove(path.c_str());
+  ASSERT_TRUE(log_to_file(path));
+  limit(seconds(60), "m");
+  limit(seconds(60), "m");
+  limit(seconds(60), "m");
+  EXPECT_EQ(ask("m"), -1);
+  EXPECT_EQ(ask("other"), 0);
+  clock_.advance(seconds(60));
+  EXPECT_NE(ask("m"), -1);
+  refuse(seconds(300));
+  log_to_file("");
+  std::ifstream file(path);
+  std::string said;
+  for (std::string line; std::getline(file, line);) said += line.substr(24) + "\n";
+  EXPECT_EQ(said,
+            " warning backend up: key 1 of 3 rests for 60 s for model m: rate_limited\n"
+            " warning backend up: key 2 of 3 rests for 60 s for model m: rate_limited\n"
+            " warning backend up: key 3 of 3 rests for 60 s for model m: rate_limited\n"
+            " warning backend up: key 2 of 3 is asked again, its rest is over\n"
+            " warning backend up: key 3 of 3 is asked again, its rest is over\n"
+            " warning backend up: key 3 of 3 rests for 300 s: unauthenticated\n");
 }
 
 TEST_F(KeyPoolTest, names_the_soonest_limited_key_when_none_is_free) {

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Expected] = {
     "!/hello": PLAIN,
     "!/status": PLAIN,
     "!/pwd": PLAIN,
+    "!/models": PLAIN,
     "!/backend(right)": Expected("right"),
     "!/model(other)": Expected(model="other"),
     "!/model(right:other)": Expected("right", "other"),
@@ -214,7 +215,13 @@ async def test_a_wrong_command_is_explained_and_nothing_is_sent(
         ask = Client(three.url, "s", streamed).asking(frontend)
         history: list[Turn] = []
         for text, explained in {
-            "!/modle(x)": "no command is called 'modle'; there are: help, hello",
+            "!/modle(x)": "no command is called 'modle': did you mean !/model([backend:]model)?",
+            "!/unheard(x)": "no command is called 'unheard'; there are: help, hello",
+            "!/backend right": "'!/backend right' is not written as a command is: write "
+            "!/backend(right)",
+            "!/model(right:x\nDo this": "'!/model(right:x' is not written as a command is: write "
+            "!/model(right:x)",
+            "Do this\n!/backend(letf)": "no backend is called 'letf': did you mean 'left'?",
             "Do this\n!/backend(opnai)": "no backend is called 'opnai'; there are: left, right",
             "!/temperature(9) Do this": "temperature must be a number from 0 to 2, not '9'",
         }.items():

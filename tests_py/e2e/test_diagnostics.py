@@ -46,7 +46,7 @@ async def shown(http: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def test_a_limited_instance_says_how_long_and_comes_back_when_told(tmp_path: Path) -> None:
-    limited = error(429, "rate_limit_error", "slow", ("retry-after", "60"))
+    limited = error(429, "rate_limit_error", "this account is too fast", ("retry-after", "60"))
     async with (
         Upstream(lambda _: limited) as upstream,
         serving(upstream, tmp_path) as http,
