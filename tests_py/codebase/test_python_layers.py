@@ -18,6 +18,7 @@ CORE = "_core"
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "contracts": set(),
+    "cpus": set(),
     "import_problem": set(),
     "lane_watchdog": set(),
     "backends.catalog": set(),
@@ -28,10 +29,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rings.services": {CORE, "rings"},
     "rings.builtin": {CORE, "rings", "rings.services"},
     "rings.runtime": {
-        *(CORE, "import_problem", "lane_watchdog"),
+        *(CORE, "cpus", "import_problem", "lane_watchdog"),
         *("rings", "rings.services", "rings.builtin"),
     },
-    "config": {CORE, "", "contracts", "backends", "backends.catalog"},
+    "config": {CORE, "", "contracts", "cpus", "backends", "backends.catalog"},
     "server": {CORE, "lane_watchdog", "backends", "backends.runtime"},
     "admin": {"config", "rings", "rings.runtime"},
     "assembly": {"admin", "rings", "rings.runtime", "server"},

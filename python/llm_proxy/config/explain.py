@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from llm_proxy import cpus
 from llm_proxy.config.settings import Backend, Settings
 from llm_proxy.config.table import SETTINGS, Value
 
@@ -17,7 +18,11 @@ def explain(settings: Settings) -> Iterator[str]:
     width = max(len(setting.path) for setting in SETTINGS)
     for setting in SETTINGS:
         shown = _shown(settings.values[setting.path], setting.secret)
-        yield f"{setting.path:{width}}  {shown:24}  {settings.origins[setting.path]}"
+        origin = str(settings.origins[setting.path])
+        if setting.path == "io_threads" and settings.values["io_threads"] == 0:
+            usable = cpus.usable_cpus()
+            origin = f"{origin}; {usable.count} now: {usable.reason}"
+        yield f"{setting.path:{width}}  {shown:24}  {origin}"
     yield ""
     for backend in settings.backends:
         default = "  <- default" if backend.name == settings.default_backend else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from llm_proxy import __version__
+from llm_proxy import __version__, cpus
 from llm_proxy.backends.catalog import AUTH_OF_FORMAT, INSTALL_OAUTH, OAUTH_PACKAGE_BACKENDS
 from llm_proxy.config.settings import Backend, Settings
 from llm_proxy.config.table import SETTINGS
@@ -21,6 +21,8 @@ def snapshot(settings: Settings) -> str:
         if setting.engine:
             _put(made, setting.path, settings.values[setting.path])
     _put(made, "anthropic_port", settings.anthropic_port)
+    if not made["io_threads"]:
+        made["io_threads"] = cpus.usable_cpus().count
     _put(made, "auth.api_keys", settings.client_keys)
     _put(made, "auth.admin_keys", settings.admin_keys)
     return json.dumps(

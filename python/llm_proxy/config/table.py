@@ -50,7 +50,8 @@ SETTINGS: tuple[Setting, ...] = (
             at_least=0, at_most=65535),
     Setting("anthropic_port", "whole", -1, "second port, which serves Anthropic's API alone at its root; 0: any free one, "
             "-1: none", ("--anthropic-port",), ("ANTHROPIC_PORT",), at_least=-1, at_most=65535),
-    Setting("io_threads", "whole", 0, "number of threads for network traffic; 0: one per core", ("--io-threads",),
+    Setting("io_threads", "whole", 0, "number of threads for network traffic; 0: one for each "
+            "processor that the affinity mask and the cgroup's quota allow", ("--io-threads",),
             ("LLM_PROXY_IO_THREADS",), at_least=0, at_most=1024),
     Setting("auth.api_keys", "texts", (), "keys of clients: each request must carry one; empty: no key is required", (),
             ("API_KEYS", "LLM_INTERACTIVE_PROXY_API_KEY"), secret=True, also=("auth.auth_token",)),

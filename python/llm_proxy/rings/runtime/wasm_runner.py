@@ -11,15 +11,15 @@ import base64
 import importlib
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llm_proxy import _core
+from llm_proxy.cpus import usable_cpus
 from llm_proxy.rings.context import Headers, PluginContext, Reply
 from llm_proxy.rings.runtime.engine import sendable
 from llm_proxy.rings.sdk import BasePlugin, PluginResponse
@@ -56,7 +56,8 @@ class WasmLimits:
     memory_mb: float = 64.0
     timeout_ms: float = 500.0
     fuel: int | None = 2_000_000_000  # instructions a call; None: only the time counts
-    instances: int = min(4, os.cpu_count() or 1)  # calls at once, each on a thread of its own
+    # calls at once, each on a thread of its own
+    instances: int = field(default_factory=lambda: min(4, usable_cpus().count))
     wasi: bool = False
 
 
