@@ -23,6 +23,7 @@ _OTHERS = (
     ("tests_cpp", "mirrors `cpp`"),
     ("tests_py", "mirrors `python`; also `e2e` and `codebase`"),
     ("bench", "load generator, provider stand-in, nginx as the yardstick"),
+    ("packaging", "wheels, their list of libraries and their check; systemd unit, Containerfile"),
 )
 
 

@@ -140,7 +140,7 @@ def test_a_command_of_ours_shown_succeeds(shown: Shown, tmp_path: Path) -> None:
 def test_a_verb_of_dev_shown_exists(shown: Shown) -> None:
     listed = subprocess.run([ROOT / "dev"], capture_output=True, text=True, check=True, cwd=ROOT)
     verbs = set(re.findall(r"^  (\w+)", listed.stdout, re.M))
-    assert len(verbs) == 14
+    assert len(verbs) == 16
     assert shown.words()[1][1] in verbs
 
 
