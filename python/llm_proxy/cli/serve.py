@@ -19,6 +19,7 @@ from llm_proxy.assembly import make_server
 from llm_proxy.cli.banner import show
 from llm_proxy.cli.configuration import Configuration
 from llm_proxy.cli.loop import run
+from llm_proxy.cli.service import tell_service_manager
 from llm_proxy.config.errors import ConfigError, Problem
 from llm_proxy.config.files import unusable
 from llm_proxy.config.plan import plan, waits_for_a_start
@@ -69,7 +70,9 @@ async def _serve(configuration: Configuration, settings: Settings) -> int:
         server.reread = reread
         loop.add_signal_handler(signal.SIGHUP, reread.on_signal)
         show(settings, server, _files(configuration))
+        tell_service_manager("READY=1")
         await stop.wait()
+        tell_service_manager("STOPPING=1")
         logger.info("Stopping: requests under way may finish; a second signal exits at once.")
     finally:
         await server.stop()
