@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from llm_proxy._core import SseReader
 from llm_proxy.backends.registry import BackendRegistry
 from llm_proxy.backends.runtime.bridge import BackendBridge, Running
+from llm_proxy.testing.replies import deltas_of, events_of, object_of, text_of
 
 
 class Answer:
@@ -75,20 +75,20 @@ class Answer:
     @property
     def events(self) -> list[str]:
         """The data of every event of a streamed reply, `[DONE]` included."""
-        return [data for _, data in SseReader().events(b"".join(self.chunks))]
+        return events_of(b"".join(self.chunks))
 
     @property
     def text(self) -> str:
-        """All text of the reply, whole or streamed."""
-        if not self.streaming:
-            return str(self.body["choices"][0]["message"].get("content") or "")
-        deltas = [
-            choice.get("delta", {})
-            for data in self.events
-            if data != "[DONE]"
-            for choice in json.loads(data).get("choices", [])
-        ]
-        return "".join(delta.get("content") or "" for delta in deltas)
+        """All text of the reply, whole or streamed; what there is of it if the call failed."""
+        if self.streaming:
+            return deltas_of(self.events)
+        return text_of(object_of(b"".join(self.chunks)))
+
+    def __repr__(self) -> str:
+        """What a failed assertion shows: above all, why the call failed."""
+        if self.failure is not None:
+            return f"<Answer failed: {self.failure}, after the text {self.text!r}>"
+        return f"<Answer status={self.status} ended={self.ended} text={self.text!r}>"
 
     async def changed(self) -> None:
         """Waits until something more has come."""

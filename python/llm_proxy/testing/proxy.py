@@ -16,6 +16,7 @@ import yaml
 from llm_proxy.cli.serve import server_of
 from llm_proxy.config.load import Sources, load
 from llm_proxy.config.probe import installed_backends
+from llm_proxy.config.settings import Settings
 
 
 @asynccontextmanager
@@ -26,19 +27,25 @@ async def running_proxy(
 
     `config` is what the YAML file would hold. Nothing of the process's own environment is read.
     """
+    async with server_of(settings_for(config or {}, environment or {})) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+def settings_for(
+    config: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Settings:
+    """What a configuration file that holds `config` says, for a proxy on a free port."""
     quiet = {"APP_PORT": "0", "LLM_PROXY_ACCESS_LOG": "false", "LLM_PROXY_IO_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "proxy.yaml"
-        file.write_text(yaml.safe_dump(dict(config or {})), encoding="utf-8")
-        settings = load(
+        file.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+        return load(
             Sources(
                 environment={**quiet, **(environment or {})},
                 config_file=file,
                 plugin_backends=installed_backends(),
             )
         )
-    async with server_of(settings) as server:
-        yield f"http://127.0.0.1:{server.port}"
 
 
 @dataclass

@@ -133,16 +133,19 @@ class PluginManager:
         state_file: str | Path = MEMORY,
         tenants: Mapping[str, Any] | None = None,
         on_load_error: OnLoadError = "skip",
+        rows: Sequence[ManifestEntry] | None = None,
     ) -> None:
         """`on_load_error`: what a plugin that cannot be loaded ends. "refuse": building raises
         RequiredPluginMissing; "auto": only if the user enabled it by name or in the manifest of
-        `plugins_dir`; "skip": nothing, the others run. A `required` one is never skipped."""
+        `plugins_dir`; "skip": nothing, the others run. A `required` one is never skipped. `rows`:
+        the plugins to run, instead of what manifests and installed packages say."""
         self.plugins_dir = None if plugins_dir is None else Path(plugins_dir)
         directory = self.plugins_dir or Path("plugins")
         self.installed_dir = directory / "installed"
         self.manifest_path = directory / "manifest.yaml"
         settings = dict(config) if isinstance(config, Mapping) else {}
         self._on_load_error = on_load_error
+        self._given = rows
         self._store = StateStore(state_file)
         self._cache = ResponseCache()
         self.state = PluginState(cache=self._cache, config=settings, extra={"store": self._store})
@@ -184,7 +187,10 @@ class PluginManager:
         generation = Generation(edits=edits)
         others: list[RingEntry] = []
         missing: list[tuple[ManifestEntry, str]] = []
-        for row in read_manifests(self.plugins_dir, self._enable, edits):
+        rows = self._given
+        if rows is None:
+            rows = read_manifests(self.plugins_dir, self._enable, edits)
+        for row in rows:
             made: RingEntry | None = None
             problem = None if row.enabled else "disabled"
             if row.enabled and row.oddity:

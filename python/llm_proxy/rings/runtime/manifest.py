@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -60,6 +60,12 @@ _LIMITS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+class Loadable(Protocol):
+    """What hands a plugin over when it is loaded: the entry point of a package, or a test."""
+
+    def load(self) -> Any: ...
+
+
 @dataclass(slots=True)
 class ManifestEntry:
     """One row of a manifest, or one installed entry point that no row names."""
@@ -83,7 +89,7 @@ class ManifestEntry:
     ui_schema: list[Any] = field(default_factory=list)
     sha256: str | None = None
     allow_inprocess: bool = False
-    point: EntryPoint | None = None
+    point: Loadable | None = None
     problem: str | None = None  # why it cannot be loaded, if its row is wrong
     oddity: str | None = None  # what its row says that nobody reads; it can be loaded all the same
     where: str = ""  # "plugins/manifest.yaml:12"

@@ -25,7 +25,7 @@ class RingPlugins:
 
     `directory` holds a manifest; `enable` names built-in plugins ("stock": the usual set, "all":
     every one); `options` are further arguments of the PluginManager: `config`, `state_file`,
-    `tenants`.
+    `tenants`, `rows`.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class RingPlugins:
 
     @property
     def configured(self) -> bool:
-        """Whether a directory, a name or an installed package asks for ring plugins."""
-        if self._directory is not None or self._enable:
+        """Whether a directory, a name, a row or an installed package asks for ring plugins."""
+        if self._directory is not None or self._enable or self._options.get("rows"):
             return True
         return bool(entry_points(group=ENTRY_POINT_GROUP))
 
