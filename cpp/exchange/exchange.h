@@ -209,7 +209,6 @@ class Exchange final : public std::enable_shared_from_this<Exchange> {
   CallParams params_for(const Candidate& candidate) const;
   bool asks_for_usage() const;
   std::string upstream_fields(const Backend& backend, bool same_format);
-  std::string seal_session() const;
   std::unique_ptr<Relay> make_relay(const Backend& backend, bool keep_usage_chunk);
 
   void run_reply_ring(int status, std::string fields, std::string content_type, std::string body);

@@ -36,8 +36,9 @@ Result<void> Exchange::encode_for(const Backend& backend, std::string& out) {
   lane_->translation.quirks = backend.quirks;
   out.clear();
   auto& request = replaced_request_ ? *replaced_request_ : *request_;
-  restore_ids(request, context_.seals(), seal_session(), context_.worker().now());
-  restore_seals(request, context_.seals(), seal_session(), backend.format, context_.worker().now());
+  const auto session = seal_session(session_->request(), *request_);
+  restore_ids(request, context_.seals(), session, context_.worker().now());
+  restore_seals(request, context_.seals(), session, backend.format, context_.worker().now());
   if (auto encoded = format_of(backend.format).encode_request(request, lane_->translation, out);
       !encoded) {
     return encoded;
@@ -65,13 +66,6 @@ void Exchange::prepare_encoding() {
                            session_->request().frontend.json_array};
 }
 
-// Whose sealed thinking is whose: the client's, and its session's if it names one.
-std::string Exchange::seal_session() const {
-  const auto& request = session_->request();
-  const auto field = session_field(request.head);
-  return field.empty() ? request.owner : (request.owner + '\0').append(field);
-}
-
 // Same format on both sides: the reply's bytes are the client's, whoever wrote the request's.
 std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_usage_chunk) {
   const bool json_array = session_->request().frontend.json_array;
@@ -83,9 +77,9 @@ std::unique_ptr<Relay> Exchange::make_relay(const Backend& backend, bool keep_us
     return std::make_unique<RawRelay>(*lane_, client_format(), keep_usage_chunk, json_array,
                                       plain_path_.empty(), rated);
   }
-  return std::make_unique<TranslatingRelay>(*lane_, format_of(backend.format), client_format(),
-                                            lane_->encode_context, stream_, context_.seals(),
-                                            seal_session(), context_.worker().now());
+  return std::make_unique<TranslatingRelay>(
+      *lane_, format_of(backend.format), client_format(), lane_->encode_context, stream_,
+      context_.seals(), seal_session(session_->request(), *request_), context_.worker().now());
 }
 
 void Exchange::attempt_echo(const Backend& backend) {

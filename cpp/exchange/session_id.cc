@@ -2,6 +2,8 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
+
 #include "json/reader.h"
 #include "routing/session_store.h"
 
@@ -34,19 +36,11 @@ class Digest {
   EVP_MD_CTX* context_;
 };
 
-// What the body itself says.
-std::string named_in(std::string_view body) {
-  std::string best;
-  int rank = 0;
-  const auto take = [&](int better, std::string value) {
-    if (value.empty() || better <= rank) return;
-    rank = better;
-    best = std::move(value);
-  };
-  JsonReader json(body);
-  std::string_view key;
-  if (!json.begin_object()) return best;
-  while (json.next_key(key)) {
+// The best name for a session among the members of a body.
+class NameInBody {
+ public:
+  // Takes the next value of `json`, which is the member `key`, if it may be a name; else leaves it.
+  void read(std::string_view key, JsonReader& json) {
     const bool text = json.kind() == JsonKind::string;
     const bool object = json.kind() == JsonKind::object;
     Text value;
@@ -62,10 +56,33 @@ std::string named_in(std::string_view body) {
     } else if (key == "conversation" && object) {
       if (json.object(inner)) take(2, string_member(inner, "id").decode());
     } else if (key == "metadata" && object) {
-      if (json.object(inner)) take(1, string_member(inner, "user_id").decode());
+      if (json.object(inner)) take(kUser, string_member(inner, "user_id").decode());
     }
   }
-  return best;
+  const std::string& name() const { return name_; }
+  // It may name all sessions of one user.
+  bool is_user() const { return rank_ <= kUser; }
+
+ private:
+  static constexpr int kUser = 1;
+
+  void take(int rank, std::string value) {
+    if (value.empty() || rank <= rank_) return;
+    rank_ = rank;
+    name_ = std::move(value);
+  }
+
+  std::string name_;
+  int rank_ = 0;
+};
+
+std::string named_in(std::string_view body) {
+  NameInBody out;
+  JsonReader json(body);
+  std::string_view key;
+  if (!json.begin_object()) return {};
+  while (json.next_key(key)) out.read(key, json);
+  return out.name();
 }
 
 // What the ids of all sessions of a client begin with.
@@ -94,6 +111,27 @@ std::string named_session(const ClientRequest& client, std::string_view body) {
   if (name.empty()) name = named_in(body);
   return name.empty() ? name
                       : of_owner(client) + Digest().add("named").add(client.owner).add(name).made();
+}
+
+std::string seal_session(const ClientRequest& client, const Request& request) {
+  Digest digest;
+  digest.add("seals").add(client.owner);
+  if (const auto field = session_field(client.head); !field.empty()) {
+    digest.add("named").add(field);
+  } else {
+    NameInBody named;
+    for (const auto& [key, value] : request.members) {
+      JsonReader json(value);
+      named.read(key, json);
+    }
+    digest.add("named").add(named.name());
+    const auto& messages = request.messages;
+    const auto first = std::find_if(messages.begin(), messages.end(), [](const Message& message) {
+      return message.role == Role::user;
+    });
+    if (named.is_user() && first != messages.end()) add_texts(*first, digest.add("began"));
+  }
+  return (client.owner + '\0').append(digest.made());
 }
 
 std::string derived_session(const ClientRequest& client, const Request& request) {

@@ -23,6 +23,9 @@ std::string_view session_field(const RequestHead& head);
 // What its client says: a header line, or in the body session_id, extra_body.session_id,
 // prompt_cache_key, conversation, metadata.user_id. Empty if it says nothing.
 std::string named_session(const ClientRequest& client, std::string_view body);
+// Whose sealed thinking is whose: the session as its client names it, with the conversation's first
+// user message where it names none, or only the user. `request` is decoded from the client's body.
+std::string seal_session(const ClientRequest& client, const Request& request);
 // Else what stays the same in all turns of a conversation: the client's name, the system prompt and
 // the first user message.
 std::string derived_session(const ClientRequest& client, const Request& request);

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "formats/shared/tool_names.h"
 #include "formats/shared/words.h"
-#include "json/reader.h"
 
 namespace llm_proxy {
 namespace {
@@ -23,18 +23,19 @@ std::uint64_t hash_of(std::string_view text) {
   return std::hash<std::string_view>()(text);
 }
 
-// What tells two calls of one id apart: name and arguments, without white space between tokens.
+// What tells two calls of one id apart: name and arguments. Clients parse arguments and write them
+// anew: white space, the order of members and how characters are escaped count nothing. The text of
+// a custom tool is the same wrapped as {"input": text} or not.
 std::string said_by(std::string_view name, std::string_view arguments) {
   std::string said(name);
   said += '\0';
-  if (arguments.find_first_not_of(" \t\r\n") == std::string_view::npos) {
-    said += "{}";
-  } else if (is_json_object(arguments)) {
-    compact_to(arguments, said);
-  } else {
-    said += arguments;
+  if (arguments.find_first_not_of(" \t\r\n") == std::string_view::npos) return said + "{}";
+  const auto parsed = nlohmann::json::parse(arguments, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object()) return said.append(arguments);
+  if (parsed.size() == 1 && parsed.contains("input") && parsed["input"].is_string()) {
+    return said + parsed["input"].get_ref<const std::string&>();
   }
-  return said;
+  return said + parsed.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::string said_by(const ToolCallPart& call) {
@@ -54,12 +55,15 @@ std::string head_of(const Request& request) {
   return "-";
 }
 
-std::uint64_t calls_in(const Request& request) {
-  std::uint64_t calls = 0;
-  for (const Message& message : request.messages) {
-    for (const Part& part : message.parts) calls += std::holds_alternative<ToolCallPart>(part);
-  }
-  return calls;
+// The key of the `again`-th call of this id that says this, from 0.
+std::string again_key(std::string call_id, std::size_t again) {
+  if (again > 0) call_id.append(1, '\0').append(std::to_string(again));
+  return call_id;
+}
+
+// The id of a call and what it says, as one key.
+std::string whole_call(std::string_view call_id, std::string_view said) {
+  return std::string(call_id).append(1, '\0').append(said);
 }
 
 // What a stream's end sealed anew is kept by item.
@@ -149,22 +153,14 @@ const SealStore::Entry* SealStore::use(const std::string& key, std::string_view 
                                        Clock::time_point now) {
   const std::uint64_t wanted = hash_of(call);
   const auto [first, last] = places_.equal_range(key);
-  Place found;
-  std::size_t fresh = 0;
-  for (auto place = first; place != last; ++place) {
-    const Entry& entry = place->second->value;
-    if (entry.until <= now) continue;
-    found = place->second;
-    ++fresh;
-    if (entry.call != wanted) continue;
-    fresh = 1;
-    break;
-  }
-  // A client may spell the arguments anew; where the key alone is enough it decides.
-  if (fresh != 1) return nullptr;
-  found->value.until = now + limits_.ttl;
-  entries_.renew(found);
-  return &found->value;
+  const auto found = std::find_if(first, last, [&](const auto& place) {
+    const Entry& entry = place.second->value;
+    return entry.call == wanted && entry.until > now;
+  });
+  if (found == last) return nullptr;
+  found->second->value.until = now + limits_.ttl;
+  entries_.renew(found->second);
+  return &found->second->value;
 }
 
 std::size_t SealStore::entries() const {
@@ -188,12 +184,23 @@ void SealStore::drop(Place entry) {
 }
 
 SealRecorder::SealRecorder(SealStore& store, std::string session, EventSink& next,
-                           SealStore::Clock::time_point now, const EncodeContext* unnamed)
-    : store_(store), session_(std::move(session)), next_(next), now_(now) {
-  if (unnamed == nullptr || unnamed->request == nullptr) return;
-  names_ = unnamed->translation;
-  head_ = head_of(*unnamed->request);
-  calls_ = calls_in(*unnamed->request);
+                           SealStore::Clock::time_point now, const EncodeContext& asked,
+                           bool keep_ids)
+    : store_(store),
+      session_(std::move(session)),
+      next_(next),
+      now_(now),
+      names_(asked.translation) {
+  if (asked.request == nullptr) return;
+  if (keep_ids) head_ = head_of(*asked.request);
+  for (const Message& message : asked.request->messages) {
+    for (const Part& part : message.parts) {
+      const auto* call = std::get_if<ToolCallPart>(&part);
+      if (call == nullptr) continue;
+      ++calls_;
+      ++said_[whole_call(call->id.decode(), said_by(*call))];
+    }
+  }
 }
 
 void SealRecorder::on_event(const Event& event) {
@@ -229,18 +236,19 @@ void SealRecorder::on_event(const Event& event) {
 void SealRecorder::end_call() {
   const std::uint64_t number = calls_++;
   if (call_id_.empty()) return;
+  const Translation::ToolAlias* alias = find_alias(names_, Text::plain(name_));
+  const std::string_view name = alias == nullptr ? std::string_view(name_) : alias->name;
+  const auto said = said_by(name, arguments_);
   if (!head_.empty()) {
-    const Translation::ToolAlias* alias = find_alias(names_, Text::plain(name_));
-    const std::string_view name = alias == nullptr ? std::string_view(name_) : alias->name;
-    store_.put_id(session_, place_of(head_, number, name), said_by(name, arguments_), call_id_,
-                  now_);
+    store_.put_id(session_, place_of(head_, number, name), said, call_id_, now_);
   }
+  const auto again = said_[whole_call(call_id_, said)]++;
   thinking_.erase(
       std::remove_if(thinking_.begin(), thinking_.end(),
                      [](const SealStore::Thinking& part) { return part.token.empty(); }),
       thinking_.end());
   if (!thinking_.empty()) {
-    store_.put(session_, call_id_, said_by(name_, arguments_), std::move(thinking_), now_);
+    store_.put(session_, again_key(call_id_, again), said, std::move(thinking_), now_);
   }
   thinking_.clear();
 }
@@ -298,6 +306,7 @@ void restore_seals(Request& request, SealStore& store, std::string_view session,
                    WireFormat upstream, SealStore::Clock::time_point now) {
   if (store.entries() == 0) return;
   const SealFacts& seals = format_of(upstream).seals;
+  std::unordered_map<std::string, std::size_t> said_so_far;
   // Thinking since the last call: in this message, or at the end of the ones before it.
   std::vector<ThinkingPart*> before;
   for (Message& message : request.messages) {
@@ -309,13 +318,16 @@ void restore_seals(Request& request, SealStore& store, std::string_view session,
       if (auto* thinking = std::get_if<ThinkingPart>(&message.parts[i])) before.push_back(thinking);
       const auto* call = std::get_if<ToolCallPart>(&message.parts[i]);
       if (call == nullptr) continue;
+      const auto said = said_by(*call);
+      const auto again = said_so_far[whole_call(call->id.decode(), said)]++;
       const bool sealed = !call->seal.empty() && call->seal.maker == upstream;
       const bool has_own =
           sealed || std::any_of(before.begin(), before.end(), [&](const ThinkingPart* part) {
             return !part->seal.empty() && part->seal.maker == upstream;
           });
-      const auto kept = has_own ? std::vector<SealStore::Thinking>()
-                                : store.find(session, call->id.decode(), said_by(*call), now);
+      const auto kept = has_own
+                            ? std::vector<SealStore::Thinking>()
+                            : store.find(session, again_key(call->id.decode(), again), said, now);
       if (kept.empty()) {
         before.clear();
         continue;

@@ -17,7 +17,9 @@
 namespace llm_proxy {
 
 // Keeps what clients do not send back: the sealed thinking that stood before a tool call, where
-// their format has no place for it, and the ids of calls, which some Gemini clients drop. Bounded
+// their format has no place for it, and the ids of calls, which some Gemini clients drop. What was
+// kept is found again under the same session, call id, name and arguments of the call, and under no
+// other: servers number calls anew in each conversation, some in each turn. Bounded
 // by entries, bytes and the time since the last use. Who fills it loses what it has not used for
 // longest: nobody loses anything to somebody who keeps more. An owner is the part of a session's
 // name before its first NUL that is not its first character.
@@ -48,8 +50,7 @@ class SealStore {
 
   explicit SealStore(Limits limits) : limits_(limits) {}
 
-  // Keeps what stood before the call `call_id`, whose name and arguments are `call`. Ids come again
-  // in some servers' later turns; what the call says then tells them apart.
+  // Keeps what stood before the call `call_id`, whose name and arguments are `call`.
   void put(std::string_view session, std::string_view call_id, std::string_view call,
            std::vector<Thinking> thinking, Clock::time_point now);
   // Nothing when unknown or too old.
@@ -87,12 +88,12 @@ class SealStore {
   std::unordered_multimap<std::string, Place> places_;     // by session and call id or place
 };
 
-// Passes a reply's events on and puts the sealed thinking before each call into the store; with
-// `unnamed`, whose client may not send ids back, each call's id too.
+// Passes the events of the reply to `asked` on and puts the sealed thinking before each call into
+// the store; with `keep_ids`, for a client that may not send ids back, each call's id too.
 class SealRecorder final : public EventSink {
  public:
   SealRecorder(SealStore& store, std::string session, EventSink& next,
-               SealStore::Clock::time_point now, const EncodeContext* unnamed = nullptr);
+               SealStore::Clock::time_point now, const EncodeContext& asked, bool keep_ids);
 
   void on_event(const Event& event) override;
 
@@ -103,7 +104,8 @@ class SealRecorder final : public EventSink {
   std::string session_;
   EventSink& next_;
   SealStore::Clock::time_point now_;
-  const Translation* names_ = nullptr;
+  const Translation* names_;
+  std::unordered_map<std::string, std::size_t> said_;  // how often each call was made so far
   std::string head_;         // of the conversation; empty: ids are not kept
   std::uint64_t calls_ = 0;  // in the conversation so far
   PartKind kind_ = PartKind::raw;

@@ -299,8 +299,7 @@ TranslatingRelay::TranslatingRelay(RelayOwner& owner, const Format& upstream, co
       decoder_(upstream.reply_decoder(*context.translation)),
       encoder_(stream ? client.stream_encoder(context) : client.whole_encoder(context)),
       meter_(stream ? kMaxStreamed : kMaxReply),
-      recorder_(seals, std::move(session), *encoder_, now,
-                client.calls_lack_ids ? &context : nullptr),
+      recorder_(seals, std::move(session), *encoder_, now, context, client.calls_lack_ids),
       reader_(kMaxEvent),
       stream_(stream),
       json_array_(context.json_array) {

@@ -22,18 +22,32 @@ class Nowhere final : public EventSink {
   void on_event(const Event&) override {}
 };
 
+Result<Request> decoded(std::string_view chat_body) {
+  return format_of(WireFormat::openai_chat).decode_request(chat_body, {}, false);
+}
+
+constexpr std::string_view kNoPast = R"({"model":"m","messages":[{"role":"user","content":"q"}]})";
+
+// The model answers `past` with thinking and a call; an empty `token`: with the call alone.
 void answer(SealStore& store, const std::string& session, std::string_view token,
-            std::string_view arguments) {
+            std::string_view arguments, std::string_view past = kNoPast,
+            std::string_view name = "f") {
   Nowhere nowhere;
-  SealRecorder tee(store, session, nowhere, kNow);
-  tee.on_event(PartStart{.kind = PartKind::thinking});
-  tee.on_event(PartDelta{0, Text::plain("hm")});
-  tee.on_event(PartSeal{0, Seal{kA, Text::plain(token), {}}});
-  tee.on_event(PartEnd{0});
+  const Result<Request> before = decoded(past);
+  Translation translation;
+  translation.aliases.push_back({"g_x", "g.x", "", CallKind::custom});
+  const EncodeContext context{&*before, &translation, 7, "seed", false};
+  SealRecorder tee(store, session, nowhere, kNow, context, /*keep_ids=*/false);
+  if (!token.empty()) {
+    tee.on_event(PartStart{.kind = PartKind::thinking});
+    tee.on_event(PartDelta{0, Text::plain("hm")});
+    tee.on_event(PartSeal{0, Seal{kA, Text::plain(token), {}}});
+    tee.on_event(PartEnd{0});
+  }
   tee.on_event(PartStart{.index = 1,
                          .kind = PartKind::tool_call,
                          .call_id = Text::plain("c1"),
-                         .name = Text::plain("f")});
+                         .name = Text::plain(name)});
   tee.on_event(PartDelta{1, Text::plain(arguments)});
   tee.on_event(PartEnd{1});
   tee.on_event(Finish{});
@@ -90,13 +104,13 @@ class Unnamed {
  public:
   // The model answers the history so far with these calls; the client keeps them without ids.
   void model_calls(const std::vector<std::pair<std::string, std::string>>& calls) {
-    Result<Request> request = decoded();
+    Result<Request> request = decode_history();
     ASSERT_TRUE(request);
     Nowhere nowhere;
     Translation translation;
     translation.aliases.push_back({"f_x", "f.x", "", CallKind::function});
     const EncodeContext context{&*request, &translation, 7, "seed", false};
-    SealRecorder tee(store, session, nowhere, kNow, &context);
+    SealRecorder tee(store, session, nowhere, kNow, context, /*keep_ids=*/true);
     std::string said, results;
     for (const auto& [id, arguments] : calls) {
       tee.on_event(PartStart{
@@ -113,7 +127,7 @@ class Unnamed {
   }
 
   std::string sent() {
-    Result<Request> request = decoded();
+    Result<Request> request = decode_history();
     EXPECT_TRUE(request);
     for (int leg = 0; leg < 2; ++leg) restore_ids(*request, store, session, kNow);
     Translation translation;
@@ -148,7 +162,7 @@ class Unnamed {
   bool loose = false;  // results need not say the id of their call
 
  private:
-  Result<Request> decoded() {
+  Result<Request> decode_history() {
     body_ = R"({"contents":[)" + history + "]}";
     return format_of(WireFormat::gemini_generate).decode_request(body_, "m", false);
   }
@@ -204,6 +218,72 @@ TEST(SealStore, tells_calls_apart_whose_ids_come_again) {
   EXPECT_NE(asked(store, "s", kA, kNow, R"({\"a\":1})").dump().find("ONE"), std::string::npos);
   EXPECT_NE(asked(store, "s", kA, kNow, R"({\"a\":2})").dump().find("TWO"), std::string::npos);
   EXPECT_EQ(asked(store, "s", kA, kNow, R"({\"a\":3})").dump().find("thinking"), std::string::npos);
+}
+
+// What the store puts into this conversation, as Anthropic is asked.
+std::string restored(SealStore& store, std::string_view chat_body) {
+  Result<Request> request = decoded(chat_body);
+  EXPECT_TRUE(request);
+  restore_seals(*request, store, "s", kA, kNow);
+  Translation translation;
+  translation.upstream_model = "m";
+  std::string out;
+  EXPECT_TRUE(format_of(kA).encode_request(*request, translation, out));
+  return out;
+}
+
+std::string turns(const std::vector<std::string_view>& arguments) {
+  std::string out = R"({"model":"m","messages":[{"role":"user","content":"q"})";
+  for (const auto text : arguments) {
+    out += R"(,{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function",
+        "function":{"name":"f","arguments":")";
+    Text::plain(text).escape_to(out);
+    out += R"("}}]},{"role":"tool","tool_call_id":"c1","content":"r"})";
+  }
+  return out + "]}";
+}
+
+TEST(SealStore, gives_nothing_to_a_call_of_that_id_which_says_something_else) {
+  SealStore store({});
+  answer(store, "s", "SIG", R"({"a":1})");
+  EXPECT_EQ(restored(store, turns({R"({"a":2})"})).find("SIG"), std::string::npos);
+  EXPECT_NE(restored(store, turns({R"({"a":1})"})).find("SIG"), std::string::npos);
+}
+
+TEST(SealStore, knows_arguments_again_however_they_are_written) {
+  SealStore store({});
+  answer(store, "s", "SIG", R"({"b":"zażółć","a":[1,2]})");
+  EXPECT_NE(
+      restored(store, turns({"{ \"a\": [1, 2],\n \"b\": \"za\\u017c\\u00f3\\u0142\\u0107\"}"}))
+          .find("SIG"),
+      std::string::npos);
+}
+
+TEST(SealStore, gives_thinking_to_its_own_turn_where_ids_and_arguments_come_again) {
+  const auto count = [](const std::string& text) {
+    return (text.find("ONE") != text.npos ? 1 : 0) + (text.find("TWO") != text.npos ? 2 : 0) +
+           (text.find("ONE") != text.rfind("ONE") ? 100 : 0);
+  };
+  SealStore store({});
+  constexpr std::string_view kSame = R"({"a":1})";
+  answer(store, "s", "ONE", kSame);
+  answer(store, "s", "", kSame, turns({kSame}));
+  EXPECT_EQ(count(restored(store, turns({kSame, kSame}))), 1);
+  answer(store, "s", "TWO", kSame, turns({kSame, kSame}));
+  EXPECT_EQ(count(restored(store, turns({kSame, kSame, kSame}))), 3);
+  EXPECT_LT(restored(store, turns({kSame, kSame, kSame})).find("ONE"),
+            restored(store, turns({kSame, kSame, kSame})).find("TWO"));
+}
+
+TEST(SealStore, knows_a_wrapped_custom_tool_by_the_clients_name_and_text) {
+  SealStore store({});
+  answer(store, "s", "SIG", R"({"input":"ls -l"})", kNoPast, "g_x");
+  EXPECT_NE(restored(store, R"({"model":"m","messages":[{"role":"user","content":"q"},
+      {"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"custom",
+      "custom":{"name":"g.x","input":"ls -l"}}]},
+      {"role":"tool","tool_call_id":"c1","content":"r"}]})")
+                .find("SIG"),
+            std::string::npos);
 }
 
 TEST(SealStore, stays_within_its_bounds) {
@@ -275,7 +355,7 @@ data: {"type":"response.completed","response":{"id":"resp_1","status":"completed
   Translation translation;
   const EncodeContext context{&request, &translation, 7, "seed", false};
   auto encoder = format_of(client).stream_encoder(context);
-  SealRecorder tee(store, "s", *encoder, kNow);
+  SealRecorder tee(store, "s", *encoder, kNow, context, /*keep_ids=*/false);
   auto decoder = format_of(WireFormat::openai_responses).reply_decoder(translation);
   EXPECT_FALSE(test::decode_stream(*decoder, stream, tee));
   return encoder->out();
