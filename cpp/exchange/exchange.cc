@@ -175,9 +175,9 @@ void Exchange::on_attempt_failed(Error error, UpstreamHead head, std::string ver
   redact(error.message, lane_->key);
   redact(verbatim, lane_->key);
   if (error.kind == ErrorKind::unauthenticated && !lane_->key.empty()) {
-    // Neither the client's key nor the client's fault.
+    // Neither the client's key nor the client's fault. In the same format the upstream's own words
+    // stay, as they came; the header x-proxy-backend says whose they are.
     error.message = "Backend " + backend.name + " refused its API key: " + error.message;
-    verbatim.clear();
   }
   if (turn_ && turn_->knows_past() && !turn_->is_expanded() && !replaced_body_ &&
       ResponseTurn::is_unknown_past(error)) {

@@ -23,9 +23,10 @@ async def test_a_refused_key_is_the_backends_and_not_the_clients(
         setup.primary.handler = setup.fallback.handler = lambda request: refused
         heard = await setup.ask()
     assert heard.status == 401
-    assert heard.error["message"] == (
-        "Backend fallback refused its API key: Incorrect API key provided: sk-abc***"
-    )
+    said = "Incorrect API key provided: sk-abc***"
+    told = said if client == leg else f"Backend fallback refused its API key: {said}"
+    assert heard.error["message"] == told
+    assert heard.headers["x-proxy-backend"] == "fallback"
 
 
 @pytest.mark.parametrize("client", FORMATS)
